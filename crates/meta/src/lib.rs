@@ -1,0 +1,30 @@
+//! The namespace: a deterministic state machine over a key-value store, and the reads that users see.
+//!
+//! Is:     pure code. Same state and same entry give the same outcome, on every replica and in every replay.
+//! Owns:   the meaning of every record and every log entry.
+//! Never:  does IO of its own, reads a clock, draws a random number, waits. It reads through [`Read`] and writes into
+//!         [`Changes`], which the caller commits together with the applied index.
+
+mod effect;
+mod entry;
+mod key;
+mod namespace;
+mod op;
+mod permission;
+mod read;
+mod record;
+mod reject;
+mod store;
+mod txn;
+mod walk;
+
+pub use effect::{Applied, Done, Effect};
+pub use entry::*;
+pub use key::*;
+pub use namespace::Namespace;
+pub use permission::{Authority, Caller};
+pub use read::*;
+pub use record::*;
+pub use reject::Reject;
+pub use store::{Change, Changes, Family, MemoryStore, Read, Store, StoreError};
+pub use walk::{resolve, Resolved, Spot};

@@ -1,0 +1,254 @@
+//! What stands in the database. Each record begins with a version byte, then postcard; golden bytes pin the layout.
+
+use crate::store::StoreError;
+use bytes::Bytes;
+use serde::{de::DeserializeOwned, Deserialize, Serialize};
+use std::collections::BTreeMap;
+use types::{
+    AgeMs, Attempt, ContainerId, Fingerprint, GfsPath, InodeId, IntentId, LoadId, LogIndex, Mode, MountId, Name,
+    OperationId, PersistenceState, ReadPolicy, UnixMs, WorkerId, WriteType,
+};
+
+/// A record with a version of its own.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Written as the first byte. A reader that meets a higher one refuses by name.
+    const VERSION: u8;
+    /// For error sentences.
+    const WHAT: &'static str;
+
+    fn encode(&self) -> Bytes {
+        let out = postcard::to_extend(self, vec![Self::VERSION]).expect("records have no length-less parts");
+        Bytes::from(out)
+    }
+
+    /// Errors: an unknown version or damaged bytes, as a sentence that names the record's kind.
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let corrupt = |why: String| StoreError {
+            what: format!("read a {} record: {why}", Self::WHAT),
+            kind: types::ErrorKind::Corrupt,
+        };
+        match bytes.split_first() {
+            Some((&version, rest)) if version == Self::VERSION => {
+                postcard::from_bytes(rest).map_err(|err| corrupt(format!("{err} in {} bytes", bytes.len())))
+            }
+            Some((&version, _)) => Err(corrupt(format!(
+                "version {version} is not {}, which this release writes; use the release that wrote the data",
+                Self::VERSION
+            ))),
+            None => Err(corrupt("it is empty".to_owned())),
+        }
+    }
+}
+
+/// A file or directory, under its edge key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Inode {
+    pub id: InodeId,
+    /// The wire identity. A file's changes with each generation of its content; a directory's never does.
+    pub container: ContainerId,
+    pub owner: String,
+    pub group: String,
+    pub mode: Mode,
+    pub created: UnixMs,
+    pub modified: UnixMs,
+    /// The entry that last changed this inode in a way a load or sync must not undo.
+    pub changed: LogIndex,
+    /// Where the content stands in the mount's store, when that is not what the path says: an object not yet moved
+    /// after a rename. On a directory it is inherited below, as the prefix. Relative to the mount.
+    pub store_key: Option<String>,
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+    pub node: Node,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Node {
+    File(File),
+    Directory(Directory),
+}
+
+/// The whole-file checksum given at completion: the type's wire number and the value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checksum {
+    pub kind: u8,
+    pub value: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct File {
+    pub complete: bool,
+    /// 0 until complete.
+    pub length: u64,
+    pub block_bytes: u64,
+    pub write_type: WriteType,
+    pub persistence: PersistenceState,
+    /// The version of the store's object this generation stands for. None: not in the store, or the store has none.
+    pub fingerprint: Option<Fingerprint>,
+    /// What an under-store stream of this container reported at its close: the store's version and the length.
+    pub closed: Option<(Option<Fingerprint>, u64)>,
+    pub checksum: Option<Checksum>,
+    /// Journaled locations of blocks that exist nowhere else: (block index, workers). Emptied when persisted.
+    pub locations: Vec<(u32, Vec<WorkerId>)>,
+    /// When an incomplete file was made, to expire it; in age.
+    pub opened: AgeMs,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Directory {
+    /// Entries of this directory.
+    pub children: u64,
+    /// Every entry the store had at some time is known here.
+    pub loaded: bool,
+    /// The store is known to hold this directory (a marker object, a prefix, or a real directory).
+    pub persisted: bool,
+    /// The entry that last removed or renamed away something here: a single load whose store answer is older is refused.
+    pub removed_at: LogIndex,
+    /// The root of a mounted store.
+    pub mount: Option<MountId>,
+}
+
+/// Where an inode's edge stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Parent {
+    pub parent: InodeId,
+    pub name: Name,
+}
+
+/// The remembered outcome of an operation that had an effect.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OperationRecord {
+    pub inode: Option<InodeId>,
+    /// Not decided yet: this intent's closing decides.
+    pub pending: Option<IntentId>,
+    pub age: AgeMs,
+}
+
+/// One mounted under store: the root's, or a namespace's.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    pub id: MountId,
+    /// `/`, or `/name`.
+    pub path: GfsPath,
+    pub uri: String,
+    pub read_only: bool,
+    pub shared: bool,
+    pub properties: BTreeMap<String, String>,
+    /// Sealed by the master before it proposes; this crate cannot read them.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    pub write_policy: Option<WriteType>,
+    pub read_policy: Option<ReadPolicy>,
+    pub created: UnixMs,
+}
+
+/// An announced mutation of an under store, open until an entry closes it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Intent {
+    pub id: IntentId,
+    pub mount: MountId,
+    pub attempt: Attempt,
+    /// A retry of this operation, also at a new leader, waits for this intent's outcome.
+    pub operation: Option<OperationId>,
+    pub opened: AgeMs,
+    pub kind: IntentKind,
+}
+
+/// Keys are relative to the mount; a directory's ends in `/`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum IntentKind {
+    /// Remove one object.
+    DeleteFile { key: String, fingerprint: Option<Fingerprint> },
+    /// Remove a prefix and everything below it.
+    DeleteTree { key: String },
+    /// Move one object; the edge moves when it is closed. Source and target names are reserved meanwhile.
+    RenameFile {
+        from: String,
+        to: String,
+        fingerprint: Option<Fingerprint>,
+        inode: InodeId,
+        to_parent: InodeId,
+        to_name: Name,
+    },
+    /// Move everything below a prefix; the edge has moved already and carries `from` as its store key until closed.
+    MoveTree { from: String, to: String, inode: InodeId },
+    /// Make a directory real in the store.
+    MakeDirectory { key: String, inode: InodeId },
+}
+
+/// A directory whose edge is gone and whose children wait to be collected.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Detached {
+    pub since: AgeMs,
+}
+
+/// An open load session of a directory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Load {
+    pub id: LoadId,
+    /// The prefix it lists: a page of another prefix is refused.
+    pub mount: MountId,
+    pub key: String,
+    /// The applied index before the store was first asked.
+    pub seen: LogIndex,
+    pub since: AgeMs,
+}
+
+/// A file on its way to the under store.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Persist {
+    pub inode: InodeId,
+    pub attempt: Attempt,
+    /// Not before this age.
+    pub due: AgeMs,
+    /// This attempt may complete its upload (at most one ever is per attempt).
+    pub granted: bool,
+    /// How often it failed, and why the last time.
+    pub failures: u32,
+    pub last_error: String,
+}
+
+/// A worker the cluster knows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    pub id: WorkerId,
+    pub host: String,
+    pub rpc_port: u16,
+    pub web_port: u16,
+    /// The registration in force; messages of another are refused.
+    pub epoch: types::SessionEpoch,
+    /// The identity of the worker's disks: the same id with another identity is refused.
+    pub identity: u128,
+}
+
+macro_rules! records {
+    ($($kind:ident $version:literal $what:literal;)*) => {$(
+        impl Record for $kind { const VERSION: u8 = $version; const WHAT: &'static str = $what; }
+    )*};
+}
+records! {
+    Inode 1 "inode";
+    Parent 1 "parent";
+    OperationRecord 1 "operation";
+    Mount 1 "mount";
+    Intent 1 "intent";
+    Detached 1 "detached directory";
+    Load 1 "load";
+    Persist 1 "persist";
+    WorkerRecord 1 "worker";
+}
+
+impl Inode {
+    pub fn file(&self) -> Option<&File> {
+        match &self.node {
+            Node::File(file) => Some(file),
+            Node::Directory(_) => None,
+        }
+    }
+    pub fn directory(&self) -> Option<&Directory> {
+        match &self.node {
+            Node::File(_) => None,
+            Node::Directory(directory) => Some(directory),
+        }
+    }
+    pub fn is_directory(&self) -> bool {
+        self.directory().is_some()
+    }
+}

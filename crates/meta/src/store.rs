@@ -1,0 +1,151 @@
+//! What the namespace asks of a database.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use types::{ErrorKind, LogIndex};
+
+/// A group of records with one key layout. The number is part of the on-disk format.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Family {
+    /// Counters, versions, the applied index: short ASCII names.
+    State = 0,
+    /// `parent inode id (8, big endian) ‖ name` → [`crate::Inode`].
+    Edges = 1,
+    /// `inode id (8)` → [`crate::Parent`]: where the inode's edge stands.
+    Inodes = 2,
+    /// `container (8)` → inode id (8).
+    Containers = 3,
+    /// `0 ‖ operation id (16)` → [`crate::OperationRecord`], and `1 ‖ age (8) ‖ operation id (16)` → nothing.
+    Operations = 4,
+    /// `mount id (8)` → [`crate::Mount`].
+    Mounts = 5,
+    /// `intent id (8)` → [`crate::Intent`].
+    Intents = 6,
+    /// `inode id (8)` of a detached directory → [`crate::Detached`].
+    Detached = 7,
+    /// `directory inode id (8)` → [`crate::Load`], and `directory inode id (8) ‖ name` → nothing: removed while loading.
+    Loads = 8,
+    /// `container (8)` → [`crate::Persist`].
+    Persists = 9,
+    /// `worker id (8)` → [`crate::WorkerRecord`].
+    Workers = 10,
+}
+
+impl Family {
+    pub const ALL: [Family; 11] = [
+        Family::State,
+        Family::Edges,
+        Family::Inodes,
+        Family::Containers,
+        Family::Operations,
+        Family::Mounts,
+        Family::Intents,
+        Family::Detached,
+        Family::Loads,
+        Family::Persists,
+        Family::Workers,
+    ];
+    /// The name of the column family on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::State => "state",
+            Family::Edges => "edges",
+            Family::Inodes => "inodes",
+            Family::Containers => "containers",
+            Family::Operations => "operations",
+            Family::Mounts => "mounts",
+            Family::Intents => "intents",
+            Family::Detached => "detached",
+            Family::Loads => "loads",
+            Family::Persists => "persists",
+            Family::Workers => "workers",
+        }
+    }
+}
+
+/// A database that did not answer. Nothing the namespace can decide about: the member stops.
+#[derive(thiserror::Error, Debug, Clone)]
+#[error("{what}")]
+pub struct StoreError {
+    /// The whole sentence: verb, family, key, and the database's own words.
+    pub what: String,
+    /// [`ErrorKind::Corrupt`] for a record that cannot be read, else what the database said.
+    pub kind: ErrorKind,
+}
+
+/// A consistent view of the records.
+pub trait Read {
+    /// The record under `key`. Cost: one point lookup.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Up to `limit` records with `start <= key < end`, in key order. Cost: one seek and `limit` steps.
+    fn scan(&self, family: Family, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+}
+
+/// One record put (`Some`) or deleted (`None`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    pub family: Family,
+    pub key: Bytes,
+    pub value: Option<Bytes>,
+}
+
+/// Everything a batch of entries changes, at most one change per key, with the index of its last entry.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    pub applied: LogIndex,
+    pub changes: Vec<Change>,
+}
+
+/// A database with the crash rules of DESIGN §2: each commit is atomic; what was committed after the last flush may be
+/// lost in a crash, and then exactly a suffix of the commits is; a checkpoint is a complete copy of one moment.
+pub trait Store: Read + Send + Sync {
+    /// Applies all changes and the applied index at once, or nothing.
+    fn commit(&self, changes: &Changes) -> Result<(), StoreError>;
+
+    /// The index of the last commit; zero in an empty store.
+    fn applied(&self) -> LogIndex;
+
+    /// Makes all commits so far survive a crash. Returns the applied index it covers. May run beside commits and reads.
+    fn flush(&self) -> Result<LogIndex, StoreError>;
+
+    /// The applied index covered by the last flush that returned.
+    fn flushed(&self) -> LogIndex;
+
+    /// Flushes, then writes a complete copy to `dir`, which must not exist. Returns the applied index of the copy.
+    fn checkpoint(&self, dir: &std::path::Path) -> Result<LogIndex, StoreError>;
+}
+
+/// A plain map: for unit tests of this crate's rules. Crash rules live in the `store` crate's stores.
+#[derive(Clone, Default, Debug, PartialEq, Eq)]
+pub struct MemoryStore {
+    records: BTreeMap<(Family, Bytes), Bytes>,
+}
+
+impl MemoryStore {
+    /// Applies `changes` at once.
+    pub fn apply(&mut self, changes: &Changes) {
+        for change in &changes.changes {
+            let key = (change.family, change.key.clone());
+            match &change.value {
+                Some(value) => self.records.insert(key, value.clone()),
+                None => self.records.remove(&key),
+            };
+        }
+    }
+    /// Number of records in `family`.
+    pub fn count(&self, family: Family) -> usize {
+        self.records.range((family, Bytes::new())..).take_while(|((f, _), _)| *f == family).count()
+    }
+}
+
+impl Read for MemoryStore {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.records.get(&(family, Bytes::copy_from_slice(key))).cloned())
+    }
+    fn scan(&self, family: Family, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let range = (family, Bytes::copy_from_slice(start))..(family, Bytes::copy_from_slice(end));
+        Ok(self.records.range(range).take(limit).map(|((_, key), value)| (key.clone(), value.clone())).collect())
+    }
+}

@@ -1,0 +1,19 @@
+//! The wire: messages and services of the official contract, of our own services, and conversions to `types`.
+//!
+//! Is:     generated code, re-exported under short names, and the conversions between messages and our words.
+//! Owns:   the `.proto` files and the quirks of the official wire.
+//! Never:  talks to anybody.
+
+#[allow(clippy::all, missing_docs, nonstandard_style)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/all.rs"));
+}
+
+/// Shared types of the official contract.
+pub use generated::com::qcloud::cos::goosefs::grpc;
+/// Option messages the official contract shares.
+pub use generated::com::qcloud::cos::goosefs::proto as shared;
+/// Our own service for operators.
+pub use generated::goosefs::v1 as admin;
+/// Between our workers and masters.
+pub use generated::goosefs::internal::v1 as internal;

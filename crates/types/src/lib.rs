@@ -1,0 +1,28 @@
+//! The words every crate speaks: ids, names and paths, principals and rights, write types, times, error kinds.
+//!
+//! Is:     plain values with checked constructors.
+//! Owns:   nothing.
+//! Never:  does IO, reads a clock, knows a wire format or a database.
+
+mod clock;
+mod error;
+mod fingerprint;
+mod id;
+mod path;
+mod policy;
+mod principal;
+mod secret;
+mod time;
+
+pub use clock::{Clock, Entropy};
+pub use error::ErrorKind;
+pub use fingerprint::Fingerprint;
+pub use id::{
+    Attempt, BlockId, ClusterId, ContainerId, DirIndex, FileId, Incarnation, InodeId, IntentId, LoadId, LogIndex,
+    MountId, OperationId, Ordinal, SessionEpoch, Term, WorkerId,
+};
+pub use path::{GfsPath, Name, PathError, MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES};
+pub use policy::{PersistenceState, ReadPolicy, WriteType};
+pub use principal::{Mode, Principal, Proof, Right};
+pub use secret::Secret;
+pub use time::{AgeMs, Monotonic, UnixMs};
