@@ -9,11 +9,13 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/all.rs"));
 }
 
+pub mod convert;
+
 /// Shared types of the official contract.
 pub use generated::com::qcloud::cos::goosefs::grpc;
 /// Option messages the official contract shares.
 pub use generated::com::qcloud::cos::goosefs::proto as shared;
-/// Our own service for operators.
-pub use generated::goosefs::v1 as admin;
 /// Between our workers and masters.
 pub use generated::goosefs::internal::v1 as internal;
+/// Our own service for operators.
+pub use generated::goosefs::v1 as admin;

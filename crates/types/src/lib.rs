@@ -22,7 +22,7 @@ pub use id::{
     MountId, OperationId, Ordinal, SessionEpoch, Term, WorkerId,
 };
 pub use path::{GfsPath, Name, PathError, MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES};
-pub use policy::{PersistenceState, ReadPolicy, WriteType};
+pub use policy::{ChecksumKind, LoadMetadata, PersistenceState, ReadPolicy, WriteType};
 pub use principal::{Mode, Principal, Proof, Right};
 pub use secret::Secret;
 pub use time::{AgeMs, Monotonic, UnixMs};

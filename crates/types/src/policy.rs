@@ -126,6 +126,41 @@ impl PersistenceState {
     }
 }
 
+/// When a call looks into the under store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LoadMetadata {
+    /// What the namespace knows, and no more. Also what a call without a word about it means.
+    Never,
+    /// For names the namespace does not know yet.
+    Once,
+    /// Every time, unless the sync interval says that what is known is young enough.
+    Always,
+}
+
+/// How a client summed a whole file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ChecksumKind {
+    /// Not at all.
+    Null,
+    Crc32,
+    Crc32c,
+}
+
+impl ChecksumKind {
+    pub const ALL: [ChecksumKind; 3] = [ChecksumKind::Null, ChecksumKind::Crc32, ChecksumKind::Crc32c];
+    /// The number of the official wire, which is also the content of the `CrcType` attribute.
+    pub fn number(self) -> u8 {
+        match self {
+            ChecksumKind::Null => 0,
+            ChecksumKind::Crc32 => 1,
+            ChecksumKind::Crc32c => 2,
+        }
+    }
+    pub fn from_number(number: u8) -> Option<ChecksumKind> {
+        ChecksumKind::ALL.into_iter().find(|kind| kind.number() == number)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
