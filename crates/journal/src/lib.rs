@@ -1,1 +1,31 @@
-//! journal
+//! The replicated log: what is acknowledged was fsynced on a majority, in one order, under one leader.
+//!
+//! Is:     [`Node`], a sans-IO consensus member over raft-rs; [`SegmentLog`], its log on preallocated files;
+//!         [`LogWriter`], the thread that gives a batch one fdatasync; [`disk`], the few calls they need from a disk.
+//! Owns:   the log directory, the term, the vote, the lease of the leader.
+//! Never:  lets a type of raft-rs out; looks into an entry's payload; applies anything; opens a socket.
+//!
+//! ```text
+//!  propose ─▶ Node ── AppendBatch ─▶ LogWriter ─▶ SegmentLog ─▶ Disk
+//!              ▲ │                      │ one fdatasync
+//!  step, tick ─┘ │◀─── persisted(seq) ──┘
+//!                └─▶ Output: committed, reads, messages, role
+//! ```
+//! Why it is built so: `docs/design/0001-journal.md`. Byte layouts: `docs/formats/journal.md`.
+
+pub mod disk;
+mod entry;
+mod error;
+mod log;
+mod node;
+mod segment;
+mod writer;
+
+pub use entry::{AppendBatch, BatchSeq, Cut, HardState, LogEntry, MemberId, Recovered, TermRuns};
+pub use error::Error;
+pub use log::{JournalLog, LogReader, MemLog, conformance};
+pub use node::{
+    Boot, Committed, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
+};
+pub use segment::{SegmentLog, SegmentOptions};
+pub use writer::{FLUSH_BUCKETS, LogWriter, WriterStats};

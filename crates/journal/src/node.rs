@@ -1,0 +1,500 @@
+//! One member of the consensus group, without IO.
+//!
+//! Is:     events in ([`Node::tick`], [`Node::propose`], [`Node::step`], [`Node::persisted`] …), work out
+//!         ([`Node::drain`]); raft-rs inside.
+//! Owns:   role, term, vote, lease, what waits for a commit.
+//! Never:  reads a clock, a file (but through the [`LogReader`] it was given) or a random source; starts a thread.
+//!
+//! The same calls with the same arguments give the same outputs, byte for byte.
+
+mod config;
+mod lease;
+mod logger;
+mod output;
+mod pipeline;
+mod reads;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use config::{Boot, MAX_VOTERS, NodeConfig};
+pub use output::{Committed, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark};
+
+use crate::{BatchSeq, Error, LogEntry, LogReader, MemberId, Recovered};
+use bytes::Bytes;
+use config::{Dice, MAX_INFLIGHT_MESSAGES, MAX_MESSAGE_BYTES};
+use lease::Lease;
+use pipeline::Pipeline;
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
+use raft::{CAMPAIGN_TRANSFER, RawNode, Ready, StateRole};
+use reads::Reads;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tail::Tail;
+use types::{LogIndex, Monotonic, Term};
+
+/// A member. Drive it from one thread: give it events, then [`Node::drain`] and carry out what it says, in this order:
+/// hand `append` to the writer, send `messages`, apply `committed`. Repeat while [`Output::more`].
+///
+/// Invariants: at most one batch is outstanding; `applied <= committed`; a lease is held only by a leader whose first
+/// own entry was applied; proposals wait in index order.
+pub struct Node {
+    config: NodeConfig,
+    raft: RawNode<Tail>,
+    /// The latest clock reading seen. Never later than now.
+    now: Monotonic,
+    began: Monotonic,
+    ticks: u32,
+    /// No vote and no campaign before this, because an earlier run of this member may have promised it.
+    quarantine_until: Monotonic,
+    /// No vote and no campaign before this, because a leader's heartbeat was answered.
+    promise_until: Monotonic,
+    dice: Dice,
+    election_timeout: usize,
+    election_timeout_for: (u64, StateRole),
+    lease: Lease,
+    pipeline: Pipeline,
+    /// Proposals of this term, oldest first, and their payload bytes.
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    reads: Reads,
+    messages: Vec<Outgoing>,
+    role: RoleChange,
+    snapshot: Option<SnapshotMark>,
+    applied: LogIndex,
+}
+
+/// A proposal that waits for its commit.
+struct Pending {
+    index: u64,
+    term: u64,
+    ticket: u64,
+    bytes: usize,
+}
+
+impl Node {
+    /// A member that continues what `recovered` holds.
+    ///
+    /// - `reader`: reads the same log; asked for entries that are no longer in memory.
+    /// - Errors: `Config`; `AppliedBelowLog`, `AppliedBeyondLog` when store and log do not fit together.
+    /// - A group of one is a leader after the first [`Node::drain`] and [`Node::persisted`]; in a larger group a member
+    ///   with a past stays silent for one maximum lease.
+    pub fn new(
+        config: NodeConfig,
+        recovered: Recovered,
+        reader: Arc<dyn LogReader>,
+        boot: Boot,
+    ) -> Result<Node, Error> {
+        config.check()?;
+        check_fits(&recovered, boot.applied)?;
+        let alone = config.voters.len() == 1;
+        let newborn = recovered.hard_state.term == Term(0);
+        let quarantine = if alone || newborn { std::time::Duration::ZERO } else { config.promise() };
+        let mut dice = Dice(boot.seed);
+        let pipeline = Pipeline::new(recovered.last());
+        let tail = Tail::new(&config, recovered, reader, boot.applied);
+        let raft = RawNode::new(&raft_config(&config, boot.applied), tail, &logger::logger(config.id))
+            .map_err(|refused| Error::Config { what: refused.to_string() })?;
+        let (election_timeout, election_timeout_for) =
+            (config.draw_timeout(&mut dice), (raft.raft.term, raft.raft.state));
+        let mut node = Node {
+            now: boot.now,
+            began: boot.now,
+            ticks: 0,
+            quarantine_until: boot.now + quarantine,
+            promise_until: boot.now,
+            dice,
+            election_timeout,
+            election_timeout_for,
+            lease: Lease::default(),
+            pipeline,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            reads: Reads::default(),
+            messages: Vec::new(),
+            role: RoleChange { role: Role::Follower, term: Term(raft.raft.term), leader: None },
+            snapshot: None,
+            applied: boot.applied,
+            config,
+            raft,
+        };
+        node.after_raft();
+        if alone {
+            node.raft.campaign().expect("a group of one elects its member");
+            node.after_raft();
+        }
+        Ok(node)
+    }
+
+    // --- events -------------------------------------------------------------------------------------------------
+
+    /// Lets time pass. Counts whole ticks since the start, so it may be called at any rhythm and never runs ahead of the
+    /// clock; after a long pause the missed ticks are capped at one election timeout.
+    pub fn tick(&mut self, now: Monotonic) {
+        self.now = self.now.max(now);
+        let passed = (self.now - self.began).as_nanos() / self.config.tick.as_nanos();
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        let missed = passed.saturating_sub(self.ticks).min(self.config.election_ticks);
+        self.ticks = passed;
+        for _ in 0..missed {
+            if self.may_tick() {
+                self.raft.tick();
+                self.after_raft();
+            }
+        }
+    }
+
+    /// Offers an entry; `ticket` comes back with its commit, or in [`Output::dropped`]. Costs three copies of the payload.
+    pub fn propose(&mut self, ticket: u64, payload: &Bytes) -> Result<(), Refused> {
+        if self.raft.raft.state != StateRole::Leader {
+            return Err(Refused::NotLeader { leader: self.leader() });
+        }
+        if self.raft.raft.lead_transferee.is_some() {
+            return Err(Refused::Transferring);
+        }
+        if payload.is_empty() {
+            return Err(Refused::Empty);
+        }
+        if payload.len() > self.config.max_entry_bytes {
+            return Err(Refused::TooBig { bytes: payload.len(), max_bytes: self.config.max_entry_bytes });
+        }
+        let full = self.pending.len() >= self.config.max_pending_entries
+            || self.pending_bytes + payload.len() > self.config.max_pending_bytes;
+        if full {
+            return Err(Refused::Full { entries: self.pending.len(), bytes: self.pending_bytes });
+        }
+        if self.raft.propose(Vec::new(), payload.to_vec()).is_err() {
+            return Err(Refused::NotLeader { leader: None });
+        }
+        let (index, term) = (self.raft.raft.raft_log.last_index(), self.raft.raft.term);
+        self.pending.push_back(Pending { index, term, ticket, bytes: payload.len() });
+        self.pending_bytes += payload.len();
+        Ok(())
+    }
+
+    /// Asks from which index on a state holds everything acknowledged before this call; the answer comes in
+    /// [`Output::reads`], or the ticket in [`Output::dropped_reads`]. All that wait share one round of heartbeats.
+    pub fn read_index(&mut self, ticket: u64) -> Result<(), Refused> {
+        if self.raft.raft.state != StateRole::Leader {
+            return Err(Refused::NotLeader { leader: self.leader() });
+        }
+        self.reads.push(ticket)
+    }
+
+    /// Takes a message from another member. `now` must be read after it arrived: promises are counted from it.
+    /// Errors: `BadMessage` (nothing changed), `LostEntries` (the member must stop).
+    pub fn step(&mut self, now: Monotonic, message: &[u8]) -> Result<(), Error> {
+        self.now = self.now.max(now);
+        let mut message = wire::decode(message)?;
+        self.check_sender(&message)?;
+        match message.get_msg_type() {
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.may_vote(&message) => return Ok(()),
+            MessageType::MsgTimeoutNow if self.now < self.quarantine_until => return Ok(()),
+            MessageType::MsgHeartbeat => self.heed(&message)?,
+            MessageType::MsgHeartbeatResponse => self.count_beat(&mut message)?,
+            _ => {}
+        }
+        // raft-rs answers what it cannot use (a stale or unknown sender) with an error that changes nothing.
+        let _unused = self.raft.step(message);
+        self.after_raft();
+        Ok(())
+    }
+
+    /// The batch is safe on disk: releases the messages that waited for it, and may commit.
+    pub fn persisted(&mut self, seq: BatchSeq) {
+        let done = self.pipeline.finish(seq);
+        self.raft.mut_store().persisted_to(done.last_index);
+        self.raft.on_persist_ready(done.last_ready);
+        self.messages.extend(done.messages);
+        self.after_raft();
+    }
+
+    /// The state machine has applied everything up to `index`. Must not go back, nor ahead of what was handed out.
+    pub fn advance_applied(&mut self, index: LogIndex) {
+        assert!(index >= self.applied && index <= self.committed(), "applied {index}, committed {}", self.committed());
+        self.applied = index;
+        self.raft.advance_apply_to(index.0);
+        self.after_raft();
+    }
+
+    /// Records the last snapshot of the state machine. The log may be cut below it, see [`Node::compact`].
+    pub fn set_snapshot(&mut self, mark: SnapshotMark) {
+        assert!(mark.index <= self.applied, "a snapshot at {} of a state at {}", mark.index, self.applied);
+        if self.snapshot.is_none_or(|known| known.index < mark.index) {
+            self.snapshot = Some(mark);
+        }
+    }
+
+    /// Gives up entries that neither a restart nor a snapshot needs any more: those at or below both `flushed` (the
+    /// applied index that is safe in the store) and the last snapshot. Returns what to purge the log below, if it moved.
+    pub fn compact(&mut self, flushed: LogIndex) -> Option<LogIndex> {
+        let keep_from = flushed.min(self.snapshot?.index).min(self.applied).0 + 1;
+        self.raft.mut_store().drop_below(keep_from).then_some(LogIndex(keep_from))
+    }
+
+    /// Asks `to` to take over as soon as it has the whole log. This leader holds no lease for the rest of its term.
+    pub fn transfer_leadership(&mut self, to: MemberId) -> Result<(), Refused> {
+        if self.raft.raft.state != StateRole::Leader {
+            return Err(Refused::NotLeader { leader: self.leader() });
+        }
+        if to == self.config.id || !self.config.voters.contains(&to) {
+            return Err(Refused::NotAMember { member: to });
+        }
+        self.lease.give_up();
+        self.raft.transfer_leader(to.0);
+        self.after_raft();
+        Ok(())
+    }
+
+    /// The transport could not deliver to `to`: probe it instead of streaming.
+    pub fn unreachable(&mut self, to: MemberId) {
+        self.raft.report_unreachable(to.0);
+    }
+
+    // --- questions ----------------------------------------------------------------------------------------------
+
+    /// Whether this member may answer a linearisable read from its applied state without asking anybody. Call it with
+    /// the time read *after* the state was read.
+    pub fn lease_valid(&self, now: Monotonic) -> bool {
+        let established = self.established().is_some_and(|index| index <= self.applied);
+        established && (self.config.voters.len() == 1 || self.lease.holds(now, self.config.lease))
+    }
+
+    /// Index of the first entry of this leader's own term, once it is committed: from its application on, the leader may
+    /// stamp ids. None for others.
+    pub fn established(&self) -> Option<LogIndex> {
+        let leads = self.raft.raft.state == StateRole::Leader && self.lease.term() == self.raft.raft.term;
+        self.lease.first_index().filter(|&first| leads && first <= self.raft.raft.raft_log.committed).map(LogIndex)
+    }
+
+    pub fn role(&self) -> Role {
+        output::role_of(self.raft.raft.state)
+    }
+    /// Who leads this term, as far as this member knows.
+    pub fn leader(&self) -> Option<MemberId> {
+        output::member(self.raft.raft.leader_id)
+    }
+    pub fn term(&self) -> Term {
+        Term(self.raft.raft.term)
+    }
+    /// Highest index known committed.
+    pub fn committed(&self) -> LogIndex {
+        LogIndex(self.raft.raft.raft_log.committed)
+    }
+    /// Highest index in the log, stored or not.
+    pub fn last_index(&self) -> LogIndex {
+        LogIndex(self.raft.raft.raft_log.last_index())
+    }
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    // --- work out -----------------------------------------------------------------------------------------------
+
+    /// Everything there is to do now. Bounded: committed entries come in portions of `max_committed_bytes`.
+    /// Errors: the log could not be read; the member must stop.
+    pub fn drain(&mut self) -> Result<Output, Error> {
+        let mut out = Output::default();
+        self.start_reads();
+        if self.raft.has_ready() {
+            let ready = self.raft.ready();
+            self.handle(ready, &mut out);
+        }
+        if let Some(failure) = self.raft.store().take_failure() {
+            return Err(failure);
+        }
+        self.drop_what_was_lost(&mut out);
+        let hard_state = self.raft.raft.hard_state();
+        out.append = self.pipeline.start(&hard_state);
+        out.messages = std::mem::take(&mut self.messages);
+        out.snapshots_wanted = self.raft.store().take_snapshots_wanted();
+        out.role = self.role_change();
+        out.more = self.raft.has_ready();
+        Ok(out)
+    }
+
+    fn handle(&mut self, mut ready: Ready, out: &mut Output) {
+        for state in ready.take_read_states() {
+            self.reads.answered(&state.request_ctx, state.index, &mut out.reads);
+        }
+        out.committed = ready.take_committed_entries().into_iter().map(|entry| self.commit(entry)).collect();
+        let now_messages = self.outgoing(ready.take_messages());
+        self.messages.extend(now_messages);
+        let later_messages = self.outgoing(ready.take_persisted_messages());
+        let entries: Vec<LogEntry> = ready.take_entries().into_iter().map(tail::from_raft).collect();
+        self.raft.mut_store().append(&entries);
+        let (number, must_sync) = (ready.number(), ready.must_sync());
+        self.raft.advance_append_async(ready);
+        let released = self.pipeline.add(number, must_sync, entries, later_messages);
+        if let Some(messages) = released {
+            // Nothing to write and nothing on its way: it counts as persisted at once, in order.
+            self.raft.on_persist_ready(number);
+            self.messages.extend(messages);
+        }
+        self.after_raft();
+    }
+
+    fn commit(&mut self, entry: Entry) -> Committed {
+        assert_eq!(entry.get_entry_type(), EntryType::EntryNormal, "membership changes are not proposed yet");
+        let waited = self.pending.front().is_some_and(|next| (next.index, next.term) == (entry.index, entry.term));
+        let ticket = if waited { self.pending.pop_front() } else { None };
+        self.pending_bytes -= ticket.as_ref().map_or(0, |pending| pending.bytes);
+        Committed {
+            index: LogIndex(entry.index),
+            term: Term(entry.term),
+            ticket: ticket.map(|pending| pending.ticket),
+            payload: Bytes::from(entry.data),
+        }
+    }
+
+    /// Encodes messages; heartbeats get a number, so that their answers extend the lease.
+    fn outgoing(&mut self, messages: Vec<Message>) -> Vec<Outgoing> {
+        let mut beat = None;
+        let encode = |mut message: Message| {
+            if message.get_msg_type() == MessageType::MsgHeartbeat {
+                let beat = *beat.get_or_insert_with(|| self.lease.send_beat(self.now));
+                lease::stamp(&mut message, beat);
+            }
+            Outgoing { to: MemberId(message.to), bytes: wire::encode(&message) }
+        };
+        messages.into_iter().map(encode).collect()
+    }
+
+    /// Proposals and reads of a term this member does not lead any more.
+    fn drop_what_was_lost(&mut self, out: &mut Output) {
+        let led = (self.raft.raft.state == StateRole::Leader).then_some(self.raft.raft.term);
+        while self.pending.front().is_some_and(|pending| Some(pending.term) != led) {
+            let lost = self.pending.pop_front().expect("it was just looked at");
+            self.pending_bytes -= lost.bytes;
+            out.dropped.push(lost.ticket);
+        }
+        self.reads.keep_only(led, &mut out.dropped_reads);
+    }
+
+    fn role_change(&mut self) -> Option<RoleChange> {
+        let role = RoleChange { role: self.role(), term: self.term(), leader: self.leader() };
+        (role != self.role).then(|| {
+            self.role = role;
+            role
+        })
+    }
+
+    fn start_reads(&mut self) {
+        let raft = &self.raft.raft;
+        if raft.state == StateRole::Leader
+            && raft.commit_to_current_term()
+            && let Some(round) = self.reads.start(raft.term)
+        {
+            self.raft.read_index(round);
+        }
+    }
+
+    // --- rules of our own ---------------------------------------------------------------------------------------
+
+    /// Called after every call into raft-rs that may change role or term: seeded timeouts instead of its random ones,
+    /// and a fresh lease for a fresh leadership.
+    fn after_raft(&mut self) {
+        let now = (self.raft.raft.term, self.raft.raft.state);
+        if now != self.election_timeout_for {
+            self.election_timeout_for = now;
+            self.election_timeout = self.config.draw_timeout(&mut self.dice);
+        }
+        self.raft.raft.set_randomized_election_timeout(self.election_timeout);
+        if self.raft.raft.state == StateRole::Leader && self.lease.term() != self.raft.raft.term {
+            self.lease.begin(self.raft.raft.term, self.raft.raft.raft_log.last_index());
+        }
+    }
+
+    /// A tick that would start a campaign is withheld while a promise stands or a write is outstanding.
+    fn may_tick(&self) -> bool {
+        let raft = &self.raft.raft;
+        let campaigns = raft.state != StateRole::Leader && raft.election_elapsed + 1 >= self.election_timeout;
+        let held = self.now < self.quarantine_until || self.now < self.promise_until || !self.pipeline.is_idle();
+        !(campaigns && held)
+    }
+
+    /// The promise behind the lease: no vote for one maximum lease after a heartbeat was answered or the member began,
+    /// whatever term has come since. Only a campaign that the leader itself asked for, having given up its lease, passes.
+    fn may_vote(&self, message: &Message) -> bool {
+        let asked_for_by_the_leader =
+            message.get_msg_type() == MessageType::MsgRequestVote && message.context == CAMPAIGN_TRANSFER;
+        self.now >= self.quarantine_until && (asked_for_by_the_leader || self.now >= self.promise_until)
+    }
+
+    /// A heartbeat: promises its leader one maximum lease, and shows whether this disk has lost what it acknowledged.
+    fn heed(&mut self, message: &Message) -> Result<(), Error> {
+        if message.term < self.raft.raft.term {
+            return Ok(());
+        }
+        let last = self.raft.raft.raft_log.last_index();
+        if message.commit > last {
+            let (leader, claimed) = (MemberId(message.from), LogIndex(message.commit));
+            return Err(Error::LostEntries { leader, claimed, last: LogIndex(last) });
+        }
+        self.promise_until = self.promise_until.max(self.now + self.config.promise());
+        Ok(())
+    }
+
+    /// An answer to a heartbeat: extends the lease once a quorum has answered it or a later one.
+    fn count_beat(&mut self, message: &mut Message) -> Result<(), Error> {
+        let beat = lease::unstamp(message)?;
+        let raft = &self.raft.raft;
+        if raft.state == StateRole::Leader && message.term == raft.term && self.lease.term() == raft.term {
+            let own = self.config.id.0;
+            self.lease.answered(message.from, beat, |members| {
+                raft.prs().has_quorum(&members.iter().copied().chain([own]).collect())
+            });
+        }
+        Ok(())
+    }
+
+    fn check_sender(&self, message: &Message) -> Result<(), Error> {
+        let from = MemberId(message.from);
+        if message.to != self.config.id.0 || from == self.config.id || !self.config.voters.contains(&from) {
+            let why = format!("it goes from {from} to {}, this is {}", MemberId(message.to), self.config.id);
+            return Err(Error::BadMessage { why });
+        }
+        Ok(())
+    }
+
+    /// Panics where an invariant of the type does not hold.
+    pub fn check_invariants(&self) {
+        let raft = &self.raft.raft;
+        assert!(self.applied.0 <= raft.raft_log.committed);
+        assert!(raft.raft_log.committed <= raft.raft_log.last_index());
+        assert!(self.pending.iter().zip(self.pending.iter().skip(1)).all(|(a, b)| a.index < b.index));
+        assert_eq!(self.pending_bytes, self.pending.iter().map(|pending| pending.bytes).sum::<usize>());
+        self.raft.store().check_invariants();
+    }
+}
+
+/// The store and the log must overlap: every entry the store lacks is in the log, none it has is missing at the end.
+fn check_fits(recovered: &Recovered, applied: LogIndex) -> Result<(), Error> {
+    let (first, last) = (recovered.first(), recovered.last());
+    if applied.0 + 1 < first.0 {
+        return Err(Error::AppliedBelowLog { applied, first });
+    }
+    if applied > last {
+        return Err(Error::AppliedBeyondLog { applied, last });
+    }
+    Ok(())
+}
+
+fn raft_config(config: &NodeConfig, applied: LogIndex) -> raft::Config {
+    let ticks = |ticks: u32| usize::try_from(ticks).expect("u32 fits usize");
+    raft::Config {
+        id: config.id.0,
+        election_tick: ticks(config.election_ticks),
+        heartbeat_tick: ticks(config.heartbeat_ticks),
+        max_election_tick: ticks(config.max_election_ticks()),
+        applied: applied.0,
+        max_size_per_msg: MAX_MESSAGE_BYTES,
+        max_inflight_msgs: MAX_INFLIGHT_MESSAGES,
+        max_committed_size_per_ready: u64::try_from(config.max_committed_bytes).expect("usize is at most 64 bits"),
+        check_quorum: true,
+        pre_vote: true,
+        batch_append: true,
+        ..raft::Config::default()
+    }
+}

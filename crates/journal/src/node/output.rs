@@ -1,0 +1,116 @@
+//! What a member wants done, as data.
+
+use crate::{AppendBatch, MemberId};
+use bytes::Bytes;
+use raft::StateRole;
+use types::{ErrorKind, LogIndex, Term};
+
+/// The work of one drain. Empty parts mean nothing to do.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Output {
+    /// To be written and synced, then reported by `Node::persisted`. At most one is outstanding.
+    pub append: Option<AppendBatch>,
+    /// To be sent now; what had to wait for the disk has waited already.
+    pub messages: Vec<Outgoing>,
+    /// To be applied, in order, without gaps.
+    pub committed: Vec<Committed>,
+    /// Reads that may be served once the state has applied this index.
+    pub reads: Vec<(u64, LogIndex)>,
+    /// Proposals this member will not hear of again because it lost the lead. Their outcome is UNKNOWN: the next leader
+    /// may still commit them; they are then handed out without a ticket.
+    pub dropped: Vec<u64>,
+    /// Reads without an answer for the same reason.
+    pub dropped_reads: Vec<u64>,
+    /// Set when role, term or leader changed since the last drain.
+    pub role: Option<RoleChange>,
+    /// Members that lag behind the start of the log: they need a snapshot. Repeated while they do.
+    pub snapshots_wanted: Vec<MemberId>,
+    /// There is more to do at once: drain again after carrying this out.
+    pub more: bool,
+}
+
+/// A message to another member; its bytes mean something to [`crate::Node::step`] only.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outgoing {
+    pub to: MemberId,
+    pub bytes: Bytes,
+}
+
+/// An entry that will never change. An empty payload opens a leader's term: nothing to apply.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    pub index: LogIndex,
+    pub term: Term,
+    /// The ticket it was proposed with, if by this member in this leadership.
+    pub ticket: Option<u64>,
+    pub payload: Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    Leader,
+    Follower,
+    Candidate,
+}
+
+/// Who leads, seen from here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoleChange {
+    pub role: Role,
+    pub term: Term,
+    pub leader: Option<MemberId>,
+}
+
+/// A snapshot of the state machine that exists and is safe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotMark {
+    pub index: LogIndex,
+    pub term: Term,
+}
+
+/// Why a call was not taken. Nothing happened.
+#[derive(thiserror::Error, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    #[error("this master does not lead; {}", hint(*leader))]
+    NotLeader { leader: Option<MemberId> },
+    #[error("leadership is being handed over; try again")]
+    Transferring,
+    #[error("an entry of {bytes} bytes is larger than the {max_bytes} a journal entry may have")]
+    TooBig { bytes: usize, max_bytes: usize },
+    #[error("an empty entry says nothing")]
+    Empty,
+    #[error("{entries} entries ({bytes} bytes) wait for the disks already; try again later")]
+    Full { entries: usize, bytes: usize },
+    #[error("{waiting} reads wait already; try again later")]
+    FullOfReads { waiting: usize },
+    #[error("{member} is not another voter of this group")]
+    NotAMember { member: MemberId },
+}
+
+impl Refused {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Refused::NotLeader { .. } | Refused::Transferring => ErrorKind::Unavailable,
+            Refused::TooBig { .. } | Refused::Empty | Refused::NotAMember { .. } => ErrorKind::Invalid,
+            Refused::Full { .. } | Refused::FullOfReads { .. } => ErrorKind::Busy,
+        }
+    }
+}
+
+fn hint(leader: Option<MemberId>) -> String {
+    leader.map_or_else(|| "no leader is known yet".to_owned(), |leader| format!("{leader} does"))
+}
+
+pub(super) fn role_of(state: StateRole) -> Role {
+    match state {
+        StateRole::Leader => Role::Leader,
+        StateRole::Follower => Role::Follower,
+        StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+    }
+}
+
+/// raft-rs says 0 for nobody.
+pub(super) fn member(id: u64) -> Option<MemberId> {
+    (id != 0).then_some(MemberId(id))
+}

@@ -1,0 +1,199 @@
+//! Messages between members, as bytes of our own.
+//!
+//! Is:     one fixed layout, little endian, version first; pinned by golden bytes (`docs/formats/journal.md`).
+//! Owns:   nothing.
+//! Never:  passes on a message that only a local caller may create, or entries with holes.
+
+use crate::Error;
+use bytes::Bytes;
+use raft::eraftpb::{Entry, Message, MessageType};
+
+const VERSION: u8 = 1;
+const REJECT: u8 = 1;
+const FIXED_BYTES: usize = 4 + 10 * 8;
+const ENTRY_HEADER_BYTES: usize = 12;
+
+/// Types that travel, and their numbers. Numbers are only ever added.
+const TYPES: [(u8, MessageType); 9] = [
+    (1, MessageType::MsgAppend),
+    (2, MessageType::MsgAppendResponse),
+    (3, MessageType::MsgHeartbeat),
+    (4, MessageType::MsgHeartbeatResponse),
+    (5, MessageType::MsgRequestVote),
+    (6, MessageType::MsgRequestVoteResponse),
+    (7, MessageType::MsgRequestPreVote),
+    (8, MessageType::MsgRequestPreVoteResponse),
+    (9, MessageType::MsgTimeoutNow),
+];
+
+/// Encodes a message. Panics on a type that never leaves a member: raft-rs produces none while proposals and reads are
+/// not forwarded and snapshots are not offered.
+pub(super) fn encode(message: &Message) -> Bytes {
+    let kind = message.get_msg_type();
+    let (number, _) =
+        TYPES.into_iter().find(|&(_, known)| known == kind).unwrap_or_else(|| panic!("{kind:?} is local"));
+    let entry_bytes: usize = message.entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.data.len()).sum();
+    let mut out = Vec::with_capacity(FIXED_BYTES + 8 + message.context.len() + entry_bytes);
+    out.extend_from_slice(&[VERSION, number, if message.reject { REJECT } else { 0 }, 0]);
+    let fields = [
+        message.to,
+        message.from,
+        message.term,
+        message.log_term,
+        message.index,
+        message.commit,
+        message.commit_term,
+        message.reject_hint,
+        message.request_snapshot,
+        message.priority.cast_unsigned(),
+    ];
+    fields.iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
+    put_bytes(&mut out, &message.context);
+    put_len(&mut out, message.entries.len());
+    for entry in &message.entries {
+        out.extend_from_slice(&entry.term.to_le_bytes());
+        put_bytes(&mut out, &entry.data);
+    }
+    Bytes::from(out)
+}
+
+fn put_len(out: &mut Vec<u8>, len: usize) {
+    let len = u32::try_from(len).expect("messages are bounded far below 4 GiB");
+    out.extend_from_slice(&len.to_le_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_len(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+/// Reads what [`encode`] wrote. Errors: `BadMessage`, whatever the bytes.
+pub(super) fn decode(bytes: &[u8]) -> Result<Message, Error> {
+    let mut take = Take(bytes);
+    let [version, number, flags, _] = take.array::<4>()?;
+    if version != VERSION {
+        return Err(bad(format!("it has version {version}, this program knows {VERSION}")));
+    }
+    let kind = TYPES.into_iter().find(|&(known, _)| known == number);
+    let (_, kind) = kind.ok_or_else(|| bad(format!("type {number} is unknown")))?;
+    let mut message = Message::default();
+    message.set_msg_type(kind);
+    message.reject = flags & REJECT != 0;
+    message.to = take.u64()?;
+    message.from = take.u64()?;
+    message.term = take.u64()?;
+    message.log_term = take.u64()?;
+    message.index = take.u64()?;
+    message.commit = take.u64()?;
+    message.commit_term = take.u64()?;
+    message.reject_hint = take.u64()?;
+    message.request_snapshot = take.u64()?;
+    message.priority = take.u64()?.cast_signed();
+    message.context = take.counted()?.to_vec();
+    let entry_count = u64::from(u32::from_le_bytes(take.array()?));
+    let last = message.index.checked_add(entry_count).ok_or_else(|| bad("its indexes overflow".to_owned()))?;
+    if entry_count > 0 && kind != MessageType::MsgAppend {
+        return Err(bad(format!("{kind:?} carries no entries")));
+    }
+    for index in message.index..last {
+        let term = take.u64()?;
+        message.entries.push(Entry { index: index + 1, term, data: take.counted()?.to_vec(), ..Entry::default() });
+    }
+    if message.term == 0 || !take.0.is_empty() {
+        return Err(bad("it has no term, or bytes behind its end".to_owned()));
+    }
+    Ok(message)
+}
+
+fn bad(why: String) -> Error {
+    Error::BadMessage { why }
+}
+
+struct Take<'a>(&'a [u8]);
+
+impl<'a> Take<'a> {
+    fn slice(&mut self, len: usize) -> Result<&'a [u8], Error> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or_else(|| bad("it is cut short".to_owned()))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        Ok(self.slice(N)?.try_into().expect("a slice of this length"))
+    }
+    fn u64(&mut self) -> Result<u64, Error> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+    fn counted(&mut self) -> Result<&'a [u8], Error> {
+        let len = u32::from_le_bytes(self.array()?);
+        self.slice(usize::try_from(len).expect("u32 fits usize"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append() -> Message {
+        let mut message = Message { to: 2, from: 1, term: 7, log_term: 6, index: 40, commit: 39, ..Message::default() };
+        message.set_msg_type(MessageType::MsgAppend);
+        for (index, data) in [(41, &b""[..]), (42, b"mv")] {
+            message.entries.push(Entry { index, term: 7, data: data.to_vec(), ..Entry::default() });
+        }
+        message
+    }
+
+    /// A change here is a change of the protocol: members of two versions talk to each other during an upgrade.
+    #[test]
+    fn golden_bytes_of_a_message() {
+        let hex: String = encode(&append()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = concat!(
+            "01010000",
+            "0200000000000000",
+            "0100000000000000",
+            "0700000000000000",
+            "0600000000000000",
+            "2800000000000000",
+            "2700000000000000",
+            "0000000000000000",
+            "0000000000000000",
+            "0000000000000000",
+            "0000000000000000",
+            "00000000",
+            "02000000",
+            "0700000000000000",
+            "00000000",
+            "0700000000000000",
+            "02000000",
+            "6d76",
+        );
+        assert_eq!(hex, expected);
+        assert_eq!(decode(&encode(&append())).expect("our own bytes"), append());
+    }
+
+    #[test]
+    fn every_type_survives_the_way_and_every_cut_is_noticed() {
+        for (_, kind) in TYPES {
+            let mut message = append();
+            message.set_msg_type(kind);
+            message.context = b"context".to_vec();
+            (message.reject, message.priority, message.reject_hint) = (true, -3, 9);
+            if kind != MessageType::MsgAppend {
+                message.entries.clear();
+            }
+            let bytes = encode(&message);
+            assert_eq!(decode(&bytes).expect("our own bytes"), message);
+            (0..bytes.len()).for_each(|cut| assert!(decode(&bytes[..cut]).is_err(), "{kind:?} cut at {cut}"));
+        }
+    }
+
+    #[test]
+    fn messages_only_a_member_itself_may_create_do_not_come_in() {
+        let mut bytes = encode(&append()).to_vec();
+        bytes[1] = 200;
+        assert!(matches!(decode(&bytes), Err(Error::BadMessage { .. })));
+        bytes[1] = 3;
+        assert!(decode(&bytes).is_err(), "a heartbeat with entries");
+        bytes[0] = 2;
+        assert!(decode(&bytes).expect_err("newer").to_string().contains("version 2"));
+    }
+}

@@ -1,0 +1,268 @@
+//! The thread that brings batches to disk.
+//!
+//! Is:     one OS thread over a [`JournalLog`]: append, one sync, call back; purging and preparing in between.
+//! Owns:   the log and its numbers.
+//! Never:  repeats a failed sync as if it had succeeded; takes a second batch while one is outstanding.
+
+use crate::{AppendBatch, BatchSeq, Error, JournalLog, LogReader};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use types::{Clock, LogIndex};
+
+/// Commands that may wait: the outstanding batch, and purges behind it.
+const INBOX: usize = 4;
+/// Flush times are counted in powers of two of a microsecond; the last bucket takes everything above.
+pub const FLUSH_BUCKETS: usize = 24;
+
+/// What the writer has done, as plain counters for whoever exports metrics. All only grow.
+#[derive(Debug, Default)]
+pub struct WriterStats {
+    /// Batches that are safe on disk.
+    pub batches: AtomicU64,
+    /// Entries in them.
+    pub entries: AtomicU64,
+    /// Payload bytes of them.
+    pub payload_bytes: AtomicU64,
+    /// Syncs that returned, failed ones too.
+    pub syncs: AtomicU64,
+    /// Time from taking a batch to its sync's return, summed, in microseconds.
+    pub flush_us: AtomicU64,
+    /// The same as a histogram: bucket `i` counts flushes of at most `2^i` microseconds.
+    pub flush_us_buckets: [AtomicU64; FLUSH_BUCKETS],
+    /// Failures that did not stop the member: purging, or preparing the next file. They are tried again.
+    pub housekeeping_failures: AtomicU64,
+}
+
+impl WriterStats {
+    fn flushed(&self, batch: &AppendBatch, took: Duration) {
+        let payload_bytes: usize = batch.entries.iter().map(|entry| entry.payload.len()).sum();
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.batches.fetch_add(1, Relaxed);
+        self.entries.fetch_add(u64::try_from(batch.entries.len()).unwrap_or(u64::MAX), Relaxed);
+        self.payload_bytes.fetch_add(u64::try_from(payload_bytes).unwrap_or(u64::MAX), Relaxed);
+        self.flush_us.fetch_add(micros, Relaxed);
+        self.flush_us_buckets[bucket(micros)].fetch_add(1, Relaxed);
+    }
+}
+
+/// Smallest `i` with `micros <= 2^i`, at most the last bucket.
+fn bucket(micros: u64) -> usize {
+    let bits = u64::BITS - micros.saturating_sub(1).leading_zeros();
+    usize::try_from(bits).unwrap_or(usize::MAX).min(FLUSH_BUCKETS - 1)
+}
+
+enum Command {
+    Append(AppendBatch),
+    Purge(LogIndex),
+}
+
+/// Handle of the writer thread. Dropping it lets the thread finish what it has and waits for it.
+pub struct LogWriter {
+    inbox: Option<SyncSender<Command>>,
+    thread: Option<JoinHandle<()>>,
+    stats: Arc<WriterStats>,
+    reader: Arc<dyn LogReader>,
+}
+
+impl LogWriter {
+    /// Starts the thread `journal`. `on_done` is called on it after each batch, in order: with `Ok` the batch is safe;
+    /// with an error nothing more will be, and the member must stop. It must not block.
+    pub fn start<L: JournalLog + 'static>(
+        log: L,
+        clock: Arc<dyn Clock>,
+        on_done: impl Fn(BatchSeq, Result<(), Error>) + Send + 'static,
+    ) -> io::Result<LogWriter> {
+        let (inbox, commands) = sync_channel(INBOX);
+        let stats = Arc::new(WriterStats::default());
+        let reader = log.reader();
+        let worker = Worker { log, clock, stats: stats.clone(), on_done };
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run(&commands))?;
+        Ok(LogWriter { inbox: Some(inbox), thread: Some(thread), stats, reader })
+    }
+
+    /// Hands a batch over; returns at once. Errors: `WriterBusy` if the inbox is full, which one outstanding batch and
+    /// few purges never fill; `WriterStopped`.
+    pub fn append(&self, batch: AppendBatch) -> Result<(), Error> {
+        self.send(Command::Append(batch))
+    }
+
+    /// Asks to give up entries below `index`. A failure is logged and counted, and tried again by the next purge.
+    pub fn purge_below(&self, index: LogIndex) -> Result<(), Error> {
+        self.send(Command::Purge(index))
+    }
+
+    pub fn stats(&self) -> Arc<WriterStats> {
+        self.stats.clone()
+    }
+
+    /// Reads what was appended.
+    pub fn reader(&self) -> Arc<dyn LogReader> {
+        self.reader.clone()
+    }
+
+    fn send(&self, command: Command) -> Result<(), Error> {
+        let inbox = self.inbox.as_ref().ok_or(Error::WriterStopped)?;
+        inbox.try_send(command).map_err(|refused| match refused {
+            TrySendError::Full(_) => Error::WriterBusy,
+            TrySendError::Disconnected(_) => Error::WriterStopped,
+        })
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.inbox = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal thread panicked");
+        }
+    }
+}
+
+struct Worker<L, F> {
+    log: L,
+    clock: Arc<dyn Clock>,
+    stats: Arc<WriterStats>,
+    on_done: F,
+}
+
+impl<L: JournalLog, F: Fn(BatchSeq, Result<(), Error>)> Worker<L, F> {
+    fn run(mut self, commands: &Receiver<Command>) {
+        while let Some(command) = self.next(commands) {
+            match command {
+                Command::Append(batch) => self.append(&batch),
+                Command::Purge(index) => {
+                    let purged = self.log.purge_below(index);
+                    self.housekeeping("purge", purged);
+                }
+            }
+        }
+    }
+
+    /// The next command; while there is none, prepares files in small steps.
+    fn next(&mut self, commands: &Receiver<Command>) -> Option<Command> {
+        loop {
+            match commands.try_recv() {
+                Ok(command) => return Some(command),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            let prepared = self.log.prepare();
+            let more = *prepared.as_ref().unwrap_or(&false);
+            self.housekeeping("prepare the next segment", prepared.map(drop));
+            if !more {
+                return commands.recv().ok();
+            }
+        }
+    }
+
+    fn append(&mut self, batch: &AppendBatch) {
+        let began = self.clock.monotonic();
+        let answer = self.log.append(batch).and_then(|()| {
+            self.stats.syncs.fetch_add(1, Relaxed);
+            self.log.sync()
+        });
+        match &answer {
+            Ok(()) => self.stats.flushed(batch, self.clock.monotonic() - began),
+            Err(error) => {
+                tracing::error!(%error, seq = batch.seq.0, "the journal cannot be written, this member stops")
+            }
+        }
+        (self.on_done)(batch.seq, answer);
+    }
+
+    fn housekeeping(&self, what: &str, answer: Result<(), Error>) {
+        let Err(error) = answer else { return };
+        let failures = self.stats.housekeeping_failures.fetch_add(1, Relaxed) + 1;
+        // A full disk fails once per batch: say it, but not ten thousand times a second.
+        if failures.is_power_of_two() {
+            tracing::warn!(%error, what, failures, "journal housekeeping failed, it is tried again later");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{DiskOp, SimDisk};
+    use crate::log::conformance::batch;
+    use crate::{MemLog, SegmentLog, SegmentOptions};
+    use std::path::Path;
+    use std::sync::mpsc::{Receiver, channel};
+    use types::{ClusterId, Monotonic, UnixMs};
+
+    /// A clock that moves one millisecond at each look.
+    struct Steps(AtomicU64);
+    impl Clock for Steps {
+        fn unix(&self) -> UnixMs {
+            UnixMs(0)
+        }
+        fn monotonic(&self) -> Monotonic {
+            Monotonic(Duration::from_millis(self.0.fetch_add(1, Relaxed)))
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    type Answers = Receiver<(BatchSeq, Result<(), Error>)>;
+
+    fn start<L: JournalLog + 'static>(log: L) -> (LogWriter, Answers) {
+        let (done, answers) = channel();
+        let clock = Arc::new(Steps(AtomicU64::new(0)));
+        let on_done = move |seq, answer| done.send((seq, answer)).expect("the test listens");
+        (LogWriter::start(log, clock, on_done).expect("a thread"), answers)
+    }
+
+    #[test]
+    fn a_batch_is_answered_after_its_one_sync_and_counted() {
+        let (writer, answers) = start(MemLog::new(ClusterId(1)));
+        for seq in 1..=3 {
+            writer.append(batch(seq, None, &[(seq, 1, b"12345")], 0)).expect("an idle writer");
+            let (answered, result) = answers.recv_timeout(PATIENCE).expect("an answer");
+            assert!(result.is_ok() && answered == BatchSeq(seq));
+        }
+        let stats = writer.stats();
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        assert_eq!([read(&stats.batches), read(&stats.entries), read(&stats.syncs)], [3, 3, 3]);
+        assert_eq!((read(&stats.payload_bytes), read(&stats.flush_us)), (15, 3000));
+        assert_eq!(read(&stats.flush_us_buckets[10]), 3, "1000 us are at most 2^10");
+        assert_eq!(writer.reader().read(LogIndex(1), LogIndex(4), 100).expect("kept").len(), 3);
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_acknowledged_again() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/j"));
+        let options = SegmentOptions { segment_bytes: 8192 };
+        SegmentLog::format(&disk, dir, ClusterId(1), options, false).expect("an empty directory");
+        let (log, _) = SegmentLog::open(disk.clone(), dir, None, options).expect("a fresh log");
+        let (writer, answers) = start(log);
+        disk.fail_next(DiskOp::Sync, io::ErrorKind::Other);
+        for seq in 1..=2 {
+            writer.append(batch(seq, None, &[(seq, 1, b"x")], 0)).expect("the thread still answers");
+            let (_, result) = answers.recv_timeout(PATIENCE).expect("an answer");
+            let error = result.expect_err("not safe");
+            assert!(error.is_fatal(), "{error}");
+            assert_eq!(matches!(error, Error::Poisoned), seq == 2, "{error}");
+        }
+    }
+
+    #[test]
+    fn dropping_the_writer_finishes_what_it_was_given() {
+        let (writer, answers) = start(MemLog::new(ClusterId(1)));
+        writer.append(batch(1, None, &[(1, 1, b"x")], 0)).expect("an idle writer");
+        writer.purge_below(LogIndex(1)).expect("room in the inbox");
+        drop(writer);
+        assert_eq!(answers.iter().filter(|(_, result)| result.is_ok()).count(), 1);
+    }
+
+    #[test]
+    fn flush_times_fall_into_powers_of_two() {
+        assert_eq!([0, 1, 2, 3, 4, 5, 1024, 1025].map(bucket), [0, 0, 1, 2, 2, 3, 10, 11]);
+        assert_eq!(bucket(u64::MAX), FLUSH_BUCKETS - 1);
+    }
+}
