@@ -1,1 +1,20 @@
-//! testkit
+//! What tests, the demo and the benches stand on: an S3 server, a proxy that injects faults, child processes, ports,
+//! network namespaces, reproducible bytes, and the one way to wait.
+//!
+//! Is:     real servers and real processes under a test's control.
+//! Owns:   whatever it started: a dropped handle leaves no process, port or thread behind.
+//! Never:  part of the product; knows nothing of GooseFS.
+
+// This crate measures and waits in real time on purpose.
+#![allow(clippy::disallowed_methods)]
+
+mod background;
+pub mod data;
+mod eventually;
+pub mod netns;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod s3;
+
+pub use eventually::{TimedOut, Verdict, eventually, eventually_async, try_eventually, try_eventually_async};
