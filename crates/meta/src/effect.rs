@@ -32,10 +32,17 @@ pub enum Done {
     Inode(InodeId),
     /// The outcome is decided when this intent closes.
     Pending(IntentId),
-    /// `more` children wait below the directory or what it held.
-    Collected { freed: u32, more: bool },
+    /// `freed` inodes went; `more`: entries are left in this directory. Directories it held are announced by
+    /// [`Effect::Collect`].
+    Collected {
+        freed: u32,
+        more: bool,
+    },
     Load(LoadId),
-    Worker { id: WorkerId, epoch: SessionEpoch },
+    Worker {
+        id: WorkerId,
+        epoch: SessionEpoch,
+    },
     Mount(MountId),
 }
 

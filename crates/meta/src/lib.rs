@@ -7,6 +7,7 @@
 
 mod effect;
 mod entry;
+mod index;
 mod key;
 mod namespace;
 mod op;
@@ -14,17 +15,21 @@ mod permission;
 mod read;
 mod record;
 mod reject;
+mod step;
 mod store;
 mod txn;
 mod walk;
 
 pub use effect::{Applied, Done, Effect};
 pub use entry::*;
-pub use key::*;
+pub use key::{
+    COUNTERS_KEY, ROOT, ROOT_MOUNT, container_key, edge_key, edge_range, inode_key, intent_key, mount_key,
+    operation_key, worker_key,
+};
 pub use namespace::Namespace;
 pub use permission::{Authority, Caller};
 pub use read::*;
 pub use record::*;
 pub use reject::Reject;
 pub use store::{Change, Changes, Family, MemoryStore, Read, Store, StoreError};
-pub use walk::{resolve, Resolved, Spot};
+pub use walk::{INNER_WRITE_TYPE, Resolved, Spot, resolve};

@@ -1,12 +1,13 @@
 //! What stands in the database. Each record begins with a version byte, then postcard; golden bytes pin the layout.
 
+use crate::entry::{Entry, MountSpec};
 use crate::store::StoreError;
 use bytes::Bytes;
-use serde::{de::DeserializeOwned, Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use types::{
-    AgeMs, Attempt, ContainerId, Fingerprint, GfsPath, InodeId, IntentId, LoadId, LogIndex, Mode, MountId, Name,
-    OperationId, PersistenceState, ReadPolicy, UnixMs, WorkerId, WriteType,
+    AgeMs, Attempt, ClusterId, ContainerId, Fingerprint, GfsPath, Incarnation, InodeId, IntentId, LoadId, LogIndex,
+    Mode, MountId, Name, OperationId, PersistenceState, ReadPolicy, UnixMs, WorkerId, WriteType,
 };
 
 /// A record with a version of its own.
@@ -117,6 +118,7 @@ pub struct Parent {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OperationRecord {
     pub inode: Option<InodeId>,
+    pub mount: Option<MountId>,
     /// Not decided yet: this intent's closing decides.
     pub pending: Option<IntentId>,
     pub age: AgeMs,
@@ -139,6 +141,23 @@ pub struct Mount {
     pub created: UnixMs,
 }
 
+impl Mount {
+    pub(crate) fn new(id: MountId, path: GfsPath, spec: &MountSpec, created: UnixMs) -> Mount {
+        Mount {
+            id,
+            path,
+            uri: spec.uri.clone(),
+            read_only: spec.read_only,
+            shared: spec.shared,
+            properties: spec.properties.clone(),
+            secrets: spec.secrets.clone(),
+            write_policy: spec.write_policy,
+            read_policy: spec.read_policy,
+            created,
+        }
+    }
+}
+
 /// An announced mutation of an under store, open until an entry closes it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Intent {
@@ -151,13 +170,14 @@ pub struct Intent {
     pub kind: IntentKind,
 }
 
-/// Keys are relative to the mount; a directory's ends in `/`.
+/// Keys are relative to the mount; a directory's ends in `/`. `parent` and `name` say which entry of the namespace stood
+/// for the key when the intent was opened.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum IntentKind {
     /// Remove one object.
-    DeleteFile { key: String, fingerprint: Option<Fingerprint> },
+    DeleteFile { key: String, fingerprint: Option<Fingerprint>, parent: InodeId, name: Name },
     /// Remove a prefix and everything below it.
-    DeleteTree { key: String },
+    DeleteTree { key: String, parent: InodeId, name: Name },
     /// Move one object; the edge moves when it is closed. Source and target names are reserved meanwhile.
     RenameFile {
         from: String,
@@ -168,7 +188,8 @@ pub enum IntentKind {
         to_name: Name,
     },
     /// Move everything below a prefix; the edge has moved already and carries `from` as its store key until closed.
-    MoveTree { from: String, to: String, inode: InodeId },
+    /// `parent` and `name` are where it stood before.
+    MoveTree { from: String, to: String, inode: InodeId, parent: InodeId, name: Name },
     /// Make a directory real in the store.
     MakeDirectory { key: String, inode: InodeId },
 }
@@ -189,17 +210,29 @@ pub struct Load {
     /// The applied index before the store was first asked.
     pub seen: LogIndex,
     pub since: AgeMs,
+    /// Names removed here since it was opened, each remembered under a key of its own; at most [`MAX_REMOVED`].
+    pub removed: u32,
+    /// A name was dropped here that the store may still hold: the last page leaves the directory not loaded.
+    pub holes: bool,
 }
+
+/// Removals remembered by one load session; one more ends the session.
+pub const MAX_REMOVED: u32 = 4096;
 
 /// A file on its way to the under store.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Persist {
     pub inode: InodeId,
+    /// Where the attempt writes: the file's mount and key when it began. Empty before the first attempt.
+    pub mount: MountId,
+    pub key: String,
     pub attempt: Attempt,
     /// Not before this age.
     pub due: AgeMs,
     /// This attempt may complete its upload (at most one ever is per attempt).
     pub granted: bool,
+    /// An earlier attempt was granted and failed: the store may hold an object under `key` all the same.
+    pub uncertain: bool,
     /// How often it failed, and why the last time.
     pub failures: u32,
     pub last_error: String,
@@ -218,6 +251,23 @@ pub struct WorkerRecord {
     pub identity: u128,
 }
 
+/// Counters and versions of the whole namespace.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Counters {
+    /// None before [`crate::Format`].
+    pub cluster: Option<ClusterId>,
+    pub incarnation: Incarnation,
+    /// The rules of `apply` in force.
+    pub rules: u32,
+    /// The last entry that was applied.
+    pub applied: LogIndex,
+    pub wall: UnixMs,
+    pub age: AgeMs,
+    /// The lowest ids nobody got.
+    pub next_inode: InodeId,
+    pub next_container: ContainerId,
+}
+
 macro_rules! records {
     ($($kind:ident $version:literal $what:literal;)*) => {$(
         impl Record for $kind { const VERSION: u8 = $version; const WHAT: &'static str = $what; }
@@ -233,6 +283,8 @@ records! {
     Load 1 "load";
     Persist 1 "persist";
     WorkerRecord 1 "worker";
+    Counters 1 "counters";
+    Entry 1 "log entry";
 }
 
 impl Inode {

@@ -34,7 +34,9 @@ pub enum Reject {
     IntoItself { from: GfsPath, to: GfsPath },
     #[error("block size {0} is not positive; pass for example 67108864")]
     BlockSize(u64),
-    #[error("file {path} has {length} bytes in {blocks} blocks, more than a file id can number; use a larger block size")]
+    #[error(
+        "file {path} has {length} bytes in {blocks} blocks, more than a file id can number; use a larger block size"
+    )]
     TooManyBlocks { path: GfsPath, length: u64, blocks: u64 },
     #[error("file {path} was completed with {was} bytes already and cannot become {length} bytes")]
     Length { path: GfsPath, was: u64, length: u64 },
@@ -57,7 +59,9 @@ pub enum Reject {
     Refused(String),
     #[error("this cluster applies rules {0}, this release knows {1}; use the newer release")]
     Rules(u32, u32),
-    #[error("worker {0} is alive at another address or on other disks; stop one of the two, or clear its identity file")]
+    #[error(
+        "worker {0} is alive at another address or on other disks; stop one of the two, or clear its identity file"
+    )]
     WorkerTwice(types::WorkerId),
     #[error("namespace \"{0}\" does not exist; `goosefs ns ls` lists those that do")]
     NoNamespace(String),

@@ -8,7 +8,7 @@ use types::{ErrorKind, LogIndex};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Family {
-    /// Counters, versions, the applied index: short ASCII names.
+    /// `counters` → [`crate::Counters`]; other short ASCII names belong to the store.
     State = 0,
     /// `parent inode id (8, big endian) ‖ name` → [`crate::Inode`].
     Edges = 1,
@@ -30,10 +30,12 @@ pub enum Family {
     Persists = 9,
     /// `worker id (8)` → [`crate::WorkerRecord`].
     Workers = 10,
+    /// `age opened (8) ‖ container (8)` of a file that is not complete → nothing.
+    Incomplete = 11,
 }
 
 impl Family {
-    pub const ALL: [Family; 11] = [
+    pub const ALL: [Family; 12] = [
         Family::State,
         Family::Edges,
         Family::Inodes,
@@ -45,6 +47,7 @@ impl Family {
         Family::Loads,
         Family::Persists,
         Family::Workers,
+        Family::Incomplete,
     ];
     /// The name of the column family on disk.
     pub fn name(self) -> &'static str {
@@ -60,6 +63,7 @@ impl Family {
             Family::Loads => "loads",
             Family::Persists => "persists",
             Family::Workers => "workers",
+            Family::Incomplete => "incomplete",
         }
     }
 }

@@ -154,6 +154,13 @@ impl GfsPath {
         GfsPath::parse(&format!("{base}/{name}"))
     }
 
+    /// This path with one more name, without the limits a request's path has: a rename can move a tree so deep that its
+    /// leaves can be listed but not named.
+    pub fn child(&self, name: &Name) -> GfsPath {
+        let base = if self.is_root() { "" } else { &*self.0 };
+        GfsPath(format!("{base}/{name}").into())
+    }
+
     /// Whether `self` is `other` or lies below it.
     pub fn is_within(&self, other: &GfsPath) -> bool {
         other.is_root() || self == other || (self.0.starts_with(&*other.0) && self.0.as_bytes()[other.0.len()] == b'/')

@@ -1,0 +1,99 @@
+//! The store did, or refused, what an intent announced.
+//!
+//! Names that left the store are noted again as removed: until now a listing could still show them.
+
+use crate::effect::Done;
+use crate::entry::{CloseIntent, IntentEnd};
+use crate::record::{Intent, IntentKind, Node};
+use crate::reject::Reject;
+use crate::step::{Gone, Outcome, Step};
+use crate::store::StoreError;
+use types::{Fingerprint, InodeId, IntentId, Name};
+
+pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseIntent) -> Outcome {
+    let intent = find(step, op.intent)?;
+    if op.attempt != intent.attempt {
+        let why = format!("{} at {} comes when {} is the last", op.attempt, op.intent, intent.attempt);
+        return Err(Reject::Stale(why).into());
+    }
+
+    let (inode, decided) = match &op.end {
+        IntentEnd::Done { fingerprint } => {
+            let inode = done(step, &intent, fingerprint.as_ref())?;
+            (inode, Some(inode))
+        }
+        IntentEnd::Refused { .. } => (refused(step, &intent)?, None),
+    };
+    step.drop_intent(&intent, decided)?;
+    Ok(inode.map_or(Done::Nothing, Done::Inode))
+}
+
+pub(crate) fn find(step: &Step<'_, '_>, intent: IntentId) -> Result<Intent, Reject> {
+    let found = step.index.intents.get(&intent).cloned();
+    found.ok_or_else(|| Reject::Stale(format!("{intent} was closed already")))
+}
+
+fn done(step: &mut Step<'_, '_>, intent: &Intent, new: Option<&Fingerprint>) -> Result<Option<InodeId>, StoreError> {
+    match &intent.kind {
+        IntentKind::DeleteFile { parent, name, .. } | IntentKind::DeleteTree { parent, name, .. } => {
+            note_removed(step, *parent, name, Gone::Everywhere)?;
+            Ok(None)
+        }
+        IntentKind::RenameFile { inode, to_parent, to_name, .. } => {
+            let (source, target) = (step.locate(*inode)?, step.locate(*to_parent)?);
+            if let (Some(source), Some(target)) = (source, target) {
+                let new = new.cloned();
+                step.move_edge(source.last(), source.parent(), target.last(), to_name, |inode| {
+                    if let Node::File(file) = &mut inode.node {
+                        file.fingerprint = new;
+                    }
+                })?;
+                step.mark_persisted(&target.spots)?;
+            }
+            Ok(Some(*inode))
+        }
+        IntentKind::MoveTree { inode, parent, name, .. } => {
+            let at = step.at;
+            if let Some(moved) = step.locate(*inode)? {
+                step.edit(moved.last(), |inode| {
+                    inode.store_key = None;
+                    inode.changed = at;
+                })?;
+                step.edit_directory(moved.last(), |directory| directory.removed_at = at)?;
+            }
+            note_removed(step, *parent, name, Gone::Everywhere)?;
+            Ok(Some(*inode))
+        }
+        IntentKind::MakeDirectory { inode, .. } => {
+            if let Some(made) = step.locate(*inode)? {
+                step.mark_persisted(&made.spots)?;
+            }
+            Ok(Some(*inode))
+        }
+    }
+}
+
+/// Nothing changed in the store: what was removed here can be loaded again, what was moved goes back.
+fn refused(step: &mut Step<'_, '_>, intent: &Intent) -> Result<Option<InodeId>, StoreError> {
+    match &intent.kind {
+        IntentKind::DeleteFile { parent, name, .. } | IntentKind::DeleteTree { parent, name, .. } => {
+            note_removed(step, *parent, name, Gone::Here)?;
+            Ok(None)
+        }
+        IntentKind::MoveTree { inode, parent, name, .. } => {
+            let (moved, back) = (step.locate(*inode)?, step.locate(*parent)?);
+            if let (Some(moved), Some(back)) = (moved, back) {
+                step.move_edge(moved.last(), moved.parent(), back.last(), name, |inode| inode.store_key = None)?;
+            }
+            Ok(Some(*inode))
+        }
+        IntentKind::RenameFile { inode, .. } | IntentKind::MakeDirectory { inode, .. } => Ok(Some(*inode)),
+    }
+}
+
+fn note_removed(step: &mut Step<'_, '_>, parent: InodeId, name: &Name, gone: Gone) -> Result<(), StoreError> {
+    match step.locate(parent)? {
+        Some(parent) => step.note_removed(parent.last(), name, gone),
+        None => Ok(()),
+    }
+}

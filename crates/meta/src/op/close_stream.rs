@@ -1,0 +1,39 @@
+//! A worker closed a stream to the under store: the object is there.
+
+use crate::effect::Done;
+use crate::entry::CloseStream;
+use crate::reject::Reject;
+use crate::step::{Outcome, Step};
+use types::WriteType;
+
+pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseStream) -> Outcome {
+    let file = op.container.file();
+    let Some(resolved) = step.locate_container(op.container)? else {
+        return Err(Reject::Stale(format!("{file} was removed while it was written")).into());
+    };
+    let spot = resolved.last();
+    let Some(found) = spot.inode.file().filter(|found| !found.complete) else {
+        return Err(Reject::Stale(format!("{} ({file}) is not being written any more", spot.path)).into());
+    };
+    if !reaches_store(found.write_type) {
+        let kind = found.write_type.name();
+        return Err(Reject::Refused(format!("{} is written as {kind}, which goes to no store", spot.path)).into());
+    }
+    // The stream's key was taken when the file was made. A directory moved since then took the name elsewhere.
+    if resolved.spots.iter().any(|above| above.inode.changed > spot.inode.changed) {
+        return Err(Reject::Stale(format!("a directory above {} was renamed while it was written", spot.path)).into());
+    }
+    step.check_covered(spot.mount, &spot.key, &spot.path)?;
+
+    step.edit_file(spot, |file| file.closed = Some((op.fingerprint.clone(), op.length)))?;
+    step.mark_persisted(&resolved.spots[..resolved.spots.len() - 1])?;
+    Ok(Done::Inode(spot.inode.id))
+}
+
+/// Whether a writer of this type may have a stream to the under store.
+pub(crate) fn reaches_store(write_type: WriteType) -> bool {
+    match write_type {
+        WriteType::CacheThrough | WriteType::Through | WriteType::AsyncThrough => true,
+        WriteType::MustCache | WriteType::TryCache | WriteType::None => false,
+    }
+}

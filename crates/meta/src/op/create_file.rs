@@ -1,0 +1,33 @@
+//! Makes an incomplete file, never over something that exists.
+
+use crate::effect::Done;
+use crate::entry::CreateFile;
+use crate::record::{File, Node};
+use crate::reject::Reject;
+use crate::step::{Outcome, Step};
+use types::{Mode, PersistenceState, WriteType};
+
+/// Of directories made above it.
+const PARENT_MODE: Mode = Mode::new(0o755);
+
+pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CreateFile) -> Outcome {
+    if op.block_bytes == 0 {
+        return Err(Reject::BlockSize(op.block_bytes).into());
+    }
+    let resolved = step.walk(&op.path)?;
+    step.check_new(&resolved, &op.path, op.recursive)?;
+    let file = File {
+        complete: false,
+        length: 0,
+        block_bytes: op.block_bytes,
+        write_type: op.write_type.or_else(|| resolved.write_type()).unwrap_or(WriteType::MustCache),
+        persistence: PersistenceState::NotPersisted,
+        fingerprint: None,
+        closed: None,
+        checksum: None,
+        locations: Vec::new(),
+        opened: step.age,
+    };
+    let made = step.make(&resolved, PARENT_MODE, op.mode, Node::File(file))?;
+    Ok(Done::Inode(made.inode.id))
+}

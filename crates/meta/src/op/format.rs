@@ -1,0 +1,43 @@
+//! The first entry of a cluster: makes `/`.
+
+use crate::effect::{Done, Effect};
+use crate::entry::Format;
+use crate::key::{ABOVE_ROOT, ROOT, ROOT_MOUNT, mount_key, place_key};
+use crate::record::{Directory, Inode, Mount, Node};
+use crate::reject::Reject;
+use crate::step::{Outcome, Step};
+use crate::store::Family;
+use std::collections::BTreeMap;
+use types::{GfsPath, LogIndex};
+
+pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Format) -> Outcome {
+    if let Some(cluster) = step.counters.cluster {
+        return Err(Reject::Refused(format!("this cluster is formatted already ({cluster})")).into());
+    }
+    let (id, container) = step.take_ids()?;
+    if id != ROOT {
+        return Err(Reject::Invalid(format!("the first inode must be {ROOT}, not {id}")).into());
+    }
+
+    step.counters.cluster = Some(op.cluster);
+    let directory =
+        Directory { children: 0, loaded: false, persisted: true, removed_at: LogIndex(0), mount: Some(ROOT_MOUNT) };
+    let inode = Inode {
+        id,
+        container,
+        owner: op.owner.clone(),
+        group: op.group.clone(),
+        mode: op.mode,
+        created: step.wall,
+        modified: step.wall,
+        changed: step.at,
+        store_key: None,
+        xattrs: BTreeMap::new(),
+        node: Node::Directory(directory),
+    };
+    step.txn.put(Family::Edges, place_key(ABOVE_ROOT, None), &inode);
+    step.own_container(container, id);
+    step.txn.put(Family::Mounts, mount_key(ROOT_MOUNT), &Mount::new(ROOT_MOUNT, GfsPath::root(), &op.root, step.wall));
+    step.effects.push(Effect::MountsChanged);
+    Ok(Done::Inode(id))
+}
