@@ -1,1 +1,23 @@
-//! store
+//! Where metadata live: two databases behind [`meta::Store`], and the way readers look at them while one writer applies.
+//!
+//! Is:     [`RocksStore`] on disk, [`HeapStore`] in memory with the same crash rules, and [`Published`] in front of
+//!         either: consistent reads without waiting for a batch, and a clean cache of records.
+//! Owns:   the files of the database directory, the memory of its caches, the versions readers check.
+//! Never:  looks into a record, decides what to write, keeps a log of its own (the journal is the log).
+
+mod cache;
+mod durable;
+mod error;
+mod heap;
+mod key;
+mod marker;
+mod published;
+mod rocks;
+
+#[cfg(any(test, feature = "test-support"))]
+pub mod conformance;
+
+pub use cache::{CacheStatistics, Lru, Policy};
+pub use heap::{DirDisk, HeapDisk, HeapStore, MemoryDisk};
+pub use published::{Latest, Published, PublishedStatistics, Tracked};
+pub use rocks::{RocksConfig, RocksStatistics, RocksStore};

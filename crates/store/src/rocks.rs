@@ -1,0 +1,256 @@
+//! The store on disk: one RocksDB with a column family per [`Family`].
+//!
+//! Is:     a [`Store`] without a log of its own. A commit lives in the memtables until they are flushed, all families
+//!         at one moment; a crash takes back whole commits, the newest first.
+//! Owns:   its directory, which RocksDB locks, and the threads that flush and compact.
+//! Never:  flushes because it is dropped: whoever stops cleanly calls [`Store::flush`], and a drop is a crash.
+
+mod options;
+mod statistics;
+
+pub use options::RocksConfig;
+pub use statistics::RocksStatistics;
+
+use crate::error::{from_io, from_rocks};
+use crate::{durable, key, marker};
+use bytes::Bytes;
+use meta::{Changes, Family, Read, Store, StoreError};
+use options::Tuning;
+use parking_lot::Mutex;
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use types::{ClusterId, ErrorKind, LogIndex};
+
+/// Room made for the answer of a scan before its length is known.
+const SCAN_RESERVE: usize = 64;
+
+/// A metadata database on disk.
+///
+/// Invariants: `flushed <= applied`; what is on disk is at least `flushed`; `applied` is the index in the database.
+pub struct RocksStore {
+    db: DB,
+    dir: PathBuf,
+    cluster: ClusterId,
+    unlogged: WriteOptions,
+    /// One commit at a time, so that the index never goes back.
+    committing: Mutex<()>,
+    applied: AtomicU64,
+    flushed: AtomicU64,
+    tuning: Tuning,
+}
+
+impl RocksStore {
+    /// Makes an empty database of `cluster` in `dir`, which is created if absent and must be empty.
+    ///
+    /// Errors: `AlreadyExists` if anything is there, else what the disk said. Cost: some fsyncs.
+    pub fn format(dir: &Path, cluster: ClusterId) -> Result<(), StoreError> {
+        let what = format!("cannot format the metadata database at {}", dir.display());
+        fs::create_dir_all(dir).map_err(|error| from_io(&what, &error))?;
+        if fs::read_dir(dir).map_err(|error| from_io(&what, &error))?.next().is_some() {
+            let what = format!("{what}: the directory is not empty; move away what it holds");
+            return Err(StoreError { what, kind: ErrorKind::AlreadyExists });
+        }
+        let store = RocksStore::start(dir, Tuning::new(&RocksConfig::default(), true), cluster, |dir, options| {
+            DB::open_cf_descriptors(&options.database(), dir, options.families())
+                .map_err(|error| from_rocks(&what, &error))
+        })?;
+        store.commit(&Changes::default())?;
+        store.flush()?;
+        // Last, so that a directory with a marker is a whole database.
+        durable::write(&dir.join(marker::NAME), &marker::encode(marker::Kind::Rocks, cluster))
+            .and_then(|()| durable::sync_parent(dir))
+            .map_err(|error| from_io(&what, &error))
+    }
+
+    /// Opens the database of `cluster` in `dir` and takes its lock.
+    ///
+    /// Refuses, with a sentence that says what to do: a missing directory (`NotFound`), one that was never formatted,
+    /// belongs to another cluster or has a newer format (`Precondition`), a damaged one (`Corrupt`), and one that
+    /// another process holds (`Busy`). Cost: some milliseconds; files are opened as they are needed.
+    pub fn open(dir: &Path, config: &RocksConfig, cluster: ClusterId) -> Result<RocksStore, StoreError> {
+        if !dir.is_dir() {
+            let what = format!(
+                "cannot open the metadata database at {}: there is no such directory; run `goosefs format` or correct \
+                 goosefs.master.metastore.dir",
+                dir.display()
+            );
+            return Err(StoreError { what, kind: ErrorKind::NotFound });
+        }
+        marker::check(dir, fs::read(dir.join(marker::NAME)), marker::Kind::Rocks, cluster)?;
+        let store = RocksStore::start(dir, Tuning::new(config, false), cluster, |dir, options| {
+            DB::open_cf_descriptors(&options.database(), dir, options.families()).map_err(|error| refusal(dir, &error))
+        })?;
+        let applied = store.stored_applied()?;
+        store.applied.store(applied.0, Ordering::Release);
+        store.flushed.store(applied.0, Ordering::Release);
+        Ok(store)
+    }
+
+    fn start(
+        dir: &Path,
+        tuning: Tuning,
+        cluster: ClusterId,
+        open: impl FnOnce(&Path, &Tuning) -> Result<DB, StoreError>,
+    ) -> Result<RocksStore, StoreError> {
+        let db = open(dir, &tuning)?;
+        let mut unlogged = WriteOptions::default();
+        unlogged.disable_wal(true);
+        Ok(RocksStore {
+            db,
+            dir: dir.to_owned(),
+            cluster,
+            unlogged,
+            committing: Mutex::new(()),
+            applied: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            tuning,
+        })
+    }
+
+    /// What it uses, for metrics. Cost: some microseconds per family, no IO.
+    pub fn statistics(&self) -> RocksStatistics {
+        statistics::collect(&self.db, &self.tuning, Family::ALL.map(|family| self.family(family)))
+    }
+
+    fn family(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.name()).expect("the database was opened with every family")
+    }
+
+    /// The index in the database itself.
+    fn stored_applied(&self) -> Result<LogIndex, StoreError> {
+        let value = self.get(Family::State, key::APPLIED_KEY)?.unwrap_or_default();
+        key::decode_applied(&value)
+    }
+
+    /// Makes `fresh` a whole database directory but for its name. Returns the applied index it holds.
+    fn copy(&self, fresh: &Path) -> Result<LogIndex, StoreError> {
+        let what = format!("cannot write a checkpoint of the metadata database to {}", fresh.display());
+        Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(fresh))
+            .map_err(|error| from_rocks(&what, &error))?;
+        // Commits went on meanwhile, so only the copy itself knows which moment it shows.
+        let applied =
+            RocksStore::start(fresh, Tuning::new(&RocksConfig::default(), false), self.cluster, |dir, options| {
+                DB::open_cf_descriptors_read_only(&options.database(), dir, options.families(), false)
+                    .map_err(|error| from_rocks(&what, &error))
+            })?
+            .stored_applied()?;
+        durable::write(&fresh.join(marker::NAME), &marker::encode(marker::Kind::Rocks, self.cluster))
+            .map_err(|error| from_io(&what, &error))?;
+        Ok(applied)
+    }
+
+    fn failed(&self, verb: &str, family: Family, key: &[u8], error: &rocksdb::Error) -> StoreError {
+        let (dir, key) = (self.dir.display(), key.escape_ascii());
+        from_rocks(format_args!("cannot {verb} {}/{key} in the metadata database at {dir}", family.name()), error)
+    }
+}
+
+impl Read for RocksStore {
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let value = self.db.get_pinned_cf(self.family(family), key);
+        let value = value.map_err(|error| self.failed("read", family, key, &error))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, family: Family, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        if start >= end || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(end);
+        // Prefix filters may only be asked when no key of another prefix can be meant.
+        options.set_total_order_seek(key::common_prefix(start, end).is_none());
+        let mut cursor = self.db.raw_iterator_cf_opt(self.family(family), options);
+        let mut found = Vec::with_capacity(limit.min(SCAN_RESERVE));
+        cursor.seek(start);
+        while found.len() < limit
+            && let Some((key, value)) = cursor.item()
+        {
+            found.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+            cursor.next();
+        }
+        cursor.status().map_err(|error| self.failed("list", family, start, &error))?;
+        Ok(found)
+    }
+}
+
+impl Store for RocksStore {
+    fn commit(&self, changes: &Changes) -> Result<(), StoreError> {
+        let _alone = self.committing.lock();
+        key::assert_commit(changes, self.applied());
+        let mut batch = WriteBatch::default();
+        for change in &changes.changes {
+            match &change.value {
+                Some(value) => batch.put_cf(self.family(change.family), &change.key, value),
+                None => batch.delete_cf(self.family(change.family), &change.key),
+            }
+        }
+        batch.put_cf(self.family(Family::State), key::APPLIED_KEY, key::encode_applied(changes.applied));
+        self.db.write_opt(batch, &self.unlogged).map_err(|error| {
+            let (dir, applied) = (self.dir.display(), changes.applied);
+            from_rocks(format_args!("cannot commit {applied} to the metadata database at {dir}"), &error)
+        })?;
+        self.applied.store(changes.applied.0, Ordering::Release);
+        Ok(())
+    }
+
+    fn applied(&self) -> LogIndex {
+        LogIndex(self.applied.load(Ordering::Acquire))
+    }
+
+    fn flush(&self) -> Result<LogIndex, StoreError> {
+        // Read before the flush begins: commits beside it may or may not be covered, these are.
+        let covered = self.applied();
+        let families = Family::ALL.map(|family| self.family(family));
+        self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|error| {
+            let dir = self.dir.display();
+            from_rocks(format_args!("cannot flush the metadata database at {dir}"), &error)
+        })?;
+        self.flushed.fetch_max(covered.0, Ordering::AcqRel);
+        Ok(covered)
+    }
+
+    fn flushed(&self) -> LogIndex {
+        LogIndex(self.flushed.load(Ordering::Acquire))
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<LogIndex, StoreError> {
+        let what = format!("cannot write a checkpoint of the metadata database to {}", dir.display());
+        if dir.exists() {
+            let what = format!("{what}: something is there already; name a directory that does not exist");
+            return Err(StoreError { what, kind: ErrorKind::AlreadyExists });
+        }
+        self.flush()?;
+        let fresh = durable::partial(dir);
+        durable::remove_dir(&fresh).map_err(|error| from_io(&what, &error))?;
+        let applied = self.copy(&fresh)?;
+        durable::rename(&fresh, dir).map_err(|error| from_io(&what, &error))?;
+        Ok(applied)
+    }
+}
+
+/// Why a database of ours did not open.
+fn refusal(dir: &Path, error: &rocksdb::Error) -> StoreError {
+    let what = format!("cannot open the metadata database at {}", dir.display());
+    let words: &str = error.as_ref();
+    if words.contains("lock hold by current process") || words.contains("While lock file") {
+        let what =
+            format!("{what}: another process holds its lock; stop that master, or give this one its own directory");
+        return StoreError { what, kind: ErrorKind::Busy };
+    }
+    match error.kind() {
+        // The marker is there, so what RocksDB misses or does not know was there once.
+        rocksdb::ErrorKind::InvalidArgument | rocksdb::ErrorKind::NotFound => {
+            crate::error::damaged(format_args!("{what}: {words}"))
+        }
+        _ if words.contains("No such file") => crate::error::damaged(format_args!("{what}: {words}")),
+        _ => from_rocks(what, error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
