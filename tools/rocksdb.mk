@@ -19,8 +19,8 @@ $(OUT)/librocksdb.a: $(OBJS)
 $(OUT)/obj/%.o: $(SRC)/rocksdb/%.cc
 	@mkdir -p $(@D)
 	@echo "  C++ $*.cc"
-	@g++ $(CXXFLAGS) -c $< -o $@
+	@g++ $(CXXFLAGS) -c $< -o $@.new && mv $@.new $@
 
 $(OUT)/obj/build_version.o: $(SRC)/build_version.cc
 	@mkdir -p $(@D)
-	@g++ $(CXXFLAGS) -c $< -o $@
+	@g++ $(CXXFLAGS) -c $< -o $@.new && mv $@.new $@

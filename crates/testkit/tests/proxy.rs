@@ -280,6 +280,24 @@ fn a_server_that_goes_takes_the_idle_connection_with_it() {
 }
 
 #[test]
+fn an_answer_before_the_end_of_the_request_arrives() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let proxy = FaultProxy::start(listener.local_addr().unwrap(), Protocol::Http1).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            read_head(&mut stream).unwrap();
+            stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            drop(io::copy(&mut stream, &mut io::sink()));
+        }
+    });
+    let mut client = Client::new(&proxy);
+    write!(client.0, "PUT /k HTTP/1.1\r\nHost: x\r\nContent-Length: {LEN}\r\n\r\nonly a part").unwrap();
+    assert!(read_head(&mut client.0).unwrap().starts_with("HTTP/1.1 403"));
+}
+
+#[test]
 fn latency_and_delay_are_per_request() {
     let proxy = proxy();
     proxy.set_latency(Duration::from_millis(30));

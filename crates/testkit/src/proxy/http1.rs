@@ -11,9 +11,8 @@ use tokio::net::TcpStream;
 /// The longest head of a message, and the most headers in it.
 const HEAD_BYTES: usize = 256 << 10;
 const HEADERS: usize = 256;
-/// Bytes read at once: large for little work per byte; small under a limit, so that connections take turns.
+/// Bytes read at once without a limit: large for little work per byte.
 const PIECE_BYTES: usize = 512 << 10;
-const LIMITED_PIECE_BYTES: usize = 64 << 10;
 
 /// What of a message's head the proxy needs.
 struct Head {
@@ -109,9 +108,14 @@ async fn exchange(
 
     // An answer may come before the request's body is through: a refusal, or "100 Continue".
     let (up, (down, closes)) = tokio::select! {
-        up = &mut up => match up? {
-            Outcome::Whole => (Outcome::Whole, down.await?),
-            outcome => (outcome, (Outcome::Whole, true)),
+        up = &mut up => match up {
+            Ok(Outcome::Whole) => (Outcome::Whole, down.await?),
+            Ok(outcome) => (outcome, (Outcome::Whole, true)),
+            // The server has stopped listening: what it says of that is for the client.
+            Err(_) => match down.await? {
+                (Outcome::Whole, _) => return Ok(Some(End::Early)),
+                (outcome, closes) => (Outcome::Whole, (outcome, closes)),
+            },
         },
         down = &mut down => {
             // With the answer out, the request's last bytes may be on their way still.
@@ -336,7 +340,7 @@ impl<'a> Body<'a> {
     }
 
     /// Forwards until the body ends or a fault ends it. `buffer` holds what was read already, and afterwards what
-    /// belongs to the next message.
+    /// belongs to the next message. Errors: the receiver is gone.
     pub(super) async fn forward(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
@@ -347,7 +351,7 @@ impl<'a> Body<'a> {
             if let Some(outcome) = self.drain(to, buffer).await? {
                 return Ok(outcome);
             }
-            let piece = if self.shared.limit.is_set() { LIMITED_PIECE_BYTES } else { PIECE_BYTES };
+            let piece = self.shared.limit.piece_bytes(PIECE_BYTES);
             let wanted = match &self.frame {
                 // No further than the body: what follows is for the next turn.
                 Frame::Length(left) => usize::try_from(*left).map_or(piece, |left| left.min(piece)),
@@ -355,11 +359,11 @@ impl<'a> Body<'a> {
             };
             buffer.reserve(wanted);
             let mut limited = (&mut *from).take(wanted as u64);
-            if limited.read_buf(buffer).await? == 0 {
-                return match self.frame {
-                    Frame::UntilClose => self.end().await,
-                    Frame::Length(_) | Frame::Chunked(_) => Ok(Outcome::Cut), // the sender broke off: so do we
-                };
+            match (limited.read_buf(buffer).await, &self.frame) {
+                (Ok(1..), _) => {}
+                (Ok(0), Frame::UntilClose) => return self.end().await,
+                // The sender broke off: so do we.
+                (Ok(0), Frame::Length(_) | Frame::Chunked(_)) | (Err(_), _) => return Ok(Outcome::Cut),
             }
         }
     }

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 /// bandwidth.
 const CREDIT: Duration = Duration::from_millis(5);
 
+/// What one connection may send before the next has its turn.
+const TURN: Duration = Duration::from_millis(1);
+const SMALLEST_PIECE_BYTES: usize = 16 << 10;
+
 /// Within any time t passes at most `rate × (t + CREDIT)`, whoever sends.
 pub(super) struct Limit(Mutex<State>);
 
@@ -25,9 +29,12 @@ impl Limit {
         self.0.lock().bytes_per_s = bytes_per_s;
     }
 
-    /// Whether there is a limit: pieces are then kept small, so that connections take turns.
-    pub(super) fn is_set(&self) -> bool {
-        self.0.lock().bytes_per_s.is_some()
+    /// How much to send at once: all of `largest` without a limit, else about [`TURN`]'s worth, so that connections take
+    /// turns and a timer is worth its while.
+    pub(super) fn piece_bytes(&self, largest: usize) -> usize {
+        let Some(bytes_per_s) = self.0.lock().bytes_per_s else { return largest };
+        let turn = u128::from(bytes_per_s) * TURN.as_micros() / 1_000_000;
+        usize::try_from(turn).map_or(largest, |turn| turn.clamp(SMALLEST_PIECE_BYTES, largest))
     }
 
     /// Returns when `bytes` have had the time to pass.

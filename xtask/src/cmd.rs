@@ -1,0 +1,6 @@
+//! The commands, one file each.
+
+pub mod lint;
+pub mod nightly;
+pub mod test;
+pub mod tidy;
