@@ -1,0 +1,144 @@
+//! Our own end of a connection to one of our servers.
+
+use crate::error::Error;
+use crate::identify::AuthType;
+use crate::sasl::check_user;
+use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
+use proto::grpc::sasl::sasl_authentication_service_client::SaslAuthenticationServiceClient;
+use proto::grpc::sasl::{ChannelAuthenticationScheme, SaslMessage, SaslMessageType};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+/// The header that ties a call to its handshake.
+pub const CHANNEL_ID: &str = "channel-id";
+/// Windows and frames for blocks: as large as the server's.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const MAX_FRAME_BYTES: u32 = 1 << 20;
+/// A server that vanished without a word is noticed after about this plus nine probes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Who connects.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Identity {
+    pub user: String,
+    pub auth: AuthType,
+}
+
+/// A channel whose calls carry the id of its handshake; give it to a generated client.
+pub type Service = InterceptedService<Channel, ChannelIdHeader>;
+
+/// Puts the channel id on a call.
+#[derive(Clone, Debug)]
+pub struct ChannelIdHeader(MetadataValue<Ascii>);
+
+impl Interceptor for ChannelIdHeader {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert(CHANNEL_ID, self.0.clone());
+        Ok(request)
+    }
+}
+
+/// A connection that did its handshake. The transport comes back by itself after a break; the handshake does not, so
+/// after [`types::ErrorKind::Unauthenticated`] open another: [`crate::Pool`] and [`crate::retry`] do.
+///
+/// Lives on the runtime it was opened on.
+#[derive(Debug)]
+pub struct Connection {
+    address: String,
+    channel: Channel,
+    id: ChannelIdHeader,
+    /// The handshake's stream: the server forgets the channel id when it ends.
+    _handshake: Option<Mutex<Handshake>>,
+}
+
+#[derive(Debug)]
+struct Handshake {
+    /// Dropped with it: the end of our half.
+    _ours: oneshot::Sender<()>,
+    _theirs: Streaming<SaslMessage>,
+}
+
+impl Connection {
+    /// Connects to `address`, a `host:port`, and says who we are, all before `deadline`. Cancel-safe.
+    ///
+    /// Errors: no address, nobody there, the handshake refused (with the server's sentence as source), the deadline.
+    pub async fn open(address: &str, identity: &Identity, deadline: Instant) -> Result<Connection, Error> {
+        let late = |_| Error::Timeout { what: format!("connect to {address} as {:?}", identity.user) };
+        timeout_at(deadline, Connection::dial(address, identity, deadline)).await.map_err(late)?
+    }
+
+    async fn dial(address: &str, identity: &Identity, deadline: Instant) -> Result<Connection, Error> {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|source| Error::BadAddress { address: address.to_owned(), source })?
+            .connect_timeout(deadline.saturating_duration_since(Instant::now()))
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(KEEPALIVE_IDLE))
+            .tcp_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(MAX_FRAME_BYTES);
+        let connected = endpoint.connect().await;
+        let channel = connected.map_err(|source| Error::Connect { address: address.to_owned(), source })?;
+        let id = uuid::Uuid::new_v4().to_string();
+        let handshake = match identity.auth {
+            AuthType::NoSasl => None,
+            AuthType::Simple => Some(Mutex::new(handshake(address, &identity.user, channel.clone(), &id).await?)),
+        };
+        let id = ChannelIdHeader(id.parse().expect("a UUID is a header value"));
+        Ok(Connection { address: address.to_owned(), channel, id, _handshake: handshake })
+    }
+
+    /// For a generated client: `GreeterClient::new(connection.service())`. Cheap.
+    pub fn service(&self) -> Service {
+        InterceptedService::new(self.channel.clone(), self.id.clone())
+    }
+
+    /// The `host:port` it was opened for.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What its calls carry as [`CHANNEL_ID`].
+    pub fn channel_id(&self) -> &str {
+        self.id.0.to_str().expect("a UUID is ASCII")
+    }
+}
+
+async fn handshake(address: &str, user: &str, channel: Channel, id: &str) -> Result<Handshake, Error> {
+    check_user(user).map_err(|why| Error::BadUser { user: user.to_owned(), why })?;
+    let hello = SaslMessage {
+        message_type: Some(i32::from(SaslMessageType::Challenge)),
+        message: Some(format!("\0{user}\0noPassword").into_bytes().into()),
+        client_id: Some(id.to_owned()),
+        authentication_scheme: Some(i32::from(ChannelAuthenticationScheme::Simple)),
+        channel_ref: Some(format!("goosefs-{}", &id[..8])),
+    };
+    // Our half: the one message, then open until the sender is dropped.
+    let (ours, closed) = oneshot::channel::<()>();
+    let open_end = stream::once(closed).filter_map(|_| std::future::ready(None));
+    let outgoing = stream::once(std::future::ready(hello)).chain(open_end);
+    let refused = |source: Status| Error::Handshake {
+        address: address.to_owned(),
+        user: user.to_owned(),
+        source: Box::new(source),
+    };
+    let mut client = SaslAuthenticationServiceClient::new(channel);
+    let mut theirs = client.authenticate(outgoing).await.map_err(refused)?.into_inner();
+    let answer = theirs.message().await.map_err(refused)?;
+    match answer.map(|message| message.message_type) {
+        Some(Some(kind)) if kind == i32::from(SaslMessageType::Success) => {
+            Ok(Handshake { _ours: ours, _theirs: theirs })
+        }
+        Some(_) => Err(refused(Status::unauthenticated("the server asks for more than a user's name"))),
+        None => Err(Error::HandshakeEnded { address: address.to_owned() }),
+    }
+}
