@@ -67,7 +67,7 @@ pub enum Op {
     BeginPersist(BeginPersist),
 }
 
-/// The first entry of a cluster: makes `/`. Ids: 1.
+/// The first entry of a cluster that is taken: makes `/`, whose inode is always [`crate::ROOT`]. Ids: 1.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Format {
     pub cluster: ClusterId,

@@ -8,6 +8,7 @@
 mod effect;
 mod entry;
 mod index;
+mod invariants;
 mod key;
 mod namespace;
 mod op;
@@ -19,6 +20,9 @@ mod step;
 mod store;
 mod txn;
 mod walk;
+
+#[cfg(test)]
+mod tests;
 
 pub use effect::{Applied, Done, Effect};
 pub use entry::*;

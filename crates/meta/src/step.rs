@@ -332,7 +332,7 @@ impl<'r> Step<'_, 'r> {
     fn count_out(&mut self, parent: &Spot, entry: &Spot, gone: Gone) -> Result<(), StoreError> {
         let at = self.at;
         self.edit_entries(parent, |directory| {
-            directory.children -= 1;
+            directory.children = directory.children.checked_sub(1).expect("it counts the entry that leaves");
             lose_name(directory, at, gone);
         })?;
         match &entry.name {

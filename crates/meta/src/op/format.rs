@@ -1,4 +1,4 @@
-//! The first entry of a cluster: makes `/`.
+//! The first entry of a cluster that is taken: makes `/`.
 
 use crate::effect::{Done, Effect};
 use crate::entry::Format;
@@ -14,16 +14,13 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Format) -> Outcome {
     if let Some(cluster) = step.counters.cluster {
         return Err(Reject::Refused(format!("this cluster is formatted already ({cluster})")).into());
     }
-    let (id, container) = step.take_ids()?;
-    if id != ROOT {
-        return Err(Reject::Invalid(format!("the first inode must be {ROOT}, not {id}")).into());
-    }
+    let (_, container) = step.take_ids()?;
 
     step.counters.cluster = Some(op.cluster);
     let directory =
         Directory { children: 0, loaded: false, persisted: true, removed_at: LogIndex(0), mount: Some(ROOT_MOUNT) };
     let inode = Inode {
-        id,
+        id: ROOT,
         container,
         owner: op.owner.clone(),
         group: op.group.clone(),
@@ -36,8 +33,8 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Format) -> Outcome {
         node: Node::Directory(directory),
     };
     step.txn.put(Family::Edges, place_key(ABOVE_ROOT, None), &inode);
-    step.own_container(container, id);
+    step.own_container(container, ROOT);
     step.txn.put(Family::Mounts, mount_key(ROOT_MOUNT), &Mount::new(ROOT_MOUNT, GfsPath::root(), &op.root, step.wall));
     step.effects.push(Effect::MountsChanged);
-    Ok(Done::Inode(id))
+    Ok(Done::Inode(ROOT))
 }

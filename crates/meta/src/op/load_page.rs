@@ -38,7 +38,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &LoadPage) -> Outcome {
         directory.children += inserted;
         directory.loaded |= op.last && !load.holes;
     })?;
-    if inserted > 0 {
+    if !op.items.is_empty() {
         step.mark_persisted(&resolved.spots)?;
     }
     if op.last {

@@ -26,11 +26,12 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Remove) -> Outcome {
         check_directory(step, op, entry, directory)?;
     }
     step.check_covered(entry.mount, &entry.key, &op.path)?;
+    // An upload that may be completed at any moment could land on whatever takes the name next.
+    step.check_granted(entry.mount, &entry.key, &op.path)?;
     if op.goosefs_only {
         step.unlink(parent, entry, Gone::Here)?;
         return Ok(Done::Nothing);
     }
-    step.check_granted(entry.mount, &entry.key, &op.path)?;
     match &entry.inode.node {
         Node::File(file) => remove_file(step, parent, entry, file),
         Node::Directory(directory) => remove_directory(step, parent, entry, directory),

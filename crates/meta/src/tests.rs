@@ -1,0 +1,16 @@
+//! Histories over a plain map. Only [`world`] knows how entries are stamped and applied.
+
+mod fake_store;
+mod files;
+mod golden;
+mod intents;
+mod loads;
+mod model;
+mod mounts;
+mod names;
+mod operations;
+mod permissions;
+mod persists;
+mod reads;
+mod workers;
+mod world;
