@@ -1,1 +1,24 @@
-//! master
+//! The master: owns the namespace, the log, block locations and the duties of the leader.
+//!
+//! Is:     a sans-IO core ([`core::Core`]: events in, actions out) and a thin driver of threads, sockets and timers.
+//! Owns:   which request becomes which log entry, what the leader does about intents, persists, loads and workers.
+//! Never:  moves block data; lets an acknowledgement leave before its entry is durable and applied.
+
+mod config;
+pub mod core;
+mod driver;
+mod error;
+mod format;
+mod locations;
+mod metrics;
+mod registry;
+mod server;
+mod shared;
+mod stores;
+mod web;
+mod wire;
+
+pub use config::{MasterConfig, Metastore};
+pub use error::Error;
+pub use format::format;
+pub use server::Master;

@@ -1,0 +1,91 @@
+//! What a master is told at its start: plain values, already parsed and checked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use types::{Secret, WriteType};
+
+/// Where the namespace's records live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Metastore {
+    /// In memory, with files of the last flush.
+    Heap,
+    /// In RocksDB.
+    Rocks,
+}
+
+#[derive(Clone, Debug)]
+pub struct MasterConfig {
+    /// The name clients and workers use for this master.
+    pub hostname: String,
+    /// `goosefs.master.rpc.port`: official clients, and `goosefs.v1`.
+    pub rpc_addr: SocketAddr,
+    /// `goosefs.master.web.port`: health and metrics.
+    pub web_addr: SocketAddr,
+    /// `goosefs.internal.v1`: workers.
+    pub internal_addr: SocketAddr,
+    /// `goosefs.master.journal.folder`
+    pub journal_dir: PathBuf,
+    /// `goosefs.master.metastore.dir`
+    pub metastore_dir: PathBuf,
+    pub metastore: Metastore,
+    /// Small files of this master: channel registrations.
+    pub work_dir: PathBuf,
+    /// `goosefs.security.secret.key.file`
+    pub key_file: PathBuf,
+
+    /// `goosefs.master.mount.table.root.ufs`, used when the namespace is made; later it must be the same.
+    pub root_ufs: String,
+    pub root_properties: BTreeMap<String, String>,
+    pub root_secrets: BTreeMap<String, Secret>,
+    /// Mode of `/` when the namespace is made.
+    pub root_mode: u16,
+
+    /// The operating-system user that runs the master.
+    pub superuser: String,
+    pub supergroup: String,
+    pub permission_enabled: bool,
+    /// `goosefs.security.authentication.type` = NOSASL
+    pub nosasl: bool,
+    /// The user NOSASL clients are.
+    pub nosasl_user: String,
+    pub strict_channel: bool,
+
+    /// Threads that serve connections.
+    pub rpc_threads: usize,
+    /// Bytes of each log segment.
+    pub segment_bytes: u64,
+    /// Entries after which the store is flushed and the log cut (`goosefs.master.journal.checkpoint.period.entries`).
+    pub checkpoint_entries: u64,
+    /// Bytes of the cache in front of the database.
+    pub cache_bytes: usize,
+    /// `goosefs.master.process.memory.budget`
+    pub memory_budget_bytes: u64,
+    /// How long a client's mutation may wait for its outcome.
+    pub request_timeout: Duration,
+    /// How long a request waits for an operation on the store that covers its name.
+    pub intent_wait: Duration,
+    /// How long outcomes of operation ids are kept, in age.
+    pub operation_retention: Duration,
+    /// An incomplete file without a live stream goes after this long, in age.
+    pub incomplete_expiry: Duration,
+    /// Before the first try to persist a file.
+    pub persist_delay: Duration,
+    /// Files persisted at once.
+    pub persist_concurrency: usize,
+    /// How long a name the store did not have is remembered as missing; zero: never.
+    pub negative_cache: Duration,
+    /// What a file gets when neither call nor namespace says.
+    pub default_write_type: WriteType,
+    /// How long a worker may keep a principal's right.
+    pub right_valid: Duration,
+    /// `goosefs.master.worker.heartbeat.interval`
+    pub heartbeat_interval: Duration,
+    /// A worker silent for this long is lost (`goosefs.master.worker.timeout`).
+    pub worker_timeout: Duration,
+    /// Ring points of a worker (`goosefs.master.consistent.hash.virtual.node.num.per.worker`).
+    pub virtual_nodes: u32,
+    /// Bench only: every sync of the log takes at least this long.
+    pub slow_sync: Option<Duration>,
+}

@@ -1,0 +1,553 @@
+//! The master's loop, sans-IO: events in, actions out.
+//!
+//! Is:     a deterministic state machine around the replicated log's node and the namespace. Same events and times, same
+//!         actions.
+//! Owns:   stamping (times, ids), the order of proposals, answers, and the leader's duties: intents, persists, loads,
+//!         collection, expiry.
+//! Never:  touches a socket, a file, a store or a clock: it asks for that through [`Action`]. The database is reached
+//!         through its trait, as the namespace itself does.
+//!
+//! Invariant: a request is answered only after its entry was committed, applied and published.
+
+mod housekeeping;
+mod intents;
+mod job;
+mod loads;
+mod persists;
+mod stamp;
+
+pub use job::{Job, JobError, JobId, JobOk};
+pub use loads::Want;
+pub use persists::PersistPlace;
+
+use crate::error::Error;
+use crate::shared::{Leadership, Shared};
+use journal::{AppendBatch, BatchSeq, Node, Refused, SnapshotMark};
+use meta::{Applied, Caller, Done, Effect, Entry, Namespace, Op, Record, Reject};
+use stamp::Stamper;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use types::{ContainerId, InodeId, IntentId, LogIndex, Monotonic, OperationId, UnixMs, WorkerId};
+
+#[cfg(test)]
+mod tests;
+
+/// Requests in the core at once; more are refused as Busy.
+pub const REQUESTS: usize = 65_536;
+/// Entries applied and published together at most: bounds how long a reader may have to retry.
+const APPLY_BATCH: usize = 512;
+
+/// Names one waiting caller; chosen by the driver.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Ticket(pub u64);
+
+/// Both clocks, read once per event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    pub unix: UnixMs,
+    pub mono: Monotonic,
+}
+
+/// A mutation somebody waits for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub who: Caller,
+    pub operation: Option<OperationId>,
+    pub op: Op,
+    pub deadline: Monotonic,
+}
+
+#[derive(Debug)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    Request(Ticket, Request),
+    /// Somebody needs metadata from a store.
+    Want(Ticket, Want, Monotonic),
+    /// The log's writer finished a batch.
+    Persisted(BatchSeq),
+    /// An under store answered.
+    JobDone(JobId, Result<JobOk, JobError>),
+    /// The database flushed up to this index.
+    Flushed(LogIndex),
+    /// Make the state durable as a whole and say when: a clean stop.
+    Drain(Ticket),
+    /// A worker of this session was taken in; tasks may be given to it.
+    WorkerReady(WorkerId),
+}
+
+#[derive(Debug)]
+pub enum Action {
+    /// Write and sync, then [`Event::Persisted`].
+    Append(AppendBatch),
+    Reply(Ticket, Result<Done, Error>),
+    /// Ask an under store, then [`Event::JobDone`].
+    Job(JobId, Job),
+    /// Flush the database in the background, then [`Event::Flushed`].
+    Flush,
+    /// Log segments wholly below this index can go.
+    Purge(LogIndex),
+    /// Mounted stores or their settings changed: open them anew.
+    MountsChanged,
+}
+
+/// Who waits for a proposal.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Origin {
+    Client(Ticket),
+    BeginIntent(IntentId),
+    CloseIntent(IntentId),
+    Collect(InodeId),
+    BeginPersist(ContainerId),
+    OpenLoad(InodeId),
+    LoadStep(InodeId),
+    Look(u64),
+    Housekeeping,
+}
+
+struct Proposal {
+    origin: Origin,
+    request: Request,
+}
+
+/// What the core is told once.
+#[derive(Clone, Debug)]
+pub struct CoreConfig {
+    pub checkpoint_entries: u64,
+    pub intent_wait: Duration,
+    pub operation_retention: Duration,
+    pub incomplete_expiry: Duration,
+    pub persist_concurrency: usize,
+    pub worker_timeout: Duration,
+    /// How long the core's own proposals may take.
+    pub task_timeout: Duration,
+    /// Proposed once the group leads and the namespace is empty.
+    pub format: meta::Format,
+}
+
+pub struct Core {
+    config: CoreConfig,
+    node: Node,
+    namespace: Namespace,
+    shared: Arc<Shared>,
+    stamper: Stamper,
+    /// This master leads and has applied an entry of its own term: it may stamp.
+    leading: bool,
+    next_proposal: u64,
+    proposals: BTreeMap<u64, Proposal>,
+    /// Admitted, not proposed yet.
+    queue: VecDeque<Proposal>,
+    committed: VecDeque<journal::Committed>,
+    /// Clients that wait for an intent's outcome, and requests whose name an intent covers.
+    outcomes: BTreeMap<IntentId, Vec<(Ticket, Monotonic)>>,
+    covered: BTreeMap<IntentId, Vec<(Proposal, Monotonic)>>,
+    intents: intents::Intents,
+    persists: persists::Persists,
+    loads: loads::Loads,
+    housekeeping: housekeeping::Housekeeping,
+    next_job: u64,
+    draining: Vec<Ticket>,
+    flushing: bool,
+    actions: Vec<Action>,
+}
+
+impl Core {
+    /// A core over a recovered node and an opened namespace.
+    pub fn new(config: CoreConfig, node: Node, namespace: Namespace, shared: Arc<Shared>) -> Core {
+        let stamper = Stamper::new(&namespace);
+        Core {
+            config,
+            node,
+            namespace,
+            shared,
+            stamper,
+            leading: false,
+            next_proposal: 1,
+            proposals: BTreeMap::new(),
+            queue: VecDeque::new(),
+            committed: VecDeque::new(),
+            outcomes: BTreeMap::new(),
+            covered: BTreeMap::new(),
+            intents: Default::default(),
+            persists: Default::default(),
+            loads: Default::default(),
+            housekeeping: Default::default(),
+            next_job: 1,
+            draining: Vec::new(),
+            flushing: false,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes one event. Call [`Core::turn`] after one or several.
+    pub fn step(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Tick => self.tick(now),
+            Event::Request(ticket, request) => self.admit(Proposal { origin: Origin::Client(ticket), request }),
+            Event::Want(ticket, want, deadline) => self.want(now, ticket, want, deadline),
+            Event::Persisted(batch) => self.node.persisted(batch),
+            Event::JobDone(job, result) => self.job_done(now, job, result),
+            Event::Flushed(index) => self.flushed(index),
+            Event::Drain(ticket) => self.draining.push(ticket),
+            Event::WorkerReady(_) => self.persists.wake(),
+        }
+    }
+
+    /// Proposes, drains the node, applies what is committed, and returns what to do. Errors are fatal to this member:
+    /// its disk or its database failed, or the log holds what it cannot read.
+    pub fn turn(&mut self, now: Now) -> Result<Vec<Action>, String> {
+        loop {
+            self.node.tick(now.mono);
+            let blocked = self.propose_queued(now);
+            let output = self.node.drain().map_err(|err| err.to_string())?;
+            if let Some(batch) = output.append {
+                self.actions.push(Action::Append(batch));
+            }
+            for number in output.dropped {
+                self.dropped(number);
+            }
+            self.committed.extend(output.committed);
+            self.apply_committed(now)?;
+            self.follow_leadership(now);
+            let may_propose = self.leading && !blocked && !self.queue.is_empty();
+            if !output.more && !may_propose {
+                break;
+            }
+        }
+        self.drain_if_asked();
+        Ok(std::mem::take(&mut self.actions))
+    }
+
+    /// The namespace, for tests and audits.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    fn admit(&mut self, proposal: Proposal) {
+        if self.queue.len() + self.proposals.len() >= REQUESTS {
+            self.answer(proposal.origin, Err(Error::Overloaded(REQUESTS)));
+            return;
+        }
+        self.queue.push_back(proposal);
+    }
+
+    /// Queues an entry of the core's own.
+    fn task(&mut self, now: Now, origin: Origin, op: Op) {
+        let deadline = now.mono + self.config.task_timeout;
+        self.queue
+            .push_back(Proposal { origin, request: Request { who: Caller::system(), operation: None, op, deadline } });
+    }
+
+    /// Proposes what waits. True when the node takes no more for now.
+    fn propose_queued(&mut self, now: Now) -> bool {
+        if !self.leading {
+            return true;
+        }
+        while let Some(proposal) = self.queue.pop_front() {
+            let entry = Entry {
+                wall: self.stamper.wall(now),
+                age: self.stamper.age(now),
+                who: proposal.request.who.clone(),
+                operation: proposal.request.operation,
+                ids: self.stamper.ids(&proposal.request.op),
+                op: proposal.request.op.clone(),
+            };
+            let number = self.next_proposal;
+            match self.node.propose(number, &entry.encode()) {
+                Ok(()) => {
+                    self.next_proposal += 1;
+                    self.proposals.insert(number, proposal);
+                }
+                Err(Refused::Full { .. }) => {
+                    self.queue.push_front(proposal);
+                    return true;
+                }
+                Err(Refused::NotLeader { .. } | Refused::Transferring) => {
+                    self.answer(proposal.origin, Err(Error::NotLeader));
+                }
+                Err(
+                    refused @ (Refused::TooBig { .. }
+                    | Refused::Empty
+                    | Refused::FullOfReads { .. }
+                    | Refused::NotAMember { .. }),
+                ) => self.answer(proposal.origin, Err(Error::Invalid(refused.to_string()))),
+            }
+        }
+        false
+    }
+
+    fn apply_committed(&mut self, now: Now) -> Result<(), String> {
+        while !self.committed.is_empty() {
+            let mut batch = Vec::new();
+            let mut tickets = Vec::new();
+            let mut last = LogIndex(0);
+            while batch.len() < APPLY_BATCH {
+                let Some(committed) = self.committed.pop_front() else { break };
+                last = committed.index;
+                if committed.payload.is_empty() {
+                    continue;
+                }
+                let entry = Entry::decode(&committed.payload).map_err(|err| {
+                    format!("log entry {}: {err}; the log is damaged or from a newer release", committed.index)
+                })?;
+                batch.push((committed.index, entry));
+                tickets.push(committed.ticket);
+            }
+            let (mut changes, applied) =
+                self.namespace.apply(&self.shared.state.latest(), &batch).map_err(|err| err.to_string())?;
+            changes.applied = last;
+            self.shared.state.publish(&changes).map_err(|err| err.to_string())?;
+            self.shared.set_applied(last);
+            self.node.advance_applied(last);
+            for (((_, entry), ticket), applied) in batch.into_iter().zip(tickets).zip(applied) {
+                self.applied(now, entry, ticket, applied);
+            }
+        }
+        Ok(())
+    }
+
+    /// One entry took effect: its effects are noted, its proposer told.
+    fn applied(&mut self, now: Now, entry: Entry, ticket: Option<u64>, applied: Applied) {
+        for effect in applied.effects {
+            self.effect(now, effect);
+        }
+        let Some(proposal) = ticket.and_then(|ticket| self.proposals.remove(&ticket)) else { return };
+        match proposal.origin.clone() {
+            Origin::Client(ticket) => self.client_outcome(now, ticket, proposal, applied.outcome),
+            Origin::BeginIntent(id) => self.intent_begun(now, id, applied.outcome),
+            Origin::CloseIntent(id) => self.intents.closed(id),
+            Origin::Collect(inode) => self.housekeeping.collected(inode, &applied.outcome),
+            Origin::BeginPersist(container) => self.persist_begun(now, container, applied.outcome),
+            Origin::OpenLoad(inode) => self.load_opened(now, inode, applied.outcome),
+            Origin::LoadStep(inode) => self.load_stepped(now, inode, entry.op, applied.outcome),
+            Origin::Look(look) => self.looked(now, look, applied.outcome),
+            Origin::Housekeeping => {}
+        }
+    }
+
+    fn client_outcome(&mut self, now: Now, ticket: Ticket, proposal: Proposal, outcome: Result<Done, Reject>) {
+        match outcome {
+            Ok(Done::Pending(intent)) => {
+                self.outcomes.entry(intent).or_default().push((ticket, proposal.request.deadline));
+            }
+            Err(Reject::Covered { intent, .. })
+                if self.namespace.intent(intent).is_some() && !self.covered_too_long(now, &proposal) =>
+            {
+                let until = proposal.request.deadline.min(now.mono + self.config.intent_wait);
+                self.covered.entry(intent).or_default().push((proposal, until));
+            }
+            outcome => self.reply(ticket, outcome.map_err(Error::from)),
+        }
+    }
+
+    fn covered_too_long(&self, now: Now, proposal: &Proposal) -> bool {
+        now.mono >= proposal.request.deadline
+    }
+
+    fn effect(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::FreeContainer(container) => {
+                for worker in self.shared.locations.remove_container(container) {
+                    self.shared.registry.lock().free(worker, container);
+                }
+            }
+            Effect::Evictable(container) => {
+                self.persists.ended(container);
+                for worker in self.shared.locations.holders(container) {
+                    self.shared.registry.lock().evictable(worker, container);
+                }
+            }
+            Effect::OpenedIntent(id) => {
+                if self.leading {
+                    self.start_intent(now, id);
+                }
+            }
+            Effect::ClosedIntent(id) => self.intent_closed(now, id),
+            Effect::Collect(inode) => self.housekeeping.collect(inode),
+            Effect::Persist(container) => self.persists.due(container),
+            Effect::CancelPersist(container) => self.cancel_persist(container),
+            Effect::MountsChanged => self.actions.push(Action::MountsChanged),
+        }
+    }
+
+    /// The intent is over: tell who waited for its outcome, and try again what it covered.
+    fn intent_closed(&mut self, now: Now, id: IntentId) {
+        let outcome = self.intents.outcome(id);
+        for (ticket, _) in self.outcomes.remove(&id).unwrap_or_default() {
+            self.reply(ticket, outcome.clone());
+        }
+        for (proposal, until) in self.covered.remove(&id).unwrap_or_default() {
+            if now.mono < until {
+                self.queue.push_back(proposal);
+            } else {
+                self.answer(proposal.origin, Err(busy(id)));
+            }
+        }
+    }
+
+    fn answer(&mut self, origin: Origin, result: Result<Done, Error>) {
+        match origin {
+            Origin::Client(ticket) => self.reply(ticket, result),
+            // The core's own tasks look at the state again at the next tick.
+            Origin::BeginIntent(id) | Origin::CloseIntent(id) => self.intents.retry(id),
+            Origin::Collect(inode) => self.housekeeping.collect(inode),
+            Origin::BeginPersist(container) => self.persists.due(container),
+            Origin::OpenLoad(inode) | Origin::LoadStep(inode) => {
+                self.fail_load(inode, result.err().unwrap_or(Error::NotLeader));
+            }
+            Origin::Look(look) => self.fail_look(look, result.err().unwrap_or(Error::NotLeader)),
+            Origin::Housekeeping => {}
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, result: Result<Done, Error>) {
+        self.actions.push(Action::Reply(ticket, result));
+    }
+
+    fn dropped(&mut self, ticket: u64) {
+        if let Some(proposal) = self.proposals.remove(&ticket) {
+            self.answer(proposal.origin, Err(Error::NotLeader));
+        }
+    }
+
+    /// Takes up or lays down the leader's duties, and tells readers how long they may answer by themselves.
+    fn follow_leadership(&mut self, now: Now) {
+        let may_stamp = self.node.established().is_some_and(|index| index <= self.node.applied());
+        if may_stamp && !self.leading {
+            self.leading = true;
+            self.stamper.lead(&self.namespace, now);
+            if self.namespace.cluster().is_none() {
+                let format = Op::Format(self.config.format.clone());
+                self.task(now, Origin::Housekeeping, format);
+            }
+            self.take_up_duties(now);
+        } else if !may_stamp && self.leading {
+            self.leading = false;
+            self.lay_down_duties();
+        }
+        self.shared.set_leadership(Leadership {
+            leads: self.leading && self.namespace.cluster().is_some(),
+            lease_until: self.node.lease_until().unwrap_or_default(),
+        });
+    }
+
+    fn take_up_duties(&mut self, now: Now) {
+        let open: Vec<IntentId> = self.namespace.intents().map(|intent| intent.id).collect();
+        for id in open {
+            self.start_intent(now, id);
+        }
+        self.housekeeping.resume();
+        self.persists.wake();
+    }
+
+    fn lay_down_duties(&mut self) {
+        for proposal in std::mem::take(&mut self.queue) {
+            self.answer(proposal.origin, Err(Error::NotLeader));
+        }
+        for (_, waiting) in std::mem::take(&mut self.outcomes) {
+            for (ticket, _) in waiting {
+                self.reply(ticket, Err(Error::NotLeader));
+            }
+        }
+        for (_, waiting) in std::mem::take(&mut self.covered) {
+            for (proposal, _) in waiting {
+                self.answer(proposal.origin, Err(Error::NotLeader));
+            }
+        }
+        self.intents = Default::default();
+        self.persists = Default::default();
+        self.drop_loads();
+    }
+
+    fn job(&mut self, job: Job) -> JobId {
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        self.actions.push(Action::Job(id, job));
+        id
+    }
+
+    fn job_done(&mut self, now: Now, id: JobId, result: Result<JobOk, JobError>) {
+        if let Some(intent) = self.intents.take_job(id) {
+            return self.intent_answered(now, intent, result);
+        }
+        self.store_answered(now, id, result);
+    }
+
+    fn tick(&mut self, now: Now) {
+        for worker in self.shared.registry.lock().expire(now.mono, self.config.worker_timeout) {
+            self.shared.locations.remove_worker(worker);
+            self.persists.worker_lost(worker);
+        }
+        if !self.leading {
+            return;
+        }
+        self.expire_waiting(now);
+        self.tick_intents(now);
+        self.tick_persists(now);
+        self.tick_loads(now);
+        self.tick_housekeeping(now);
+    }
+
+    fn expire_waiting(&mut self, now: Now) {
+        let mut late = Vec::new();
+        for (id, waiting) in &mut self.outcomes {
+            waiting.retain(|(ticket, deadline)| {
+                let keep = now.mono < *deadline;
+                if !keep {
+                    late.push((Origin::Client(*ticket), *id));
+                }
+                keep
+            });
+        }
+        for (id, waiting) in &mut self.covered {
+            waiting.retain(|(proposal, until)| {
+                let keep = now.mono < *until;
+                if !keep {
+                    late.push((proposal.origin.clone(), *id));
+                }
+                keep
+            });
+        }
+        for (origin, id) in late {
+            let last = self.intents.last_error(id);
+            self.answer(origin, Err(last.unwrap_or_else(|| busy(id))));
+        }
+    }
+
+    fn flushed(&mut self, index: LogIndex) {
+        self.flushing = false;
+        // What is flushed is a state anybody can be given: a checkpoint of it costs hard links.
+        if index > LogIndex(0) && index <= self.node.applied() {
+            self.node.set_snapshot(SnapshotMark { index, term: self.node.term() });
+        }
+        if let Some(below) = self.node.compact(index) {
+            self.actions.push(Action::Purge(below));
+        }
+        if index >= self.shared.applied() && self.proposals.is_empty() {
+            for ticket in std::mem::take(&mut self.draining) {
+                self.reply(ticket, Ok(Done::Nothing));
+            }
+        }
+    }
+
+    fn drain_if_asked(&mut self) {
+        if !self.draining.is_empty() && !self.flushing && self.proposals.is_empty() {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.flushing {
+            self.flushing = true;
+            self.actions.push(Action::Flush);
+        }
+    }
+}
+
+fn busy(id: IntentId) -> Error {
+    Error::UnderStore {
+        kind: types::ErrorKind::Busy,
+        message: format!("Busy: an operation on the under store ({id}) has not ended yet; try again"),
+    }
+}

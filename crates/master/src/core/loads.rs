@@ -1,0 +1,440 @@
+//! Brings metadata from under stores into the namespace: one directory, one name, or one inode we know already.
+//! However many ask for the same, one answer is fetched.
+
+use super::{Core, Job, JobError, JobId, JobOk, Now, Origin, Ticket};
+use crate::error::Error;
+use hashbrown::HashSet;
+use meta::{Done, Family, Found, Inode, LoadPage, LoadPath, Node, Op, OpenLoad, Read, Record, Reject, Sync};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use types::{GfsPath, InodeId, LoadId, LogIndex, Monotonic, MountId, Name, PersistenceState};
+
+/// Entries asked of a store at once, and inserted by one log entry.
+const PAGE: usize = 1_000;
+/// Tries at one name whose answer went stale before it was inserted.
+const STALE_RETRIES: u32 = 4;
+/// Different names and directories being fetched at once.
+const RUNS: usize = 10_000;
+/// Children compared for having vanished in one step.
+const VANISH_STEP: usize = 1_000;
+
+/// What somebody needs to know from a store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// A path the namespace does not have: the key it would stand at.
+    Path { path: GfsPath, mount: MountId, key: String },
+    /// All entries of a directory. `compare`: those we know too.
+    Directory { inode: InodeId, mount: MountId, key: String, compare: bool },
+    /// Whether an inode we know is still what the store has.
+    Inode { inode: InodeId, mount: MountId, key: String },
+}
+
+enum Stage {
+    Opening,
+    Listing(JobId),
+    /// Entries proposed and not applied yet.
+    Inserting {
+        left: usize,
+        next: Option<ufs::PageToken>,
+    },
+    /// Looking for names the store no longer has.
+    Vanishing {
+        left: usize,
+        after: Option<Name>,
+    },
+}
+
+struct DirectoryRun {
+    waiters: Vec<(Ticket, Monotonic)>,
+    stage: Stage,
+    load: LoadId,
+    mount: MountId,
+    key: String,
+    seen: LogIndex,
+    compare: bool,
+    /// Hashes of the names the store listed, kept only to find what vanished.
+    listed: HashSet<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum LookKey {
+    Path(GfsPath),
+    Inode(InodeId),
+}
+
+struct Look {
+    want: Want,
+    waiters: Vec<(Ticket, Monotonic)>,
+    seen: LogIndex,
+    tries: u32,
+    job: Option<JobId>,
+}
+
+#[derive(Default)]
+pub struct Loads {
+    directories: BTreeMap<InodeId, DirectoryRun>,
+    looks: BTreeMap<u64, Look>,
+    by_key: BTreeMap<LookKey, u64>,
+    jobs: BTreeMap<JobId, Asked>,
+    next: u64,
+}
+
+enum Asked {
+    Directory(InodeId),
+    Look(u64),
+}
+
+impl Core {
+    pub(super) fn want(&mut self, now: Now, ticket: Ticket, want: Want, deadline: Monotonic) {
+        if !self.leading {
+            return self.reply(ticket, Err(Error::NotLeader));
+        }
+        if self.loads.directories.len() + self.loads.looks.len() >= RUNS {
+            return self.reply(ticket, Err(Error::Overloaded(RUNS)));
+        }
+        match want {
+            Want::Directory { inode, mount, key, compare } => {
+                let waiter = (ticket, deadline);
+                if let Some(run) = self.loads.directories.get_mut(&inode) {
+                    if run.compare || !compare {
+                        run.waiters.push(waiter);
+                        return;
+                    }
+                    let why = "Busy: the directory is being loaded; try again".to_owned();
+                    return self.reply(ticket, Err(Reject::Busy(why).into()));
+                }
+                let seen = self.shared.applied();
+                let run = DirectoryRun {
+                    waiters: vec![waiter],
+                    stage: Stage::Opening,
+                    load: LoadId(0),
+                    mount,
+                    key,
+                    seen,
+                    compare,
+                    listed: HashSet::new(),
+                };
+                self.loads.directories.insert(inode, run);
+                self.task(now, Origin::OpenLoad(inode), Op::OpenLoad(OpenLoad { directory: inode, seen }));
+            }
+            Want::Path { ref path, .. } => self.look(LookKey::Path(path.clone()), want.clone(), (ticket, deadline)),
+            Want::Inode { inode, .. } => self.look(LookKey::Inode(inode), want.clone(), (ticket, deadline)),
+        }
+    }
+
+    fn look(&mut self, key: LookKey, want: Want, waiter: (Ticket, Monotonic)) {
+        // A name under an open intent is what we say it is, not what the store still shows.
+        let (Want::Path { mount, key: at, .. }
+        | Want::Inode { mount, key: at, .. }
+        | Want::Directory { mount, key: at, .. }) = &want;
+        if self.namespace.covering(*mount, at).is_some() {
+            return self.reply(waiter.0, Ok(Done::Nothing));
+        }
+        if let Some(number) = self.loads.by_key.get(&key) {
+            if let Some(look) = self.loads.looks.get_mut(number) {
+                look.waiters.push(waiter);
+                return;
+            }
+        }
+        self.loads.next += 1;
+        let number = self.loads.next;
+        self.loads.by_key.insert(key, number);
+        self.loads.looks.insert(number, Look { want, waiters: vec![waiter], seen: LogIndex(0), tries: 0, job: None });
+        self.ask(number);
+    }
+
+    fn ask(&mut self, number: u64) {
+        let seen = self.shared.applied();
+        let Some(look) = self.loads.looks.get_mut(&number) else { return };
+        look.seen = seen;
+        look.tries += 1;
+        let job = match &look.want {
+            Want::Path { mount, key, .. } => Job::Chain { mount: *mount, key: key.clone() },
+            Want::Inode { mount, key, .. } | Want::Directory { mount, key, .. } => {
+                Job::Stat { mount: *mount, key: key.clone() }
+            }
+        };
+        let id = self.job(job);
+        self.loads.jobs.insert(id, Asked::Look(number));
+        if let Some(look) = self.loads.looks.get_mut(&number) {
+            look.job = Some(id);
+        }
+    }
+
+    pub(super) fn store_answered(&mut self, now: Now, job: JobId, result: Result<JobOk, JobError>) {
+        match self.loads.jobs.remove(&job) {
+            Some(Asked::Directory(inode)) => self.page_arrived(now, inode, result),
+            Some(Asked::Look(number)) => self.look_answered(now, number, result),
+            None => {}
+        }
+    }
+
+    fn look_answered(&mut self, now: Now, number: u64, result: Result<JobOk, JobError>) {
+        let Some(look) = self.loads.looks.get(&number) else { return };
+        let seen = look.seen;
+        let op = match (&look.want, result) {
+            (_, Err(err)) => return self.fail_look(number, err.into()),
+            (Want::Path { path, mount, key }, Ok(JobOk::Chain(chain))) => {
+                if chain.is_empty() {
+                    return self.end_look(number, Ok(Done::Nothing));
+                }
+                Op::LoadPath(LoadPath { path: path.clone(), mount: *mount, key: key.clone(), chain, seen })
+            }
+            (Want::Inode { inode, key, .. }, Ok(JobOk::Found(found))) => {
+                let known = meta::by_inode(&self.shared.state.latest(), *inode);
+                let same =
+                    matches!((&known, &found), (Ok(Some(status)), Some(found)) if agrees(&status.spot.inode, found));
+                if same {
+                    return self.end_look(number, Ok(Done::Nothing));
+                }
+                Op::Sync(Sync { inode: *inode, key: key.clone(), found, seen })
+            }
+            (want, Ok(other)) => {
+                let what = format!("a store answered {other:?} to {want:?}");
+                return self.fail_look(number, Error::Refused(what));
+            }
+        };
+        self.task(now, Origin::Look(number), op);
+    }
+
+    pub(super) fn looked(&mut self, now: Now, number: u64, outcome: Result<Done, Reject>) {
+        let tries = self.loads.looks.get(&number).map_or(0, |look| look.tries);
+        match outcome {
+            Err(Reject::Stale(_)) if tries < STALE_RETRIES => self.ask(number),
+            Err(Reject::Stale(_) | Reject::Covered { .. }) | Ok(_) => self.end_look(number, Ok(Done::Nothing)),
+            Err(reject) => self.end_look(number, Err(reject.into())),
+        }
+        let _ = now;
+    }
+
+    pub(super) fn fail_look(&mut self, number: u64, err: Error) {
+        self.end_look(number, Err(err));
+    }
+
+    fn end_look(&mut self, number: u64, result: Result<Done, Error>) {
+        let Some(look) = self.loads.looks.remove(&number) else { return };
+        if let Some(job) = look.job {
+            self.loads.jobs.remove(&job);
+        }
+        let key = match look.want {
+            Want::Path { path, .. } => LookKey::Path(path),
+            Want::Inode { inode, .. } | Want::Directory { inode, .. } => LookKey::Inode(inode),
+        };
+        self.loads.by_key.remove(&key);
+        for (ticket, _) in look.waiters {
+            self.reply(ticket, result.clone());
+        }
+    }
+
+    pub(super) fn load_opened(&mut self, now: Now, inode: InodeId, outcome: Result<Done, Reject>) {
+        match outcome {
+            Ok(Done::Load(load)) => {
+                if let Some(run) = self.loads.directories.get_mut(&inode) {
+                    run.load = load;
+                }
+                self.list(inode, None);
+            }
+            Ok(_) => self.end_load(inode, Ok(Done::Nothing)),
+            Err(reject) => self.end_load(inode, Err(reject.into())),
+        }
+        let _ = now;
+    }
+
+    fn list(&mut self, inode: InodeId, after: Option<ufs::PageToken>) {
+        let seen = self.shared.applied();
+        let Some(run) = self.loads.directories.get_mut(&inode) else { return };
+        run.seen = seen;
+        let job = Job::List { mount: run.mount, key: run.key.clone(), after, limit: PAGE };
+        let id = self.job(job);
+        self.loads.jobs.insert(id, Asked::Directory(inode));
+        if let Some(run) = self.loads.directories.get_mut(&inode) {
+            run.stage = Stage::Listing(id);
+        }
+    }
+
+    fn page_arrived(&mut self, now: Now, inode: InodeId, result: Result<JobOk, JobError>) {
+        let Some(run) = self.loads.directories.get_mut(&inode) else { return };
+        let (items, next) = match result {
+            Ok(JobOk::Page { items, next, skipped }) => {
+                if skipped > 0 {
+                    tracing::warn!(mount = %run.mount, prefix = %run.key, skipped, "keys that cannot be paths were skipped");
+                }
+                (items, next)
+            }
+            Ok(other) => {
+                return self.abort_load(now, inode, Error::Refused(format!("a store answered {other:?} to a listing")));
+            }
+            Err(err) => return self.abort_load(now, inode, err.into()),
+        };
+        let (load, seen, key) = (run.load, run.seen, run.key.clone());
+        let mut ops = Vec::new();
+        if run.compare {
+            run.listed.extend(items.iter().map(|found| hash(found.name.as_str())));
+            for found in &items {
+                ops.extend(self.changed(inode, found, &key, seen));
+            }
+        }
+        ops.push(Op::LoadPage(LoadPage { directory: inode, load, items, last: next.is_none() }));
+        if let Some(run) = self.loads.directories.get_mut(&inode) {
+            run.stage = Stage::Inserting { left: ops.len(), next };
+        }
+        for op in ops {
+            self.task(now, Origin::LoadStep(inode), op);
+        }
+    }
+
+    /// The sync of a child we know, if the store has another version of it.
+    fn changed(&self, directory: InodeId, found: &Found, prefix: &str, seen: LogIndex) -> Option<Op> {
+        let key = meta::edge_key(directory, &found.name);
+        let bytes = self.shared.state.latest().get(Family::Edges, &key).ok()??;
+        let child = Inode::decode(&bytes).ok()?;
+        if agrees(&child, found) {
+            return None;
+        }
+        let slash = if child.is_directory() { "/" } else { "" };
+        let key = child.store_key.clone().unwrap_or_else(|| format!("{prefix}{}{slash}", found.name));
+        Some(Op::Sync(Sync { inode: child.id, key, found: Some(found.clone()), seen }))
+    }
+
+    pub(super) fn load_stepped(&mut self, now: Now, inode: InodeId, op: Op, outcome: Result<Done, Reject>) {
+        if let (Op::LoadPage(_), Err(reject)) = (&op, outcome) {
+            // The directory went away, or the session was replaced.
+            return self.end_load(inode, Err(reject.into()));
+        }
+        let Some(run) = self.loads.directories.get_mut(&inode) else { return };
+        match &mut run.stage {
+            Stage::Inserting { left, next } => {
+                *left -= 1;
+                if *left > 0 {
+                    return;
+                }
+                match next.take() {
+                    Some(after) => self.list(inode, Some(after)),
+                    None if run.compare => self.look_for_vanished(now, inode, None),
+                    None => self.end_load(inode, Ok(Done::Nothing)),
+                }
+            }
+            Stage::Vanishing { left, after } => {
+                *left -= 1;
+                if *left == 0 {
+                    let after = after.take();
+                    match after {
+                        Some(after) => self.look_for_vanished(now, inode, Some(after)),
+                        None => self.end_load(inode, Ok(Done::Nothing)),
+                    }
+                }
+            }
+            Stage::Opening | Stage::Listing(_) => {}
+        }
+    }
+
+    /// Proposes the removal of children the store did not list. What changed since it was asked is left alone by the
+    /// entry itself.
+    fn look_for_vanished(&mut self, now: Now, inode: InodeId, mut after: Option<Name>) {
+        loop {
+            let page = match meta::children(&self.shared.state.latest(), inode, after.as_ref(), VANISH_STEP) {
+                Ok(page) => page,
+                Err(err) => return self.end_load(inode, Err(err.into())),
+            };
+            let Some(run) = self.loads.directories.get_mut(&inode) else { return };
+            let more = (page.len() == VANISH_STEP).then(|| page.last().map(|(name, _)| name.clone())).flatten();
+            let ops: Vec<Op> = page
+                .iter()
+                .filter(|(name, child)| !run.listed.contains(&hash(name.as_str())) && may_vanish(child))
+                .map(|(name, child)| {
+                    let slash = if child.is_directory() { "/" } else { "" };
+                    let key = child.store_key.clone().unwrap_or_else(|| format!("{}{name}{slash}", run.key));
+                    Op::Sync(Sync { inode: child.id, key, found: None, seen: run.seen })
+                })
+                .collect();
+            if ops.is_empty() {
+                match more {
+                    Some(_) => {
+                        after = more;
+                        continue;
+                    }
+                    None => return self.end_load(inode, Ok(Done::Nothing)),
+                }
+            }
+            run.stage = Stage::Vanishing { left: ops.len(), after: more };
+            for op in ops {
+                self.task(now, Origin::LoadStep(inode), op);
+            }
+            return;
+        }
+    }
+
+    fn abort_load(&mut self, now: Now, inode: InodeId, err: Error) {
+        if let Some(run) = self.loads.directories.get(&inode) {
+            let op = Op::AbortLoad(meta::AbortLoad { directory: inode, load: run.load });
+            self.task(now, Origin::Housekeeping, op);
+        }
+        self.fail_load(inode, err);
+    }
+
+    pub(super) fn fail_load(&mut self, inode: InodeId, err: Error) {
+        self.end_load(inode, Err(err));
+    }
+
+    fn end_load(&mut self, inode: InodeId, result: Result<Done, Error>) {
+        let Some(run) = self.loads.directories.remove(&inode) else { return };
+        if let Stage::Listing(job) = run.stage {
+            self.loads.jobs.remove(&job);
+        }
+        for (ticket, _) in run.waiters {
+            self.reply(ticket, result.clone());
+        }
+    }
+
+    /// Callers whose deadline passed are told so; the fetch goes on for the others.
+    pub(super) fn tick_loads(&mut self, now: Now) {
+        let mut late = Vec::new();
+        let waiting = self.loads.directories.values_mut().map(|run| &mut run.waiters);
+        for waiters in waiting.chain(self.loads.looks.values_mut().map(|look| &mut look.waiters)) {
+            waiters.retain(|(ticket, deadline)| {
+                let keep = now.mono < *deadline;
+                if !keep {
+                    late.push(*ticket);
+                }
+                keep
+            });
+        }
+        for ticket in late {
+            let message = "the under store has not answered in time; try again".to_owned();
+            self.reply(ticket, Err(Error::UnderStore { kind: types::ErrorKind::Unavailable, message }));
+        }
+    }
+
+    pub(super) fn drop_loads(&mut self) {
+        let loads = std::mem::take(&mut self.loads);
+        let directories = loads.directories.into_values().flat_map(|run| run.waiters);
+        let looks = loads.looks.into_values().flat_map(|look| look.waiters);
+        for (ticket, _) in directories.chain(looks) {
+            self.reply(ticket, Err(Error::NotLeader));
+        }
+    }
+}
+
+/// Whether the store's answer is the version we know.
+fn agrees(inode: &Inode, found: &Found) -> bool {
+    match &inode.node {
+        Node::Directory(_) => found.directory,
+        Node::File(file) if found.directory => !file.complete,
+        Node::File(file) => match (&file.fingerprint, &found.fingerprint) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            (None, _) | (_, None) => file.length == found.length,
+        },
+    }
+}
+
+/// Only what the store is supposed to hold can vanish from it.
+fn may_vanish(inode: &Inode) -> bool {
+    match &inode.node {
+        Node::Directory(directory) => directory.persisted && directory.mount.is_none(),
+        Node::File(file) => file.complete && file.persistence == PersistenceState::Persisted,
+    }
+}
+
+fn hash(name: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+}

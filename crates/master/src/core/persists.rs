@@ -1,0 +1,219 @@
+//! Brings cached-only files to the under store: when they are due, an attempt begins, one worker gets the task, and its
+//! end comes back as an entry.
+
+use super::{Core, Now, Origin};
+use meta::{BeginPersist, Done, FailPersist, Op, Persist, Reject};
+use std::collections::{BTreeMap, BTreeSet};
+use types::{AgeMs, Attempt, ContainerId, WorkerId};
+
+/// Scheduled persists held in memory; the rest is found by the next scan.
+const WINDOW: usize = 100_000;
+/// Records looked at in one scan step.
+const SCAN: usize = 1_000;
+/// Before another try when no worker can take the task.
+const NO_WORKER_RETRY_MS: u64 = 1_000;
+
+enum Stage {
+    Beginning,
+    At(WorkerId),
+    Ending,
+}
+
+struct Run {
+    attempt: Attempt,
+    stage: Stage,
+}
+
+/// Persists this leader works on.
+#[derive(Default)]
+pub struct Persists {
+    /// Scheduled, by due age.
+    due: BTreeSet<(AgeMs, ContainerId)>,
+    /// Named by an effect, record not read yet.
+    named: BTreeSet<ContainerId>,
+    runs: BTreeMap<ContainerId, Run>,
+    /// The whole family must be looked through.
+    rescan: bool,
+}
+
+/// Where one worker stands for a task: how many of its blocks it holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PersistPlace {
+    pub blocks: usize,
+    pub worker: WorkerId,
+}
+
+impl Persists {
+    /// Scheduled anew, or may run again.
+    pub fn due(&mut self, container: ContainerId) {
+        self.runs.remove(&container);
+        self.named.insert(container);
+    }
+    /// Workers or duties changed: look at everything again.
+    pub fn wake(&mut self) {
+        self.rescan = true;
+    }
+    pub fn ended(&mut self, container: ContainerId) {
+        self.runs.remove(&container);
+    }
+    /// Tasks given to this worker will not come back: they end at the next tick.
+    pub fn worker_lost(&mut self, worker: WorkerId) {
+        for run in self.runs.values_mut() {
+            match run.stage {
+                Stage::At(at) if at == worker => run.stage = Stage::Ending,
+                Stage::At(_) | Stage::Beginning | Stage::Ending => {}
+            }
+        }
+        self.rescan = true;
+    }
+}
+
+impl Core {
+    pub(super) fn cancel_persist(&mut self, container: ContainerId) {
+        self.persists.named.remove(&container);
+        self.persists.due.retain(|(_, due)| *due != container);
+        if let Some(Run { stage: Stage::At(worker), .. }) = self.persists.runs.remove(&container) {
+            self.shared.registry.lock().cancel_persist(worker, container);
+        }
+    }
+
+    pub(super) fn tick_persists(&mut self, now: Now) {
+        self.end_lost_persists(now);
+        if std::mem::take(&mut self.persists.rescan) {
+            self.scan_persists();
+        }
+        for container in std::mem::take(&mut self.persists.named) {
+            if let Some(record) = self.persist_record(container) {
+                self.persists.due.insert((record.due, container));
+            }
+        }
+        let age = self.stamper.age(now);
+        while self.persists.runs.len() < self.config.persist_concurrency {
+            let Some(&(due, container)) = self.persists.due.first().filter(|(due, _)| *due <= age) else { break };
+            self.persists.due.remove(&(due, container));
+            let Some(record) = self.persist_record(container) else { continue };
+            if self.persists.runs.contains_key(&container) {
+                continue;
+            }
+            let attempt = Attempt(record.attempt.0 + 1);
+            self.persists.runs.insert(container, Run { attempt, stage: Stage::Beginning });
+            let op = Op::BeginPersist(BeginPersist { container, attempt });
+            self.task(now, Origin::BeginPersist(container), op);
+        }
+    }
+
+    fn end_lost_persists(&mut self, now: Now) {
+        let lost: Vec<(ContainerId, Attempt)> = self
+            .persists
+            .runs
+            .iter()
+            .filter(|(_, run)| matches!(run.stage, Stage::Ending))
+            .map(|(container, run)| (*container, run.attempt))
+            .collect();
+        for (container, attempt) in lost {
+            self.persists.runs.remove(&container);
+            self.fail_persist(now, container, attempt, "the worker that did it was lost".to_owned());
+        }
+    }
+
+    fn scan_persists(&mut self) {
+        let mut after = None;
+        while self.persists.due.len() < WINDOW {
+            let Ok(page) = meta::persists(&self.shared.state.latest(), after, SCAN) else { return };
+            after = page.last().map(|(container, _)| *container);
+            let full = page.len() == SCAN;
+            for (container, record) in page {
+                if !self.persists.runs.contains_key(&container) {
+                    self.persists.due.insert((record.due, container));
+                }
+            }
+            if !full {
+                return;
+            }
+        }
+        self.persists.rescan = true;
+    }
+
+    fn persist_record(&self, container: ContainerId) -> Option<Persist> {
+        meta::persist(&self.shared.state.latest(), container).ok()?
+    }
+
+    fn fail_persist(&mut self, now: Now, container: ContainerId, attempt: Attempt, error: String) {
+        let op = Op::FailPersist(FailPersist { container, attempt, retry_after_ms: NO_WORKER_RETRY_MS, error });
+        self.task(now, Origin::Housekeeping, op);
+    }
+
+    pub(super) fn persist_begun(&mut self, now: Now, container: ContainerId, outcome: Result<Done, Reject>) {
+        let Some(attempt) = self.persists.runs.get(&container).map(|run| run.attempt) else { return };
+        if outcome.is_err() {
+            // Removed, done, or another attempt: the record says what comes next.
+            self.persists.runs.remove(&container);
+            return;
+        }
+        match self.give_persist(container, attempt) {
+            Ok(worker) => {
+                if let Some(run) = self.persists.runs.get_mut(&container) {
+                    run.stage = Stage::At(worker);
+                }
+            }
+            Err(why) => {
+                self.persists.runs.remove(&container);
+                self.fail_persist(now, container, attempt, why);
+            }
+        }
+    }
+
+    /// Chooses the live worker that holds the most of the file and queues the task for its next heartbeat.
+    fn give_persist(&mut self, container: ContainerId, attempt: Attempt) -> Result<WorkerId, String> {
+        let status = meta::by_container(&self.shared.state.latest(), container)
+            .map_err(|err| err.to_string())?
+            .ok_or("the file is gone")?;
+        let file = status.spot.inode.file().ok_or("it is a directory")?;
+        let record = self.persist_record(container).ok_or("it is no longer to be persisted")?;
+        let mut places = self.shared.locations.of(container);
+        for (index, workers) in &file.locations {
+            places.extend(workers.iter().map(|worker| (u64::from(*index), *worker, 0)));
+        }
+        let mut registry = self.shared.registry.lock();
+        places.retain(|(_, worker, _)| registry.is_live(*worker));
+        places.sort_unstable();
+        places.dedup_by_key(|(index, worker, _)| (*index, *worker));
+        let blocks = file.length.div_ceil(file.block_bytes);
+        let missing = (0..blocks).find(|index| !places.iter().any(|(at, _, _)| at == index));
+        if let Some(index) = missing {
+            return Err(format!("no live worker holds block {index} of {}", status.spot.path));
+        }
+        let best = registry
+            .list()
+            .filter(|worker| worker.state == crate::registry::State::Live)
+            .map(|worker| PersistPlace {
+                blocks: places.iter().filter(|(_, at, _)| *at == worker.id).count(),
+                worker: worker.id,
+            })
+            .max()
+            .ok_or("no worker is live")?;
+        let address = |worker: &WorkerId| registry.get(*worker).map(|w| format!("{}:{}", w.host, w.rpc_port));
+        let blocks = (0..blocks)
+            .filter_map(|index| {
+                let block = container.block(index)?;
+                let at = places.iter().filter(|(i, _, _)| *i == index);
+                let addresses = at.filter_map(|(_, worker, _)| address(worker)).collect();
+                Some(proto::internal::BlockPlace { block: block.to_wire().cast_unsigned(), addresses })
+            })
+            .collect();
+        let task = proto::internal::PersistTask {
+            container: container.0,
+            attempt: attempt.0,
+            key: record.key,
+            mount: record.mount.0,
+            length: file.length,
+            block_bytes: file.block_bytes,
+            blocks,
+            owner: status.spot.inode.owner.clone(),
+            group: status.spot.inode.group.clone(),
+            mode: u32::from(status.spot.inode.mode.bits()),
+        };
+        registry.persist(best.worker, task);
+        Ok(best.worker)
+    }
+}

@@ -1,0 +1,432 @@
+//! The core in one thread, under a seed: a log in memory, a database with crash rules, a store that answers at random.
+
+use super::*;
+use crate::config::{MasterConfig, Metastore};
+use journal::{Boot, JournalLog, MemLog, MemberId, NodeConfig};
+use meta::{CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use store::{HeapStore, Lru, MemoryDisk, Published};
+use types::{Clock, ClusterId, Entropy, Fingerprint, GfsPath, Mode, Name, WriteType};
+
+const CLUSTER: ClusterId = ClusterId(7);
+/// Steps of one history.
+const STEPS: usize = 400;
+
+#[derive(Default)]
+struct TestClock(AtomicU64);
+
+impl Clock for TestClock {
+    fn unix(&self) -> UnixMs {
+        UnixMs(1_700_000_000_000 + i64::try_from(self.0.load(Ordering::Relaxed)).expect("small"))
+    }
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(Duration::from_millis(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+struct Dice(AtomicU64);
+
+impl Entropy for Dice {
+    fn next_u64(&self) -> u64 {
+        let mut z = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+impl Dice {
+    fn below(&self, bound: u64) -> u64 {
+        self.next_u64() % bound
+    }
+}
+
+fn config() -> MasterConfig {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    MasterConfig {
+        hostname: "localhost".into(),
+        rpc_addr: any,
+        web_addr: any,
+        internal_addr: any,
+        journal_dir: "/none".into(),
+        metastore_dir: "/none".into(),
+        metastore: Metastore::Heap,
+        work_dir: "/none".into(),
+        key_file: "/none".into(),
+        root_ufs: "mem://root".into(),
+        root_properties: BTreeMap::new(),
+        root_secrets: BTreeMap::new(),
+        root_mode: 0o755,
+        superuser: "root".into(),
+        supergroup: "supergroup".into(),
+        permission_enabled: true,
+        nosasl: false,
+        nosasl_user: "nobody".into(),
+        strict_channel: false,
+        rpc_threads: 1,
+        segment_bytes: 1 << 20,
+        checkpoint_entries: 50,
+        cache_bytes: 1 << 20,
+        memory_budget_bytes: 1 << 30,
+        request_timeout: Duration::from_secs(5),
+        intent_wait: Duration::from_secs(2),
+        operation_retention: Duration::from_secs(900),
+        incomplete_expiry: Duration::from_secs(3600),
+        persist_delay: Duration::from_secs(1),
+        persist_concurrency: 4,
+        negative_cache: Duration::ZERO,
+        default_write_type: WriteType::MustCache,
+        right_valid: Duration::from_secs(30),
+        heartbeat_interval: Duration::from_secs(1),
+        worker_timeout: Duration::from_secs(10),
+        virtual_nodes: 100,
+        slow_sync: None,
+    }
+}
+
+fn format() -> meta::Format {
+    let root = MountSpec {
+        uri: "mem://root".into(),
+        read_only: false,
+        shared: false,
+        properties: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        write_policy: None,
+        read_policy: None,
+    };
+    meta::Format { cluster: CLUSTER, owner: "root".into(), group: "root".into(), mode: Mode::new(0o755), root }
+}
+
+/// Everything outside the core, and a digest of what the core asked of it.
+struct World {
+    dice: Dice,
+    clock: Arc<TestClock>,
+    disk: Arc<MemoryDisk>,
+    log: MemLog,
+    core: Core,
+    shared: Arc<Shared>,
+    /// Given out, not answered yet.
+    appends: Vec<AppendBatch>,
+    jobs: Vec<(JobId, Job)>,
+    next_ticket: u64,
+    acknowledged: BTreeMap<Ticket, Op>,
+    asked: BTreeMap<Ticket, Op>,
+    digest: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let clock = Arc::new(TestClock::default());
+        let disk = Arc::new(MemoryDisk::new("/db"));
+        HeapStore::format(&*disk, CLUSTER).expect("an empty disk");
+        let log = MemLog::new(CLUSTER);
+        let dice = Dice(AtomicU64::new(seed));
+        let (core, shared) = boot(&clock, &disk, &log, dice.next_u64());
+        let mut world = World {
+            dice,
+            clock,
+            disk,
+            log,
+            core,
+            shared,
+            appends: Vec::new(),
+            jobs: Vec::new(),
+            next_ticket: 1,
+            acknowledged: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            digest: 0,
+        };
+        world.settle();
+        world
+    }
+
+    fn now(&self) -> Now {
+        Now { unix: self.clock.unix(), mono: self.clock.monotonic() }
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = self.now();
+        self.core.step(now, event);
+        let actions = self.core.turn(now).expect("no disk fails here");
+        for action in actions {
+            let mut line = String::new();
+            write!(line, "{} {action:?}", now.mono.0.as_millis()).expect("strings grow");
+            self.digest = BuildHasherDefault::<DefaultHasher>::default().hash_one((self.digest, line));
+            match action {
+                Action::Append(batch) => self.appends.push(batch),
+                Action::Job(id, job) => self.jobs.push((id, job)),
+                Action::Reply(ticket, Ok(_)) => {
+                    if let Some(op) = self.asked.get(&ticket) {
+                        self.acknowledged.insert(ticket, op.clone());
+                    }
+                }
+                Action::Reply(_, Err(_)) | Action::Purge(_) | Action::MountsChanged => {}
+                Action::Flush => {
+                    let index = self.shared.state.store().flush().expect("the disk is well");
+                    self.step(Event::Flushed(index));
+                }
+            }
+        }
+    }
+
+    /// The disk catches up with everything written.
+    fn sync(&mut self) {
+        for batch in std::mem::take(&mut self.appends) {
+            self.log.append(&batch).expect("in order");
+            self.log.sync().expect("the disk is well");
+            self.step(Event::Persisted(batch.seq));
+        }
+    }
+
+    /// Lets disk and stores answer until nothing is open.
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            self.sync();
+            for (id, job) in std::mem::take(&mut self.jobs) {
+                self.step(Event::JobDone(id, Ok(well(&job))));
+            }
+            self.clock.0.fetch_add(50, Ordering::Relaxed);
+            self.step(Event::Tick);
+            if self.appends.is_empty() && self.jobs.is_empty() && self.core.namespace().intents().next().is_none() {
+                return;
+            }
+        }
+        panic!("the core does not come to rest");
+    }
+
+    /// A power cut: what was not synced is gone, and everything starts again from the disks.
+    fn crash(&mut self) {
+        self.log.crash();
+        self.appends.clear();
+        self.jobs.clear();
+        self.asked.clear();
+        let (core, shared) = boot(&self.clock, &self.disk, &self.log, self.dice.next_u64());
+        (self.core, self.shared) = (core, shared);
+        self.step(Event::Tick);
+    }
+
+    fn request(&mut self, op: Op) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let operation = Some(OperationId(u128::from(self.dice.next_u64())));
+        let deadline = self.clock.monotonic() + Duration::from_secs(5);
+        self.asked.insert(ticket, op.clone());
+        self.step(Event::Request(ticket, Request { who: Caller::system(), operation, op, deadline }));
+    }
+
+    fn random_step(&mut self) {
+        let path = |dice: &Dice| GfsPath::parse(&format!("/d{}/f{}", dice.below(3), dice.below(4))).expect("a path");
+        match self.dice.below(20) {
+            0..=4 => {
+                let op = CreateFile {
+                    path: path(&self.dice),
+                    block_bytes: 1 << 20,
+                    recursive: true,
+                    mode: Mode::new(0o644),
+                    write_type: Some(WriteType::MustCache),
+                };
+                self.request(Op::CreateFile(op));
+            }
+            5 | 6 => {
+                let path = GfsPath::parse(&format!("/d{}", self.dice.below(3))).expect("a path");
+                let op = CreateDirectory { path, recursive: true, allow_exists: true, mode: Mode::new(0o755) };
+                self.request(Op::CreateDirectory(op));
+            }
+            7 | 8 => {
+                let op = Rename { path: path(&self.dice), to: path(&self.dice) };
+                self.request(Op::Rename(op));
+            }
+            9 | 10 => {
+                let path = path(&self.dice);
+                let path = if self.dice.below(3) == 0 { path.parent().expect("two levels") } else { path };
+                self.request(Op::Remove(Remove { path, recursive: true, goosefs_only: self.dice.below(2) == 0 }));
+            }
+            11 | 12 => {
+                let path = path(&self.dice);
+                let key = path.as_str()[1..].to_owned();
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                let deadline = self.clock.monotonic() + Duration::from_secs(5);
+                self.step(Event::Want(ticket, Want::Path { path, mount: types::MountId(1), key }, deadline));
+            }
+            13..=15 => self.sync(),
+            16 | 17 => {
+                if !self.jobs.is_empty() {
+                    let at = usize::try_from(self.dice.below(u64::try_from(self.jobs.len()).expect("small")))
+                        .expect("small");
+                    let (id, job) = self.jobs.remove(at);
+                    let result = if self.dice.below(4) == 0 {
+                        Err(JobError { kind: types::ErrorKind::Unavailable, message: "the store is away".into() })
+                    } else {
+                        Ok(well(&job))
+                    };
+                    self.step(Event::JobDone(id, result));
+                }
+            }
+            18 => {
+                self.clock.0.fetch_add(1 + self.dice.below(400), Ordering::Relaxed);
+                self.step(Event::Tick);
+            }
+            _ => {
+                if self.dice.below(4) == 0 {
+                    self.crash();
+                }
+            }
+        }
+    }
+}
+
+fn boot(clock: &Arc<TestClock>, disk: &Arc<MemoryDisk>, log: &MemLog, seed: u64) -> (Core, Arc<Shared>) {
+    let state: Arc<dyn meta::Store> = Arc::new(HeapStore::open(disk.clone(), CLUSTER).expect("formatted"));
+    let applied = state.applied();
+    let published = Published::new(state, 1 << 20, || -> Box<dyn store::Policy> { Box::new(Lru::default()) });
+    let entropy = Arc::new(Dice(AtomicU64::new(seed)));
+    let shared = Arc::new(Shared::new(config(), published, clock.clone(), entropy));
+    let namespace = Namespace::open(&shared.state.latest()).expect("what was written is readable");
+    let boot = Boot { applied, now: clock.monotonic(), seed };
+    let node = NodeConfig::new(MemberId(1), vec![MemberId(1)]);
+    let node = Node::new(node, log.recovered(), log.reader(), boot).expect("log and store fit");
+    let core_config = CoreConfig {
+        checkpoint_entries: 50,
+        intent_wait: Duration::from_secs(2),
+        operation_retention: Duration::from_secs(900),
+        incomplete_expiry: Duration::from_secs(3600),
+        persist_concurrency: 4,
+        worker_timeout: Duration::from_secs(10),
+        task_timeout: Duration::from_secs(60),
+        format: format(),
+    };
+    (Core::new(core_config, node, namespace, shared.clone()), shared)
+}
+
+/// A store that has every object it is asked for, and does what it is told.
+fn well(job: &Job) -> JobOk {
+    let found = |name: &str, directory: bool| Found {
+        name: Name::new(name).expect("a name"),
+        directory,
+        length: 5,
+        modified: Some(UnixMs(1)),
+        fingerprint: (!directory).then(|| Fingerprint::Etag("e".into())),
+        owner: None,
+        group: None,
+        mode: None,
+    };
+    match job {
+        Job::Chain { key, .. } => {
+            let names: Vec<&str> = key.split('/').collect();
+            names
+                .iter()
+                .enumerate()
+                .map(|(at, name)| found(name, at + 1 < names.len()))
+                .collect::<Vec<_>>()
+                .into_chain()
+        }
+        Job::Stat { key, .. } => {
+            let name = key.trim_end_matches('/').rsplit('/').next().expect("split gives one");
+            JobOk::Found(Name::new(name).is_ok().then(|| found(name, key.ends_with('/'))))
+        }
+        Job::List { .. } => JobOk::Page { items: Vec::new(), next: None, skipped: 0 },
+        Job::DeleteFile { .. }
+        | Job::DeleteTree { .. }
+        | Job::MoveFile { .. }
+        | Job::MoveTree { .. }
+        | Job::MakeDirectory { .. } => JobOk::Done(Some(Fingerprint::Etag("moved".into()))),
+    }
+}
+
+trait IntoChain {
+    fn into_chain(self) -> JobOk;
+}
+impl IntoChain for Vec<Found> {
+    fn into_chain(self) -> JobOk {
+        JobOk::Chain(self)
+    }
+}
+
+fn run(seed: u64) -> (u64, usize) {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.random_step();
+        world.core.namespace().check_invariants(&world.shared.state.latest());
+        world.shared.locations.check_invariants();
+    }
+    world.settle();
+    world.core.namespace().check_invariants(&world.shared.state.latest());
+    (world.digest, world.acknowledged.len())
+}
+
+/// How many seeds; the nightly run asks for more.
+fn seeds() -> u64 {
+    std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+}
+
+#[test]
+fn the_same_seed_asks_the_same_of_the_world_twice() {
+    for seed in 1..=seeds() {
+        let (first, second) = (run(seed), run(seed));
+        assert_eq!(first, second, "seed {seed}");
+        assert!(first.1 > 20, "seed {seed} acknowledged only {}", first.1);
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_power_cut() {
+    for seed in 1..=seeds() {
+        let mut world = World::new(seed);
+        let path = |n: u64| GfsPath::parse(&format!("/kept/file-{n}")).expect("a path");
+        for n in 0..20 {
+            let op = CreateFile {
+                path: path(n),
+                block_bytes: 1,
+                recursive: true,
+                mode: Mode::new(0o644),
+                write_type: Some(WriteType::MustCache),
+            };
+            world.request(Op::CreateFile(op));
+            if world.dice.below(2) == 0 {
+                world.sync();
+            }
+        }
+        let kept = world.acknowledged.clone();
+        world.crash();
+        world.settle();
+        for op in kept.values() {
+            let Op::CreateFile(create) = op else { continue };
+            let found = meta::status(&world.shared.state.latest(), &Caller::system(), &create.path).expect("readable");
+            assert!(found.is_ok(), "seed {seed}: {} was acknowledged and is gone", create.path);
+        }
+    }
+}
+
+#[test]
+fn an_answer_never_leaves_before_its_sync() {
+    let mut world = World::new(3);
+    let path = GfsPath::parse("/a").expect("a path");
+    let op = CreateDirectory { path, recursive: false, allow_exists: false, mode: Mode::new(0o755) };
+    world.request(Op::CreateDirectory(op));
+    assert!(world.acknowledged.is_empty(), "nothing is on disk yet");
+    assert_eq!(world.appends.len(), 1);
+    world.sync();
+    assert_eq!(world.acknowledged.len(), 1);
+}
+
+#[test]
+fn requests_that_arrive_during_a_sync_share_the_next_one() {
+    let mut world = World::new(4);
+    let mkdir = |n: u64| {
+        let path = GfsPath::parse(&format!("/dir-{n}")).expect("a path");
+        Op::CreateDirectory(CreateDirectory { path, recursive: false, allow_exists: false, mode: Mode::new(0o755) })
+    };
+    for n in 0..64 {
+        world.request(mkdir(n));
+    }
+    assert_eq!(world.appends.len(), 1, "one batch is under way, the rest waits");
+    world.sync();
+    assert_eq!(world.appends.len(), 1, "all that waited is in one batch");
+    assert_eq!(world.appends[0].entries.len(), 63);
+    world.sync();
+    assert_eq!(world.acknowledged.len(), 64);
+}

@@ -1,0 +1,243 @@
+//! Runs the core: one thread for the state, one for the log, a runtime for under stores.
+//!
+//! Is:     the thin half with the threads and channels. It decides nothing.
+//! Owns:   the inbox, who waits for which ticket, the log's writer.
+
+use crate::core::{Action, Core, Event, Now, Request, Ticket, Want};
+use crate::error::Error;
+use crate::shared::Shared;
+use crate::stores::Stores;
+use journal::LogWriter;
+use meta::{Done, Op, Read, StoreError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use types::{Monotonic, OperationId, Principal};
+
+/// Events that may wait for the state thread; one more is refused as Busy.
+const INBOX: usize = 65_536;
+/// Events taken before the core turns: what arrived meanwhile shares a sync.
+const TAKE: usize = 4_096;
+/// How often time is looked at when nothing happens.
+const TICK: Duration = Duration::from_millis(20);
+
+type Reply = oneshot::Sender<Result<Done, Error>>;
+
+pub enum Message {
+    Event(Event),
+    Ask(Ticket, Event, Reply),
+    LogFailed(String),
+    Stop,
+}
+
+/// A way to the core, cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: SyncSender<Message>,
+    next_ticket: Arc<AtomicU64>,
+    pub shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Has `op` committed, applied and, where the store must act first, carried out. Not cancel-safe in its effect:
+    /// dropping the future gives up the answer only.
+    pub async fn submit(&self, who: &Principal, operation: Option<OperationId>, op: Op) -> Result<Done, Error> {
+        let deadline = self.shared.clock.monotonic() + self.shared.config.request_timeout;
+        let who = self.shared.authority.caller(who);
+        let request = Request { who, operation, op, deadline };
+        self.ask(deadline, |ticket| Event::Request(ticket, request)).await
+    }
+
+    /// Brings metadata from a store; when it returns, the namespace knows what the store answered.
+    pub async fn want(&self, want: Want) -> Result<(), Error> {
+        let deadline = self.shared.clock.monotonic() + self.shared.config.request_timeout;
+        self.ask(deadline, |ticket| Event::Want(ticket, want, deadline)).await.map(drop)
+    }
+
+    /// A linearisable read: what was acknowledged before the call is seen. Without a lease there is no answer.
+    pub fn read<R>(&self, read: impl FnMut(&dyn Read) -> Result<R, StoreError>) -> Result<R, Error> {
+        let result = self.shared.read_any(read)?;
+        if self.shared.has_lease() {
+            return Ok(result);
+        }
+        Err(Error::NotLeader)
+    }
+
+    pub fn tell(&self, event: Event) -> Result<(), Error> {
+        self.send(Message::Event(event))
+    }
+
+    fn send(&self, message: Message) -> Result<(), Error> {
+        self.inbox.try_send(message).map_err(|err| match err {
+            TrySendError::Full(_) => Error::Overloaded(INBOX),
+            TrySendError::Disconnected(_) => Error::Stopping,
+        })
+    }
+
+    async fn ask(&self, deadline: Monotonic, event: impl FnOnce(Ticket) -> Event) -> Result<Done, Error> {
+        let ticket = Ticket(self.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Ask(ticket, event(ticket), reply))?;
+        let left = deadline - self.shared.clock.monotonic();
+        match tokio::time::timeout(left + Duration::from_secs(1), answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::Stopping),
+            Err(_) => Err(Error::Timeout(self.shared.config.request_timeout)),
+        }
+    }
+
+    /// Flushes everything so that the next start replays nothing.
+    pub async fn drain(&self, within: Duration) -> Result<(), Error> {
+        let deadline = self.shared.clock.monotonic() + within;
+        self.ask(deadline, Event::Drain).await.map(drop)
+    }
+
+    pub fn stop(&self) {
+        // A full inbox drains; a closed one has stopped already.
+        let _ = self.inbox.send(Message::Stop);
+    }
+}
+
+/// The receiving half, before its thread runs.
+pub struct Inbox(Receiver<Message>);
+
+/// Makes both halves. The handle can be given away before the core exists.
+pub fn channel(shared: Arc<Shared>) -> (Handle, Inbox) {
+    let (inbox, receiver) = sync_channel(INBOX);
+    (Handle { inbox, next_ticket: Arc::new(AtomicU64::new(1)), shared }, Inbox(receiver))
+}
+
+pub struct Driver {
+    pub core: Core,
+    pub writer: LogWriter,
+    pub stores: Arc<Stores>,
+    pub handle: Handle,
+    pub runtime: tokio::runtime::Handle,
+    /// Set to the reason when this member can no longer go on.
+    pub fatal: watch::Sender<Option<String>>,
+}
+
+impl Driver {
+    /// The state thread: ends when told to stop, or with a reason when the member cannot go on.
+    pub fn run(mut self, inbox: Inbox) {
+        let mut waiting: HashMap<Ticket, Reply> = HashMap::new();
+        let mut last_tick = Monotonic::default();
+        let reason = loop {
+            let mut messages = Vec::new();
+            match inbox.0.recv_timeout(TICK) {
+                Ok(message) => messages.push(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break None,
+            }
+            messages.extend(inbox.0.try_iter().take(TAKE));
+            let now = self.now();
+            let mut end = None;
+            for message in messages {
+                match message {
+                    Message::Event(event) => self.core.step(now, event),
+                    Message::Ask(ticket, event, reply) => {
+                        waiting.insert(ticket, reply);
+                        self.core.step(now, event);
+                    }
+                    Message::LogFailed(why) => end = Some(Some(why)),
+                    Message::Stop => end = Some(None),
+                }
+            }
+            if now.mono - last_tick >= TICK {
+                last_tick = now.mono;
+                self.core.step(now, Event::Tick);
+            }
+            match self.core.turn(now) {
+                Ok(actions) => {
+                    for action in actions {
+                        if let Err(err) = self.act(action, &mut waiting) {
+                            end = Some(Some(err.to_string()));
+                        }
+                    }
+                }
+                Err(why) => end = Some(Some(why)),
+            }
+            if let Some(reason) = end {
+                break reason;
+            }
+        };
+        if let Some(why) = reason {
+            tracing::error!(%why, "this master cannot go on");
+            self.fatal.send_replace(Some(why));
+        }
+        self.handle
+            .shared
+            .set_leadership(crate::shared::Leadership { leads: false, lease_until: Monotonic::default() });
+    }
+
+    fn now(&self) -> Now {
+        let clock = &self.handle.shared.clock;
+        Now { unix: clock.unix(), mono: clock.monotonic() }
+    }
+
+    fn act(&mut self, action: Action, waiting: &mut HashMap<Ticket, Reply>) -> Result<(), journal::Error> {
+        match action {
+            Action::Append(batch) => self.writer.append(batch)?,
+            Action::Reply(ticket, result) => {
+                if let Some(reply) = waiting.remove(&ticket) {
+                    // The caller may have gone; its effect stands.
+                    let _ = reply.send(result);
+                }
+            }
+            Action::Job(id, job) => {
+                let (stores, handle) = (self.stores.clone(), self.handle.clone());
+                self.runtime.spawn(async move {
+                    let result = stores.execute(job).await;
+                    answer(&handle, Event::JobDone(id, result)).await;
+                });
+            }
+            Action::Flush => {
+                let handle = self.handle.clone();
+                let fatal = self.fatal.clone();
+                self.runtime.spawn_blocking(move || match handle.shared.state.store().flush() {
+                    Ok(index) => {
+                        let _ = handle.inbox.send(Message::Event(Event::Flushed(index)));
+                    }
+                    Err(err) => {
+                        fatal.send_replace(Some(format!("flush the database: {err}")));
+                        let _ = handle.inbox.send(Message::LogFailed(err.to_string()));
+                    }
+                });
+            }
+            Action::Purge(index) => self.writer.purge_below(index)?,
+            Action::MountsChanged => self.stores.forget(),
+        }
+        Ok(())
+    }
+}
+
+/// Puts an answer into the inbox, waiting for room: it must not be lost.
+async fn answer(handle: &Handle, event: Event) {
+    let mut event = Some(event);
+    while let Some(next) = event.take() {
+        match handle.inbox.try_send(Message::Event(next)) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(Message::Event(back))) => {
+                event = Some(back);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(TrySendError::Full(_)) => unreachable!("only events are sent here"),
+        }
+    }
+}
+
+/// How the log's writer reports back.
+pub fn on_persisted(handle: &Handle) -> impl Fn(journal::BatchSeq, Result<(), journal::Error>) + Send + 'static {
+    let inbox = handle.inbox.clone();
+    move |batch, result| {
+        let message = match result {
+            Ok(()) => Message::Event(Event::Persisted(batch)),
+            Err(err) => Message::LogFailed(err.to_string()),
+        };
+        // The state thread has ended: nobody is left to tell.
+        let _ = inbox.send(message);
+    }
+}

@@ -1,0 +1,67 @@
+//! Why a request got no result.
+
+use meta::{Reject, StoreError};
+use types::ErrorKind;
+
+/// An answer other than a result. The sentence is for the caller.
+#[derive(thiserror::Error, Clone, Debug)]
+pub enum Error {
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+    #[error(transparent)]
+    Database(#[from] StoreError),
+    /// The under store's own words, with what was asked of it.
+    #[error("{message}")]
+    UnderStore { kind: ErrorKind, message: String },
+    #[error("this master does not lead; ask another one")]
+    NotLeader,
+    #[error("this master is starting: {0}; try again shortly")]
+    Starting(&'static str),
+    #[error("this master has {0} requests waiting, as many as it takes; try again")]
+    Overloaded(usize),
+    #[error("no outcome within {0:?}: it is unknown; repeat with the same operation id")]
+    Timeout(std::time::Duration),
+    #[error("this master is stopping; ask another one")]
+    Stopping,
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Unauthenticated(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    NotFound(String),
+    /// Why the master cannot start: what, where, and what to do.
+    #[error("{0}")]
+    Start(String),
+}
+
+impl Error {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Rejected(reject) => reject.kind(),
+            Error::Database(err) => err.kind,
+            Error::UnderStore { kind, .. } => *kind,
+            Error::NotLeader | Error::Starting(_) | Error::Stopping => ErrorKind::Unavailable,
+            Error::Overloaded(_) => ErrorKind::Busy,
+            Error::Timeout(_) => ErrorKind::Timeout,
+            Error::Invalid(_) => ErrorKind::Invalid,
+            Error::Unauthenticated(_) => ErrorKind::Unauthenticated,
+            Error::Refused(_) => ErrorKind::Precondition,
+            Error::NotFound(_) => ErrorKind::NotFound,
+            Error::Start(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+impl From<proto::convert::WireError> for Error {
+    fn from(err: proto::convert::WireError) -> Error {
+        Error::Invalid(err.to_string())
+    }
+}
+
+impl From<Error> for tonic::Status {
+    fn from(err: Error) -> tonic::Status {
+        rpc::status(err.kind(), err.to_string())
+    }
+}

@@ -1,0 +1,92 @@
+//! What the master counts, with the real product's names where it has them.
+
+use crate::shared::Shared;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Different names clients may report; more are dropped and counted.
+const CLIENT_NAMES: usize = 1_000;
+
+/// Counters that have no other home.
+#[derive(Default)]
+pub struct Metrics {
+    clients: Mutex<BTreeMap<String, f64>>,
+    workers: Mutex<BTreeMap<String, f64>>,
+    /// Messages that carried an old fence: session, attempt, container.
+    pub stale_fences: std::sync::atomic::AtomicU64,
+}
+
+impl Metrics {
+    /// Adds to a client's counter.
+    pub fn add_client(&self, name: &str, by: f64) {
+        add(&self.clients, &format!("Client.{name}"), by);
+    }
+    /// Adds to a cluster-wide sum of the workers' counters.
+    pub fn add_worker(&self, name: &str, by: f64) {
+        add(&self.workers, &format!("Cluster.{name}"), by);
+    }
+    pub fn clear_clients(&self) {
+        self.clients.lock().clear();
+    }
+}
+
+fn add(map: &Mutex<BTreeMap<String, f64>>, name: &str, by: f64) {
+    let mut map = map.lock();
+    if let Some(value) = map.get_mut(name) {
+        *value += by;
+    } else if map.len() < CLIENT_NAMES {
+        map.insert(name.to_owned(), by);
+    }
+}
+
+/// Every metric with its value now.
+pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
+    let mut out = shared.metrics.clients.lock().clone();
+    out.extend(shared.metrics.workers.lock().clone());
+    let registry = shared.registry.lock();
+    let mut tiers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for worker in registry.list().filter(|worker| worker.state == crate::registry::State::Live) {
+        for directory in worker.directories.iter().filter(|directory| directory.lost.is_empty()) {
+            let tier = tiers.entry(directory.alias.clone()).or_default();
+            tier.0 += directory.capacity_bytes;
+            tier.1 += directory.used_bytes;
+        }
+    }
+    let mut set = |name: String, value: u64| out.insert(name, to_f64(value));
+    for (alias, (capacity, used)) in &tiers {
+        set(format!("Cluster.CapacityTotalTier{alias}"), *capacity);
+        set(format!("Cluster.CapacityUsedTier{alias}"), *used);
+    }
+    let (capacity, used) = tiers.values().fold((0, 0), |sum, tier| (sum.0 + tier.0, sum.1 + tier.1));
+    set("Cluster.CapacityTotal".into(), capacity);
+    set("Cluster.CapacityUsed".into(), used);
+    set("Cluster.CapacityFree".into(), capacity.saturating_sub(used));
+    set("Cluster.Workers".into(), u64::try_from(registry.live()).unwrap_or(u64::MAX));
+    set("Cluster.LostWorkers".into(), u64::try_from(registry.lost()).unwrap_or(u64::MAX));
+    set("Master.LastAppliedCommitJournalIndex".into(), shared.applied().0);
+    let tail = shared.applied().0.saturating_sub(shared.state.store().flushed().0);
+    set("Master.JournalEntriesSinceCheckPoint".into(), tail);
+    set("Master.BlockLocations".into(), u64::try_from(shared.locations.count()).unwrap_or(u64::MAX));
+    set("Master.BlockLocationBytes".into(), u64::try_from(shared.locations.memory_bytes()).unwrap_or(u64::MAX));
+    set("Master.IsLeader".into(), u64::from(shared.leads()));
+    set("Master.StaleFences".into(), shared.metrics.stale_fences.load(std::sync::atomic::Ordering::Relaxed));
+    out
+}
+
+/// The same as Prometheus text.
+pub fn prometheus(values: &BTreeMap<String, f64>) -> String {
+    let mut out = String::new();
+    for (name, value) in values {
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+        writeln!(out, "# TYPE {name} gauge\n{name} {value}").expect("writing to a string cannot fail");
+    }
+    out
+}
+
+/// Counts fit a double up to 2^53, far beyond what is counted here.
+fn to_f64(value: u64) -> f64 {
+    let high = u32::try_from(value >> 32).unwrap_or(u32::MAX);
+    let low = u32::try_from(value & 0xFFFF_FFFF).unwrap_or(u32::MAX);
+    f64::from(high) * 4_294_967_296.0 + f64::from(low)
+}

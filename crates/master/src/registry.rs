@@ -1,0 +1,312 @@
+//! The workers this master hears from: sessions, liveness, capacity, and the commands that wait for their next heartbeat.
+//!
+//! Is:     soft state. Ids, epochs and addresses are in the log; everything here is rebuilt by registrations.
+//! Never:  reads a clock: time arrives with every call.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use types::{ContainerId, Monotonic, SessionEpoch, WorkerId};
+
+/// Containers told to one worker in one heartbeat answer at most.
+const COMMANDS_PER_HEARTBEAT: usize = 10_000;
+
+/// One storage directory as a worker reports it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Directory {
+    pub tier: u32,
+    pub alias: String,
+    pub path: String,
+    pub capacity_bytes: u64,
+    pub used_bytes: u64,
+    /// Why it was taken out; empty while it works.
+    pub lost: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Its block lists are still arriving, or it is known from the log only.
+    Expected,
+    Live,
+    Lost,
+}
+
+/// What waits for a worker's next heartbeat.
+#[derive(Clone, Default, Debug)]
+pub struct Commands {
+    pub free: Vec<ContainerId>,
+    pub evictable: Vec<ContainerId>,
+    pub persist: Vec<proto::internal::PersistTask>,
+    pub cancel_persist: Vec<ContainerId>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Worker {
+    pub id: WorkerId,
+    pub host: String,
+    pub rpc_port: u16,
+    pub web_port: u16,
+    pub epoch: SessionEpoch,
+    pub state: State,
+    pub last_contact: Monotonic,
+    pub started_unix_ms: i64,
+    pub directories: Vec<Directory>,
+    pub persist_used_bytes: u64,
+    sequence: u64,
+    answered: Commands,
+    free: BTreeSet<ContainerId>,
+    evictable: BTreeSet<ContainerId>,
+    persist: BTreeMap<ContainerId, proto::internal::PersistTask>,
+    cancel: BTreeSet<ContainerId>,
+}
+
+impl Worker {
+    pub fn capacity_bytes(&self) -> u64 {
+        self.directories.iter().filter(|d| d.lost.is_empty()).map(|d| d.capacity_bytes).sum()
+    }
+    pub fn used_bytes(&self) -> u64 {
+        self.directories.iter().filter(|d| d.lost.is_empty()).map(|d| d.used_bytes).sum()
+    }
+}
+
+/// What to do with a heartbeat.
+#[derive(Debug)]
+pub enum Beat {
+    /// The session is unknown, over, or lost a heartbeat: the worker must register again.
+    Register,
+    /// This heartbeat was applied before; answer the same.
+    Repeat(Commands),
+    /// Apply its deltas, then ask for [`Registry::commands`].
+    Apply,
+}
+
+#[derive(Default)]
+pub struct Registry {
+    workers: BTreeMap<WorkerId, Worker>,
+}
+
+impl Registry {
+    /// A worker the log knows, not heard of yet.
+    pub fn expect(&mut self, record: &meta::WorkerRecord) {
+        self.workers.entry(record.id).or_insert_with(|| Worker::new(record, Monotonic::default()));
+    }
+
+    /// A registration begins: older sessions of the id are over.
+    pub fn begin(&mut self, record: &meta::WorkerRecord, now: Monotonic) {
+        let mut worker = Worker::new(record, now);
+        if let Some(old) = self.workers.remove(&record.id) {
+            // Frees are still owed; persist tasks are not: the core gives them out anew.
+            worker.free = old.free;
+        }
+        self.workers.insert(record.id, worker);
+    }
+
+    /// All its blocks have arrived. False when another registration began meanwhile.
+    pub fn finish(&mut self, id: WorkerId, epoch: SessionEpoch, now: Monotonic) -> bool {
+        let Some(worker) = self.session(id, epoch) else { return false };
+        worker.state = State::Live;
+        worker.last_contact = now;
+        true
+    }
+
+    fn session(&mut self, id: WorkerId, epoch: SessionEpoch) -> Option<&mut Worker> {
+        self.workers.get_mut(&id).filter(|worker| worker.epoch == epoch)
+    }
+
+    /// Whether `epoch` is the session in force of `id`.
+    pub fn is_current(&self, id: WorkerId, epoch: SessionEpoch) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.epoch == epoch)
+    }
+
+    /// Whether a live session of `id` exists.
+    pub fn is_live(&self, id: WorkerId) -> bool {
+        self.workers.get(&id).is_some_and(|worker| worker.state == State::Live)
+    }
+
+    pub fn set_use(
+        &mut self,
+        id: WorkerId,
+        epoch: SessionEpoch,
+        directories: Vec<Directory>,
+        persist_used_bytes: u64,
+        started_unix_ms: Option<i64>,
+    ) {
+        if let Some(worker) = self.session(id, epoch) {
+            worker.directories = directories;
+            worker.persist_used_bytes = persist_used_bytes;
+            worker.started_unix_ms = started_unix_ms.unwrap_or(worker.started_unix_ms);
+        }
+    }
+
+    /// Judges a heartbeat by its session and number.
+    pub fn beat(&mut self, id: WorkerId, epoch: SessionEpoch, sequence: u64, now: Monotonic) -> Beat {
+        let Some(worker) = self.session(id, epoch) else { return Beat::Register };
+        match worker.state {
+            State::Expected | State::Lost => return Beat::Register,
+            State::Live => {}
+        }
+        if sequence == worker.sequence && sequence > 0 {
+            worker.last_contact = now;
+            return Beat::Repeat(worker.answered.clone());
+        }
+        if sequence != worker.sequence + 1 {
+            return Beat::Register;
+        }
+        worker.sequence = sequence;
+        worker.last_contact = now;
+        Beat::Apply
+    }
+
+    /// Takes what waits for this worker, bounded, and remembers it in case the answer is lost.
+    pub fn commands(&mut self, id: WorkerId, epoch: SessionEpoch) -> Commands {
+        let Some(worker) = self.session(id, epoch) else { return Commands::default() };
+        let commands = Commands {
+            free: take(&mut worker.free),
+            evictable: take(&mut worker.evictable),
+            persist: std::mem::take(&mut worker.persist).into_values().collect(),
+            cancel_persist: take(&mut worker.cancel),
+        };
+        worker.answered = commands.clone();
+        commands
+    }
+
+    pub fn free(&mut self, id: WorkerId, container: ContainerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.evictable.remove(&container);
+            worker.free.insert(container);
+        }
+    }
+
+    pub fn evictable(&mut self, id: WorkerId, container: ContainerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.evictable.insert(container);
+        }
+    }
+
+    pub fn persist(&mut self, id: WorkerId, task: proto::internal::PersistTask) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.persist.insert(ContainerId(task.container), task);
+        }
+    }
+
+    pub fn cancel_persist(&mut self, id: WorkerId, container: ContainerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.persist.remove(&container);
+            worker.cancel.insert(container);
+        }
+    }
+
+    /// Marks workers silent for `timeout` as lost and returns them.
+    pub fn expire(&mut self, now: Monotonic, timeout: Duration) -> Vec<WorkerId> {
+        let mut lost = Vec::new();
+        for worker in self.workers.values_mut() {
+            if worker.state == State::Live && now - worker.last_contact > timeout {
+                worker.state = State::Lost;
+                lost.push(worker.id);
+            }
+        }
+        lost
+    }
+
+    /// All workers, by id.
+    pub fn list(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    pub fn get(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(&id)
+    }
+
+    pub fn live(&self) -> usize {
+        self.workers.values().filter(|worker| worker.state == State::Live).count()
+    }
+
+    pub fn lost(&self) -> usize {
+        self.workers.values().filter(|worker| worker.state == State::Lost).count()
+    }
+
+    /// Workers the log knows that have not registered yet.
+    pub fn expected(&self) -> usize {
+        self.workers.values().filter(|worker| worker.state == State::Expected).count()
+    }
+}
+
+fn take(set: &mut BTreeSet<ContainerId>) -> Vec<ContainerId> {
+    let mut out = Vec::with_capacity(set.len().min(COMMANDS_PER_HEARTBEAT));
+    while out.len() < COMMANDS_PER_HEARTBEAT {
+        let Some(container) = set.pop_first() else { break };
+        out.push(container);
+    }
+    out
+}
+
+impl Worker {
+    fn new(record: &meta::WorkerRecord, now: Monotonic) -> Worker {
+        Worker {
+            id: record.id,
+            host: record.host.clone(),
+            rpc_port: record.rpc_port,
+            web_port: record.web_port,
+            epoch: record.epoch,
+            state: State::Expected,
+            last_contact: now,
+            started_unix_ms: 0,
+            directories: Vec::new(),
+            persist_used_bytes: 0,
+            sequence: 0,
+            answered: Commands::default(),
+            free: BTreeSet::new(),
+            evictable: BTreeSet::new(),
+            persist: BTreeMap::new(),
+            cancel: BTreeSet::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(epoch: u64) -> meta::WorkerRecord {
+        meta::WorkerRecord {
+            id: WorkerId(7),
+            host: "w".into(),
+            rpc_port: 9203,
+            web_port: 9204,
+            epoch: SessionEpoch(epoch),
+            identity: 1,
+        }
+    }
+
+    fn at(ms: u64) -> Monotonic {
+        Monotonic(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn a_repeated_heartbeat_gets_the_same_answer_and_a_skipped_one_registers_again() {
+        let mut registry = Registry::default();
+        registry.begin(&record(1), at(0));
+        assert!(matches!(registry.beat(WorkerId(7), SessionEpoch(1), 1, at(1)), Beat::Register), "not finished yet");
+        assert!(registry.finish(WorkerId(7), SessionEpoch(1), at(1)));
+        registry.free(WorkerId(7), ContainerId(3));
+        assert!(matches!(registry.beat(WorkerId(7), SessionEpoch(1), 1, at(2)), Beat::Apply));
+        assert_eq!(registry.commands(WorkerId(7), SessionEpoch(1)).free, [ContainerId(3)]);
+        let Beat::Repeat(again) = registry.beat(WorkerId(7), SessionEpoch(1), 1, at(3)) else { panic!("a repeat") };
+        assert_eq!(again.free, [ContainerId(3)]);
+        assert!(matches!(registry.beat(WorkerId(7), SessionEpoch(1), 3, at(4)), Beat::Register));
+        assert!(matches!(registry.beat(WorkerId(7), SessionEpoch(0), 2, at(4)), Beat::Register));
+    }
+
+    #[test]
+    fn a_silent_worker_is_lost_once_and_owed_frees_survive_its_return() {
+        let mut registry = Registry::default();
+        registry.begin(&record(1), at(0));
+        registry.finish(WorkerId(7), SessionEpoch(1), at(0));
+        assert!(registry.expire(at(500), Duration::from_secs(1)).is_empty());
+        assert_eq!(registry.expire(at(5000), Duration::from_secs(1)), [WorkerId(7)]);
+        assert!(registry.expire(at(6000), Duration::from_secs(1)).is_empty());
+        registry.free(WorkerId(7), ContainerId(9));
+        registry.begin(&record(2), at(7000));
+        registry.finish(WorkerId(7), SessionEpoch(2), at(7000));
+        assert_eq!(registry.commands(WorkerId(7), SessionEpoch(2)).free, [ContainerId(9)]);
+    }
+}

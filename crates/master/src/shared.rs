@@ -1,0 +1,134 @@
+//! What the loop and the servers share: the published state, soft state about workers, and how long readers may answer
+//! by themselves.
+
+use crate::config::MasterConfig;
+use crate::error::Error;
+use crate::locations::Locations;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use hashbrown::HashMap;
+use meta::{Authority, Family, Read, Record, StoreError};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use store::Published;
+use types::{Clock, ContainerId, Entropy, LogIndex, Monotonic};
+
+/// Containers of open write streams remembered at once; older ones are forgotten first.
+const STREAMS: usize = 1_000_000;
+/// How long a stream counts as live after it was last heard of.
+const STREAM_LIVE: Duration = Duration::from_secs(600);
+
+/// Whether this master leads, and until when it may answer reads without asking the group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leadership {
+    pub leads: bool,
+    pub lease_until: Monotonic,
+}
+
+/// Files being written, by what workers say; soft state.
+#[derive(Default)]
+pub struct Streams {
+    last_heard: HashMap<ContainerId, Monotonic>,
+}
+
+impl Streams {
+    pub fn heard(&mut self, container: ContainerId, now: Monotonic) {
+        if self.last_heard.len() >= STREAMS {
+            self.last_heard.retain(|_, last| now - *last < STREAM_LIVE);
+        }
+        if self.last_heard.len() < STREAMS {
+            self.last_heard.insert(container, now);
+        }
+    }
+    pub fn is_live(&self, container: ContainerId, now: Monotonic) -> bool {
+        self.last_heard.get(&container).is_some_and(|last| now - *last < STREAM_LIVE)
+    }
+}
+
+pub struct Shared {
+    pub config: MasterConfig,
+    pub state: Published<dyn meta::Store>,
+    pub locations: Locations,
+    pub registry: Mutex<Registry>,
+    pub streams: Mutex<Streams>,
+    pub authority: Authority,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub metrics: Metrics,
+    pub started: Monotonic,
+    applied: AtomicU64,
+    leads: AtomicBool,
+    lease_until_ns: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(
+        config: MasterConfig,
+        state: Published<dyn meta::Store>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Shared {
+        let authority = Authority {
+            superuser: config.superuser.clone(),
+            supergroup: config.supergroup.clone(),
+            enabled: config.permission_enabled,
+        };
+        let applied = state.store().applied();
+        Shared {
+            state,
+            locations: Locations::default(),
+            registry: Mutex::default(),
+            streams: Mutex::default(),
+            authority,
+            started: clock.monotonic(),
+            clock,
+            entropy,
+            metrics: Metrics::default(),
+            applied: AtomicU64::new(applied.0),
+            leads: AtomicBool::new(false),
+            lease_until_ns: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    /// Index of the last entry readers can see.
+    pub fn applied(&self) -> LogIndex {
+        LogIndex(self.applied.load(Ordering::Acquire))
+    }
+
+    pub fn set_applied(&self, index: LogIndex) {
+        self.applied.store(index.0, Ordering::Release);
+    }
+
+    pub fn set_leadership(&self, leadership: Leadership) {
+        let until = u64::try_from(leadership.lease_until.0.as_nanos()).unwrap_or(u64::MAX);
+        self.lease_until_ns.store(until, Ordering::Release);
+        self.leads.store(leadership.leads, Ordering::Release);
+    }
+
+    pub fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
+    }
+
+    /// Whether the lease held at this moment. Ask after the state was read.
+    pub fn has_lease(&self) -> bool {
+        let now = u64::try_from(self.clock.monotonic().0.as_nanos()).unwrap_or(u64::MAX);
+        self.leads() && now < self.lease_until_ns.load(Ordering::Acquire)
+    }
+
+    /// Ids, times and versions as of the last applied entry; None before the namespace is made.
+    pub fn counters(&self) -> Result<Option<meta::Counters>, Error> {
+        self.read_any(|read| {
+            let bytes = read.get(Family::State, meta::COUNTERS_KEY)?;
+            bytes.map(|bytes| meta::Counters::decode(&bytes)).transpose()
+        })
+    }
+
+    /// Reads a consistent state without a lease: for answers that need none, such as a standby's.
+    pub fn read_any<R>(&self, read: impl FnMut(&dyn Read) -> Result<R, StoreError>) -> Result<R, Error> {
+        let mut read = read;
+        self.state.read(|view| read(view)).map_err(Error::from)
+    }
+}

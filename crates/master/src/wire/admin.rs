@@ -1,0 +1,128 @@
+//! goosefs.v1: what operators want and the official contract does not carry.
+
+use super::caller;
+use super::file_system::FileSystem;
+use super::namespace::{Wish, empty_update};
+use crate::error::Error;
+use crate::registry::State;
+use meta::{Mount, Op};
+use proto::admin::admin_server::Admin;
+use proto::admin::*;
+use proto::convert;
+use std::collections::BTreeMap;
+use tonic::{Request, Response, Status};
+use types::WriteType;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+pub struct Operators {
+    pub fs: FileSystem,
+}
+
+fn write_policy(number: i32) -> Result<Option<WriteType>, Error> {
+    if number == 0 {
+        return Ok(None);
+    }
+    let policy = WriteType::from_number(number);
+    policy
+        .map(Some)
+        .ok_or_else(|| Error::Invalid(format!("write policy {number} is unknown; pass 1 to 6, or 0 for none")))
+}
+
+fn namespace(mount: &Mount) -> Namespace {
+    Namespace {
+        name: mount.path.file_name().to_owned(),
+        path: mount.path.as_str().to_owned(),
+        ufs_uri: mount.uri.clone(),
+        mount_id: mount.id.0,
+        read_only: mount.read_only,
+        shared: mount.shared,
+        write_policy: mount.write_policy.map_or(0, WriteType::number),
+        read_policy: convert::read_policy::to_admin(mount.read_policy),
+        created_unix_ms: mount.created.0,
+        properties: mount.properties.clone().into_iter().collect(),
+        secret_names: mount.secrets.keys().cloned().collect(),
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for Operators {
+    async fn master_info(&self, request: Request<MasterInfoRequest>) -> Answer<MasterInfoResponse> {
+        caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        let cluster = shared.counters()?.and_then(|counters| counters.cluster);
+        let now = shared.clock.monotonic();
+        let uptime_ms = i64::try_from((now - shared.started).as_millis()).unwrap_or(i64::MAX);
+        let registry = shared.registry.lock();
+        let mut tiers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        for worker in registry.list().filter(|worker| worker.state == State::Live) {
+            for directory in worker.directories.iter().filter(|directory| directory.lost.is_empty()) {
+                let tier = tiers.entry(directory.alias.clone()).or_default();
+                tier.0 += directory.capacity_bytes;
+                tier.1 += directory.used_bytes;
+            }
+        }
+        let lost = registry.list().filter(|worker| worker.state == State::Lost).map(|worker| LostWorker {
+            id: worker.id.0,
+            host: worker.host.clone(),
+            rpc_port: u32::from(worker.rpc_port),
+            last_contact_ms: i64::try_from((now - worker.last_contact).as_millis()).unwrap_or(i64::MAX),
+        });
+        Ok(Response::new(MasterInfoResponse {
+            rpc_address: format!("{}:{}", shared.config.hostname, shared.config.rpc_addr.port()),
+            rpc_port: u32::from(shared.config.rpc_addr.port()),
+            web_port: u32::from(shared.config.web_addr.port()),
+            started_unix_ms: shared.clock.unix().0 - uptime_ms,
+            uptime_ms,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            safe_mode: registry.live() == 0,
+            zookeeper_enabled: false,
+            live_workers: u32::try_from(registry.live()).unwrap_or(u32::MAX),
+            lost_workers: u32::try_from(registry.lost()).unwrap_or(u32::MAX),
+            tiers: tiers
+                .into_iter()
+                .map(|(alias, (capacity_bytes, used_bytes))| TierUse { alias, capacity_bytes, used_bytes })
+                .collect(),
+            cluster: cluster.map(|id| id.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
+            applied_index: shared.applied().0,
+            lost: lost.collect(),
+        }))
+    }
+
+    async fn list_namespaces(&self, request: Request<ListNamespacesRequest>) -> Answer<ListNamespacesResponse> {
+        caller(&request)?;
+        let namespaces = self.fs.mounts()?.iter().map(namespace).collect();
+        Ok(Response::new(ListNamespacesResponse { namespaces }))
+    }
+
+    async fn create_namespace(&self, request: Request<CreateNamespaceRequest>) -> Answer<CreateNamespaceResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let mut properties = request.properties;
+        properties.extend(request.secrets);
+        let wish = Wish {
+            name: request.name,
+            uri: request.ufs_uri,
+            read_only: request.read_only,
+            shared: request.shared,
+            properties,
+            write_policy: write_policy(request.write_policy)?,
+            read_policy: convert::read_policy::from_admin(request.read_policy).map_err(Error::from)?,
+        };
+        self.fs.create_mount(&who, request.operation.map(convert::operation_id::from_admin), wish).await?;
+        Ok(Response::new(CreateNamespaceResponse {}))
+    }
+
+    async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Answer<SetPolicyResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let mut op = empty_update(&self.fs.mount_named(&request.name)?)?;
+        op.write_policy = request.write_policy.map(write_policy).transpose()?;
+        op.read_policy = request.read_policy.map(convert::read_policy::from_admin).transpose().map_err(Error::from)?;
+        self.fs
+            .handle
+            .submit(&who, request.operation.map(convert::operation_id::from_admin), Op::UpdateMount(op))
+            .await?;
+        Ok(Response::new(SetPolicyResponse {}))
+    }
+}

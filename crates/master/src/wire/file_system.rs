@@ -1,0 +1,677 @@
+//! FileSystemMasterClientService: the namespace, for official clients.
+
+use super::file_info::file_info;
+use super::{caller, path};
+use crate::core::Want;
+use crate::driver::Handle;
+use crate::error::Error;
+use crate::shared::Shared;
+use meta::{Caller, Checksum, CreateDirectory, CreateFile, Done, Op, Reject, Remove, Rename, SetAttribute, Status};
+use proto::convert;
+use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
+use proto::grpc::file::*;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response};
+use types::{BlockId, FileId, GfsPath, InodeId, LoadMetadata, Mode, Name, OperationId, Principal, WorkerId};
+
+/// Entries read from the namespace at once, and sent in one message at most.
+const LIST_STEP: usize = 1_000;
+/// Bytes of one listing message; official clients refuse 4 MiB.
+const LIST_MESSAGE_BYTES: usize = 1 << 20;
+/// Listing messages made ahead of a slow reader.
+const LIST_AHEAD: usize = 4;
+/// Default mode of files and directories when a call says none.
+const FILE_MODE: u16 = 0o644;
+const DIRECTORY_MODE: u16 = 0o755;
+/// What the official clients call their default block size.
+const DEFAULT_BLOCK_BYTES: i64 = 64 << 20;
+/// Paths in one batched status call.
+const STATUS_BATCH: usize = 10_000;
+
+type Answer<T> = Result<Response<T>, tonic::Status>;
+
+/// How fresh metadata must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Freshness {
+    /// The namespace as it is.
+    Never,
+    /// Ask the store for what is unknown.
+    Once,
+    /// Ask the store for everything.
+    Always,
+    /// Ask for what was not checked for this long.
+    Within(Duration),
+}
+
+#[derive(Clone)]
+pub struct FileSystem {
+    pub handle: Handle,
+    pub checks: Arc<Checks>,
+    pub key: Arc<rpc::ClusterKey>,
+}
+
+/// When inodes were last compared with their store: soft state of this leader, bounded.
+#[derive(Default)]
+pub struct Checks {
+    at: parking_lot::Mutex<hashbrown::HashMap<InodeId, types::Monotonic>>,
+    missing: parking_lot::Mutex<hashbrown::HashMap<GfsPath, types::Monotonic>>,
+}
+
+/// Inodes and missing names remembered.
+const CHECKS: usize = 200_000;
+
+impl Checks {
+    fn note(&self, inode: InodeId, now: types::Monotonic) {
+        let mut at = self.at.lock();
+        if at.len() >= CHECKS {
+            at.clear();
+        }
+        at.insert(inode, now);
+    }
+    fn is_younger(&self, inode: InodeId, now: types::Monotonic, than: Duration) -> bool {
+        self.at.lock().get(&inode).is_some_and(|at| now - *at < than)
+    }
+    fn note_missing(&self, path: &GfsPath, now: types::Monotonic) {
+        let mut missing = self.missing.lock();
+        if missing.len() >= CHECKS {
+            missing.clear();
+        }
+        missing.insert(path.clone(), now);
+    }
+    fn is_missing(&self, path: &GfsPath, now: types::Monotonic, within: Duration) -> bool {
+        !within.is_zero() && self.missing.lock().get(path).is_some_and(|at| now - *at < within)
+    }
+}
+
+impl FileSystem {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    fn who(&self, principal: &Principal) -> Caller {
+        self.shared().authority.caller(principal)
+    }
+
+    /// The status of a path as fresh as asked for, or why not.
+    pub async fn status(&self, principal: &Principal, path: &GfsPath, fresh: Freshness) -> Result<Status, Error> {
+        let who = self.who(principal);
+        let known = self.handle.read(|read| meta::status(read, &who, path))?;
+        let fresh = match &known {
+            Ok(status) => self.effective(status.mount.read_policy, fresh),
+            Err(_) => fresh,
+        };
+        let now = self.shared().clock.monotonic();
+        let want = match (&known, fresh) {
+            (_, Freshness::Never) | (Ok(_), Freshness::Once) => None,
+            (Err(Reject::NotFound(_)), _) => self.want_path(&who, path)?,
+            (Err(_), _) => None,
+            (Ok(status), Freshness::Always) => want_inode(status),
+            (Ok(status), Freshness::Within(age)) => {
+                let young = self.checks.is_younger(status.spot.inode.id, now, age);
+                if young { None } else { want_inode(status) }
+            }
+        };
+        let Some(want) = want else { return known.map_err(Error::from) };
+        if fresh != Freshness::Always && self.checks.is_missing(path, now, self.shared().config.negative_cache) {
+            return known.map_err(Error::from);
+        }
+        self.handle.want(want).await?;
+        let found = self.handle.read(|read| meta::status(read, &who, path))?;
+        match &found {
+            Ok(status) => self.checks.note(status.spot.inode.id, now),
+            Err(_) => self.checks.note_missing(path, now),
+        }
+        // Gone and perhaps replaced by a new object: look once for the name itself.
+        if let (Ok(_), Err(Reject::NotFound(_))) = (&known, &found) {
+            if let Some(want) = self.want_path(&who, path)? {
+                self.handle.want(want).await?;
+                return self.handle.read(|read| meta::status(read, &who, path))?.map_err(Error::from);
+            }
+        }
+        found.map_err(Error::from)
+    }
+
+    /// A consistent namespace checks whatever the call leaves to it.
+    fn effective(&self, policy: Option<types::ReadPolicy>, fresh: Freshness) -> Freshness {
+        match (fresh, policy) {
+            (Freshness::Once, Some(policy)) if policy.is_consistent() => Freshness::Always,
+            (fresh, _) => fresh,
+        }
+    }
+
+    /// The store's key of a path that is not in the namespace; None when it can be in no store.
+    fn want_path(&self, who: &Caller, path: &GfsPath) -> Result<Option<Want>, Error> {
+        let resolved = self.handle.read(|read| meta::resolve(read, who, path))?;
+        let Ok(resolved) = resolved else { return Ok(None) };
+        let Some(last) = resolved.spots.last() else { return Ok(None) };
+        if resolved.missing.is_empty() || !last.inode.is_directory() {
+            return Ok(None);
+        }
+        let missing: Vec<&str> = resolved.missing.iter().map(Name::as_str).collect();
+        let key = format!("{}{}", last.key, missing.join("/"));
+        Ok(Some(Want::Path { path: path.clone(), mount: last.mount, key }))
+    }
+
+    /// Makes sure the parent of a path is known, so that a mutation sees what the store has.
+    async fn prepare(&self, principal: &Principal, path: &GfsPath) -> Result<(), Error> {
+        let who = self.who(principal);
+        let resolved = self.handle.read(|read| meta::resolve(read, &who, path))?;
+        let Ok(resolved) = resolved else { return Ok(()) };
+        if resolved.missing.is_empty() {
+            return Ok(());
+        }
+        // A directory whose entries are all known needs no look; the name itself may be only in the store.
+        let loaded = resolved.spots.last().and_then(|spot| spot.inode.directory()).is_some_and(|d| !d.persisted);
+        if loaded && resolved.spots.last().is_some_and(|spot| !spot.path.is_root() && spot.path != resolved.mount.path)
+        {
+            return Ok(());
+        }
+        match self.want_path(&who, path)? {
+            Some(want) => self.handle.want(want).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn list(&self, principal: &Principal, path: &GfsPath, fresh: Freshness) -> Result<(), Error> {
+        let who = self.who(principal);
+        let status = self.status(principal, path, fresh).await?;
+        let Some(directory) = status.spot.inode.directory() else { return Ok(()) };
+        let inode = status.spot.inode.id;
+        let now = self.shared().clock.monotonic();
+        let compare = match self.effective(status.mount.read_policy, fresh) {
+            Freshness::Never => return Ok(()),
+            Freshness::Once if directory.loaded => return Ok(()),
+            Freshness::Once => false,
+            Freshness::Always => true,
+            Freshness::Within(age) if directory.loaded && self.checks.is_younger(inode, now, age) => return Ok(()),
+            Freshness::Within(_) => true,
+        };
+        who.check(types::Right::READ, &status.spot.inode, path).map_err(Error::from)?;
+        let want = Want::Directory { inode, mount: status.spot.mount, key: status.spot.key, compare };
+        match self.handle.want(want).await {
+            // Somebody else is loading it; what is known now is what there is.
+            Err(Error::Rejected(Reject::Busy(_) | Reject::Stale(_))) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn submit(&self, principal: &Principal, operation: Option<OperationId>, op: Op) -> Result<Done, Error> {
+        self.handle.submit(principal, operation, op).await
+    }
+
+    /// The message for an inode an operation made or found.
+    fn info_of(&self, inode: InodeId) -> Result<FileInfo, Error> {
+        let status = self.handle.read(|read| meta::by_inode(read, inode))?;
+        let status = status.ok_or_else(|| Error::NotFound("the file was removed meanwhile".to_owned()))?;
+        Ok(file_info(self.shared(), &status))
+    }
+}
+
+fn want_inode(status: &Status) -> Option<Want> {
+    let spot = &status.spot;
+    // The root of a mount is what it is; what the store never had cannot have changed there.
+    let in_store = match &spot.inode.node {
+        meta::Node::Directory(directory) => directory.persisted && directory.mount.is_none() && !spot.path.is_root(),
+        meta::Node::File(file) => file.complete && file.persistence == types::PersistenceState::Persisted,
+    };
+    in_store.then(|| Want::Inode { inode: spot.inode.id, mount: spot.mount, key: spot.key.clone() })
+}
+
+/// The call's own wish; a positive interval means no check while younger.
+pub fn freshness(kind: Option<i32>, common: Option<&FileSystemMasterCommonPOptions>) -> Result<Freshness, Error> {
+    let interval_ms = common.and_then(|common| common.sync_interval_ms).unwrap_or(-1);
+    let kind = convert::load_metadata::from_wire(kind)?;
+    Ok(match (kind, interval_ms) {
+        (LoadMetadata::Never, _) => Freshness::Never,
+        (LoadMetadata::Always, _) | (LoadMetadata::Once, 0) => Freshness::Always,
+        (LoadMetadata::Once, ms) => {
+            u64::try_from(ms).map_or(Freshness::Once, |ms| Freshness::Within(Duration::from_millis(ms)))
+        }
+    })
+}
+
+pub fn operation(common: Option<&FileSystemMasterCommonPOptions>) -> Result<Option<OperationId>, Error> {
+    let id = common.and_then(|common| common.operation_id.as_ref());
+    Ok(id.map(convert::operation_id::from_wire).transpose()?)
+}
+
+fn wire_mode(mode: Option<&proto::grpc::PMode>, default: u16) -> Result<Mode, Error> {
+    match mode {
+        Some(mode) => Ok(convert::mode::from_wire(mode)?),
+        None => Ok(Mode::new(default)),
+    }
+}
+
+fn file_id(raw: Option<i64>) -> Result<Option<FileId>, Error> {
+    match raw {
+        None | Some(0) => Ok(None),
+        Some(raw) => Ok(Some(convert::id::file(raw)?)),
+    }
+}
+
+fn locations(list: &[proto::shared::shared::FileLocation]) -> Result<Vec<(BlockId, Vec<WorkerId>)>, Error> {
+    list.iter()
+        .map(|at| {
+            let block = convert::id::block(at.block_id.unwrap_or(0))?;
+            Ok((block, at.worker_id.iter().filter_map(|id| u64::try_from(*id).ok()).map(WorkerId).collect()))
+        })
+        .collect()
+}
+
+#[tonic::async_trait]
+impl FileSystemMasterClientService for FileSystem {
+    async fn get_status(&self, request: Request<GetStatusPRequest>) -> Answer<GetStatusPResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let path = path(request.path.as_deref())?;
+        let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
+        let status = self.status(&who, &path, fresh).await?;
+        Ok(Response::new(GetStatusPResponse { file_info: Some(file_info(self.shared(), &status)) }))
+    }
+
+    async fn get_status_batch(&self, request: Request<GetStatusBatchPRequest>) -> Answer<GetStatusBatchPResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        if request.paths.len() > STATUS_BATCH {
+            let why = format!("{} paths in one call, at most {STATUS_BATCH} are taken; split it", request.paths.len());
+            return Err(Error::Invalid(why).into());
+        }
+        let options = request.options.unwrap_or_default();
+        let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
+        let mut answer = GetStatusBatchPResponse::default();
+        for text in request.paths {
+            let status = match path(Some(&text)) {
+                Ok(path) => self.status(&who, &path, fresh).await,
+                Err(err) => Err(err),
+            };
+            match status {
+                Ok(status) => answer.file_infos.push(file_info(self.shared(), &status)),
+                Err(Error::NotLeader) => return Err(Error::NotLeader.into()),
+                Err(_) => answer.failed_paths.push(text),
+            }
+        }
+        Ok(Response::new(answer))
+    }
+
+    async fn list_status(&self, request: Request<ListStatusPRequest>) -> Answer<BoxStream<ListStatusPResponse>> {
+        let principal = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let path = path(request.path.as_deref())?;
+        let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
+        self.list(&principal, &path, fresh).await?;
+        if options.load_metadata_only() {
+            return Ok(Response::new(Box::pin(tokio_stream::empty())));
+        }
+        let who = self.who(&principal);
+        let first = self.handle.read(|read| meta::list(read, &who, &path, None, LIST_STEP))?.map_err(Error::from)?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(LIST_AHEAD);
+        let this = self.clone();
+        tokio::spawn(async move {
+            let mut page = first;
+            loop {
+                for message in messages(this.shared(), &page) {
+                    if sender.send(Ok(message)).await.is_err() {
+                        return;
+                    }
+                }
+                let Some(after) = page.next.clone() else { return };
+                let next = this.handle.read(|read| meta::list(read, &who, &path, Some(&after), LIST_STEP));
+                page = match next.and_then(|page| page.map_err(Error::from)) {
+                    Ok(page) => page,
+                    Err(err) => {
+                        // The receiver may be gone; then nobody needs to know.
+                        let _ = sender.send(Err(err.into())).await;
+                        return;
+                    }
+                };
+            }
+        });
+        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    }
+
+    async fn create_file(&self, request: Request<CreateFilePRequest>) -> Answer<CreateFilePResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let path = path(request.path.as_deref())?;
+        let block_bytes = options.block_size_bytes.unwrap_or(DEFAULT_BLOCK_BYTES);
+        let block_bytes = u64::try_from(block_bytes).ok().filter(|bytes| *bytes > 0).ok_or_else(|| {
+            Error::Invalid(format!("block size {block_bytes} is not positive; pass for example {DEFAULT_BLOCK_BYTES}"))
+        })?;
+        let op = Op::CreateFile(CreateFile {
+            path: path.clone(),
+            block_bytes,
+            recursive: options.recursive.unwrap_or(false),
+            mode: wire_mode(options.mode.as_ref(), FILE_MODE)?,
+            write_type: convert::write_type::from_wire(options.write_type).map_err(Error::from)?,
+        });
+        let operation = operation(options.common_options.as_ref())?;
+        self.prepare(&who, &path).await?;
+        let done = self.submit(&who, operation, op).await?;
+        let Done::Inode(inode) = done else { return Err(unexpected("create", &done)) };
+        Ok(Response::new(CreateFilePResponse { file_info: Some(self.info_of(inode)?) }))
+    }
+
+    async fn complete_file(&self, request: Request<CompleteFilePRequest>) -> Answer<CompleteFilePResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let delay = self.shared().config.persist_delay;
+        let persist_after_ms = options.async_persist_options.as_ref().and_then(|persist| persist_delay(persist, delay));
+        let length = options.ufs_length.unwrap_or(0);
+        let length = u64::try_from(length)
+            .map_err(|_| Error::Invalid(format!("length {length} is negative; pass the number of bytes written")))?;
+        let operation = operation(options.common_options.as_ref())?;
+        let op = Op::CompleteFile(meta::CompleteFile {
+            path: path(request.path.as_deref())?,
+            file: file_id(request.inode_id)?,
+            length,
+            checksum: checksum(&options)?,
+            locations: locations(&options.locations)?,
+            persist_after_ms,
+            force_persisted: options.force_persisted(),
+        });
+        self.submit(&who, operation, op).await?;
+        Ok(Response::new(CompleteFilePResponse {}))
+    }
+
+    async fn create_directory(&self, request: Request<CreateDirectoryPRequest>) -> Answer<CreateDirectoryPResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let path = path(request.path.as_deref())?;
+        self.prepare(&who, &path).await?;
+        let op = Op::CreateDirectory(CreateDirectory {
+            path,
+            recursive: options.recursive.unwrap_or(false),
+            allow_exists: options.allow_exists.unwrap_or(false),
+            mode: wire_mode(options.mode.as_ref(), DIRECTORY_MODE)?,
+        });
+        self.submit(&who, operation(options.common_options.as_ref())?, op).await?;
+        Ok(Response::new(CreateDirectoryPResponse {}))
+    }
+
+    async fn remove(&self, request: Request<DeletePRequest>) -> Answer<DeletePResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let path = path(request.path.as_deref())?;
+        let (recursive, goosefs_only) = (options.recursive(), options.goosefs_only());
+        if !goosefs_only {
+            self.prepare(&who, &path).await?;
+            if recursive && !options.unchecked() {
+                self.refuse_unknown(&who, &path).await?;
+            } else if !recursive {
+                self.know_children(&who, &path).await?;
+            }
+        }
+        let op = Op::Remove(Remove { path, recursive, goosefs_only });
+        self.submit(&who, operation(options.common_options.as_ref())?, op).await?;
+        Ok(Response::new(DeletePResponse {}))
+    }
+
+    async fn rename(&self, request: Request<RenamePRequest>) -> Answer<RenamePResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let (from, to) = (path(request.path.as_deref())?, path(request.dst_path.as_deref())?);
+        self.prepare(&who, &from).await?;
+        self.prepare(&who, &to).await?;
+        let op = Op::Rename(Rename { path: from, to });
+        self.submit(&who, operation(options.common_options.as_ref())?, op).await?;
+        Ok(Response::new(RenamePResponse {}))
+    }
+
+    async fn set_attribute(&self, request: Request<SetAttributePRequest>) -> Answer<SetAttributePResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let path = path(request.path.as_deref())?;
+        self.prepare(&who, &path).await?;
+        let operation = operation(options.common_options.as_ref())?;
+        if let Some(write_type) = convert::write_type::from_wire(options.write_p_type).map_err(Error::from)? {
+            let op = meta::SetXattr {
+                path: path.clone(),
+                name: "innerWriteType".to_owned(),
+                value: Some(write_type.name().as_bytes().to_vec()),
+            };
+            self.submit(&who, None, Op::SetXattr(op)).await?;
+        }
+        let op = SetAttribute {
+            path,
+            mode: options.mode.as_ref().map(|mode| wire_mode(Some(mode), 0)).transpose()?,
+            owner: options.owner.clone().filter(|owner| !owner.is_empty()),
+            group: options.group.clone().filter(|group| !group.is_empty()),
+            recursive: options.recursive(),
+        };
+        if op.mode.is_some() || op.owner.is_some() || op.group.is_some() {
+            self.submit(&who, operation, Op::SetAttribute(op)).await?;
+        }
+        Ok(Response::new(SetAttributePResponse {}))
+    }
+
+    async fn remove_blocks(&self, request: Request<RemoveBlocksPRequest>) -> Answer<RemoveBlocksPResponse> {
+        caller(&request)?;
+        for raw in request.into_inner().block_ids {
+            let Some(block) = BlockId::from_wire(raw) else { continue };
+            // Only blocks of files that were never completed: the rest is not the caller's to drop.
+            let status = self.handle.read(|read| meta::by_container(read, block.container()))?;
+            let incomplete = status.is_none_or(|s| s.spot.inode.file().is_some_and(|file| !file.complete));
+            if incomplete {
+                for worker in self.shared().locations.remove_container(block.container()) {
+                    self.shared().registry.lock().free(worker, block.container());
+                }
+            }
+        }
+        Ok(Response::new(RemoveBlocksPResponse {}))
+    }
+
+    async fn commit_location(&self, request: Request<CommitLocationPRequest>) -> Answer<CommitLocationPResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let op = Op::CommitLocation(meta::CommitLocation {
+            path: path(request.path.as_deref())?,
+            file: file_id(request.inode_id)?,
+            locations: locations(&options.locations)?,
+        });
+        self.submit(&who, None, op).await?;
+        Ok(Response::new(CommitLocationPResponse {}))
+    }
+
+    async fn schedule_async_persistence(
+        &self,
+        request: Request<ScheduleAsyncPersistencePRequest>,
+    ) -> Answer<ScheduleAsyncPersistencePResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let operation = operation(options.common_options.as_ref())?;
+        if let Some(after_ms) = persist_delay(&options, self.shared().config.persist_delay) {
+            let op = meta::SchedulePersist { path: path(request.path.as_deref())?, after_ms };
+            self.submit(&who, operation, Op::SchedulePersist(op)).await?;
+        }
+        Ok(Response::new(ScheduleAsyncPersistencePResponse {}))
+    }
+
+    async fn free(&self, request: Request<FreePRequest>) -> Answer<FreePResponse> {
+        let who = caller(&request)?;
+        let request = request.into_inner();
+        let options = request.options.unwrap_or_default();
+        let path = path(request.path.as_deref())?;
+        self.free_below(&who, &path, options.recursive()).await?;
+        Ok(Response::new(FreePResponse {}))
+    }
+
+    async fn get_file_path(&self, request: Request<GetFilePathPRequest>) -> Answer<GetFilePathPResponse> {
+        caller(&request)?;
+        let id =
+            file_id(request.into_inner().file_id)?.ok_or_else(|| Error::Invalid("a file id is needed".to_owned()))?;
+        let status = self.handle.read(|read| meta::by_container(read, id.container()))?;
+        let status = status.ok_or_else(|| Error::NotFound(format!("{id} does not exist")))?;
+        Ok(Response::new(GetFilePathPResponse { path: Some(status.spot.path.as_str().to_owned()) }))
+    }
+
+    async fn check_access(&self, request: Request<CheckAccessPRequest>) -> Answer<CheckAccessPResponse> {
+        let principal = caller(&request)?;
+        let request = request.into_inner();
+        let path = path(request.path.as_deref())?;
+        let bits = request.options.unwrap_or_default().bits.unwrap_or(1);
+        let right = u8::try_from(bits - 1).ok().and_then(types::Right::from_bits);
+        let right = right.ok_or_else(|| Error::Invalid(format!("{bits} is no set of rights; pass 1 to 8")))?;
+        let status = self.status(&principal, &path, Freshness::Once).await?;
+        self.who(&principal).check(right, &status.spot.inode, &path).map_err(Error::from)?;
+        Ok(Response::new(CheckAccessPResponse {}))
+    }
+
+    async fn create_namespace(&self, request: Request<CreateNamespacePRequest>) -> Answer<CreateNamespacePResponse> {
+        super::namespace::create(self, request).await
+    }
+    async fn update_namespace(&self, request: Request<UpdateNamespacePRequest>) -> Answer<UpdateNamespacePResponse> {
+        super::namespace::update(self, request).await
+    }
+    async fn delete_namespace(&self, request: Request<DeleteNamespacePRequest>) -> Answer<DeleteNamespacePResponse> {
+        super::namespace::delete(self, request).await
+    }
+    async fn list_namespace(
+        &self,
+        request: Request<ListNamespacePRequest>,
+    ) -> Answer<BoxStream<ListNamespacePResponse>> {
+        super::namespace::list(self, request).await
+    }
+    async fn stat_namespace(&self, request: Request<StatNamespacePRequest>) -> Answer<StatNamespacePResponse> {
+        super::namespace::stat(self, request).await
+    }
+    async fn set_namespace_attribute(
+        &self,
+        request: Request<SetNamespaceAttributePRequest>,
+    ) -> Answer<SetNamespaceAttributePResponse> {
+        super::namespace::set_attribute(self, request).await
+    }
+}
+
+impl FileSystem {
+    /// A recursive delete that was not told to skip the look refuses while the store holds what we do not know.
+    async fn refuse_unknown(&self, principal: &Principal, path: &GfsPath) -> Result<(), Error> {
+        let who = self.who(principal);
+        let mut directories = vec![path.clone()];
+        while let Some(path) = directories.pop() {
+            let status = match self.handle.read(|read| meta::status(read, &who, &path))? {
+                Ok(status) => status,
+                Err(Reject::NotFound(_)) => continue,
+                Err(reject) => return Err(reject.into()),
+            };
+            let Some(directory) = status.spot.inode.directory() else { continue };
+            if directory.persisted && !directory.loaded {
+                let before = directory.children;
+                self.list(principal, &path, Freshness::Once).await?;
+                let status = self.handle.read(|read| meta::status(read, &who, &path))?.map_err(Error::from)?;
+                if status.spot.inode.directory().is_some_and(|d| d.children > before) {
+                    let why = format!(
+                        "{path} holds entries in the under store that were not known here; they are listed now: \
+                         look at them, then remove again, or pass the unchecked option"
+                    );
+                    return Err(Error::Refused(why));
+                }
+            }
+            let mut after: Option<Name> = None;
+            loop {
+                let page =
+                    self.handle.read(|read| meta::children(read, status.spot.inode.id, after.as_ref(), LIST_STEP))?;
+                for (name, child) in &page {
+                    if child.is_directory() {
+                        directories.push(path.join(name).map_err(|err| Error::Rejected(err.into()))?);
+                    }
+                }
+                after = match page.last() {
+                    Some((name, _)) if page.len() == LIST_STEP => Some(name.clone()),
+                    Some(_) | None => break,
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory whose entries are only in the store is not empty.
+    async fn know_children(&self, principal: &Principal, path: &GfsPath) -> Result<(), Error> {
+        let who = self.who(principal);
+        let status = self.handle.read(|read| meta::status(read, &who, path))?;
+        let unknown = status.is_ok_and(|s| s.spot.inode.directory().is_some_and(|d| d.persisted && !d.loaded));
+        if unknown { self.list(principal, path, Freshness::Once).await } else { Ok(()) }
+    }
+
+    /// Drops cached blocks of what the store holds. Unpersisted data stay.
+    async fn free_below(&self, principal: &Principal, path: &GfsPath, recursive: bool) -> Result<(), Error> {
+        let who = self.who(principal);
+        let status = self.handle.read(|read| meta::status(read, &who, path))?.map_err(Error::from)?;
+        if status.spot.inode.is_directory() && !recursive {
+            return Err(Reject::IsDirectory(path.clone()).into());
+        }
+        let mut waiting = vec![status.spot.inode];
+        while let Some(inode) = waiting.pop() {
+            if let Some(file) = inode.file() {
+                if file.persistence == types::PersistenceState::Persisted {
+                    for worker in self.shared().locations.remove_container(inode.container) {
+                        self.shared().registry.lock().free(worker, inode.container);
+                    }
+                }
+                continue;
+            }
+            let mut after: Option<Name> = None;
+            loop {
+                let page = self.handle.read(|read| meta::children(read, inode.id, after.as_ref(), LIST_STEP))?;
+                after = page.last().filter(|_| page.len() == LIST_STEP).map(|(name, _)| name.clone());
+                waiting.extend(page.into_iter().map(|(_, child)| child));
+                if after.is_none() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn persist_delay(options: &ScheduleAsyncPersistencePOptions, least: Duration) -> Option<u64> {
+    let least = u64::try_from(least.as_millis()).unwrap_or(u64::MAX);
+    // A negative wait: never by itself.
+    u64::try_from(options.persistence_wait_time.unwrap_or(0)).ok().map(|wait| wait.max(least))
+}
+
+fn checksum(options: &CompleteFilePOptions) -> Result<Option<Checksum>, Error> {
+    let Some(kind) = options.crc_type else { return Ok(None) };
+    let kind = u8::try_from(kind).ok().filter(|kind| *kind <= 2);
+    let kind = kind.ok_or_else(|| Error::Invalid("the checksum type is unknown; pass 0, 1 or 2".to_owned()))?;
+    let value = options.crc_value.unwrap_or(0);
+    let value = u32::try_from(value & 0xFFFF_FFFF).expect("masked to 32 bits");
+    Ok(Some(Checksum { kind, value }))
+}
+
+/// Cuts a page into messages that stay well below what clients accept.
+fn messages(shared: &Shared, page: &meta::Page) -> Vec<ListStatusPResponse> {
+    use prost::Message;
+    let mut out = Vec::new();
+    let mut message = ListStatusPResponse::default();
+    let mut bytes = 0;
+    for status in &page.entries {
+        let info = file_info(shared, status);
+        bytes += info.encoded_len();
+        message.file_infos.push(info);
+        if bytes >= LIST_MESSAGE_BYTES {
+            out.push(std::mem::take(&mut message));
+            bytes = 0;
+        }
+    }
+    if !message.file_infos.is_empty() {
+        out.push(message);
+    }
+    out
+}
+
+pub(super) fn unexpected(what: &str, done: &Done) -> tonic::Status {
+    rpc::status(types::ErrorKind::Internal, format!("{what} ended as {done:?}, which is a bug; report it"))
+}

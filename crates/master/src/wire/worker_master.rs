@@ -1,0 +1,444 @@
+//! goosefs.internal.v1: what workers ask of the master, on its internal port.
+
+use crate::core::{Event, Want};
+use crate::driver::Handle;
+use crate::error::Error;
+use crate::registry::{Beat, Commands, Directory};
+use crate::stores::Stores;
+use meta::{
+    CloseStream, Done, FailPersist, Family, FinishPersist, GrantPersist, Op, Record, RegisterWorker,
+    Status as FileStatus, WorkerRecord,
+};
+use parking_lot::Mutex;
+use proto::convert;
+use proto::internal::worker_master_server::WorkerMaster;
+use proto::internal::*;
+use rpc::{ClusterKey, SessionKey, Side, Transcript, WorkerToken};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tonic::{Request, Response, Status, Streaming};
+use types::{
+    Attempt, BlockId, ContainerId, Incarnation, MountId, PersistenceState, Principal, Proof, ReadPolicy, Right,
+    SessionEpoch, WorkerId,
+};
+
+/// The version of this protocol.
+pub const VERSION: u32 = 1;
+/// Metadata that names a session.
+pub const SESSION: &str = "goosefs-session-bin";
+/// Sessions kept; the oldest is forgotten beyond that and its worker says hello again.
+const SESSIONS: usize = 10_000;
+/// Attempts wait longer after each failure: first and longest pause.
+const PERSIST_PAUSE_MS: u64 = 1_000;
+const PERSIST_PAUSE_MAX_MS: u64 = 60_000;
+/// Longest part of a worker's error text that is kept.
+const ERROR_CHARS: usize = 1_000;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+struct Session {
+    transcript: Transcript,
+    /// Set once the worker has proven itself.
+    key: Option<SessionKey>,
+}
+
+pub struct WorkerGate {
+    handle: Handle,
+    stores: Arc<Stores>,
+    token: WorkerToken,
+    groups: Arc<rpc::Groups>,
+    sessions: Mutex<BTreeMap<Vec<u8>, Session>>,
+}
+
+impl WorkerGate {
+    pub fn new(handle: Handle, stores: Arc<Stores>, key: &ClusterKey, groups: Arc<rpc::Groups>) -> WorkerGate {
+        WorkerGate { handle, stores, token: key.token(), groups, sessions: Mutex::default() }
+    }
+
+    /// Refuses a call whose session has not proven the cluster's key.
+    fn proven<T>(&self, request: &Request<T>) -> Result<Vec<u8>, Error> {
+        let unproven =
+            || Error::Unauthenticated("this worker has not proven the cluster's key; say hello again".to_owned());
+        let session =
+            request.metadata().get_bin(SESSION).and_then(|value| value.to_bytes().ok()).ok_or_else(unproven)?;
+        let known = self.sessions.lock().get(session.as_ref()).is_some_and(|session| session.key.is_some());
+        if known { Ok(session.to_vec()) } else { Err(unproven()) }
+    }
+
+    fn random(&self) -> Vec<u8> {
+        let entropy = &self.handle.shared.entropy;
+        (0..4).flat_map(|_| entropy.next_u64().to_be_bytes()).collect()
+    }
+
+    fn cluster(&self) -> Result<(Vec<u8>, u64), Error> {
+        let counters = self.handle.shared.counters()?;
+        let cluster = counters.as_ref().and_then(|counters| counters.cluster);
+        let cluster = cluster.ok_or(Error::Starting("the namespace is being made"))?;
+        Ok((cluster.0.to_be_bytes().to_vec(), counters.map_or(0, |counters| counters.incarnation.0)))
+    }
+
+    async fn submit(&self, op: Op) -> Result<Done, Error> {
+        let result = self.handle.submit(&Principal::system(), None, op).await;
+        if matches!(&result, Err(Error::Rejected(meta::Reject::Stale(_)))) {
+            self.handle.shared.metrics.stale_fences.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Records blocks a worker holds; those of containers that are gone are told back to it.
+    fn record(&self, worker: WorkerId, blocks: &[BlockReport]) -> Result<(), Error> {
+        let shared = &self.handle.shared;
+        let mut last: Option<(ContainerId, bool)> = None;
+        for report in blocks {
+            let Some(block) = BlockId::from_wire(report.block.cast_signed()) else { continue };
+            let container = block.container();
+            let known = match last {
+                Some((id, known)) if id == container => known,
+                Some(_) | None => shared
+                    .read_any(|read| Ok(read.get(Family::Containers, &meta::container_key(container))?.is_some()))?,
+            };
+            last = Some((container, known));
+            if known {
+                shared.locations.add(worker, block, report.resident_bytes);
+                if report.unpersisted {
+                    shared.streams.lock().heard(container, shared.clock.monotonic());
+                    let persisted =
+                        shared.read_any(|read| meta::by_container(read, container))?.is_some_and(|status| {
+                            status.spot.inode.file().is_some_and(|f| f.persistence == PersistenceState::Persisted)
+                        });
+                    if persisted {
+                        shared.registry.lock().evictable(worker, container);
+                    }
+                }
+            } else if self.may_judge(container)? {
+                shared.registry.lock().free(worker, container);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an unknown container is one that is gone, not one this master has not heard of yet.
+    fn may_judge(&self, container: ContainerId) -> Result<bool, Error> {
+        let counters = self.handle.shared.counters()?;
+        Ok(self.handle.shared.leads() && counters.is_some_and(|counters| container < counters.next_container))
+    }
+
+    fn mount_of(&self, id: MountId) -> Result<meta::Mount, Error> {
+        let mount = self.handle.read(|read| meta::mount(read, id))?;
+        mount.ok_or_else(|| Error::NotFound(format!("{id} is not mounted")))
+    }
+
+    fn resolve_status(&self, request: &ResolveRequest) -> Result<FileStatus, Error> {
+        if request.container != 0 {
+            let container = ContainerId(request.container);
+            let status = self.handle.read(|read| meta::by_container(read, container))?;
+            return status
+                .ok_or_else(|| Error::NotFound(format!("no file owns {container}: it was removed or rewritten")));
+        }
+        let mount = MountId(request.mount);
+        let status = self.handle.read(|read| meta::by_key(read, mount, &request.key))?;
+        status.ok_or_else(|| Error::NotFound(format!("no file stands at key {:?} of {mount}", request.key)))
+    }
+
+    async fn check_right(&self, request: &ResolveRequest, status: &FileStatus) -> Result<(), Error> {
+        if request.user.is_empty() {
+            return Ok(());
+        }
+        let shared = &self.handle.shared;
+        let groups = self.groups.of(&request.user).await.to_vec();
+        let principal = Principal { user: request.user.clone(), groups, proof: Proof::Claimed };
+        let who = shared.authority.caller(&principal);
+        let spot = &status.spot;
+        // The writer of a file that is not complete may write it whatever its mode says, as with an open descriptor.
+        if request.access() == Access::Write {
+            return who.check_owner("content", &spot.inode, &spot.path).map_err(Error::from);
+        }
+        let path = &spot.path;
+        match self.handle.read(|read| meta::status(read, &who, path))? {
+            Ok(reached) => who.check(Right::READ, &reached.spot.inode, path).map_err(Error::from),
+            Err(reject) => Err(reject.into()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerMaster for WorkerGate {
+    async fn hello(&self, request: Request<HelloRequest>) -> Answer<HelloResponse> {
+        let request = request.into_inner();
+        if request.version != VERSION {
+            let why = format!(
+                "worker release {} speaks version {} of the internal protocol, this master {VERSION}; upgrade the older one",
+                request.release, request.version
+            );
+            return Err(Error::Refused(why).into());
+        }
+        let (cluster, incarnation) = self.cluster()?;
+        if !request.cluster.is_empty() && request.cluster != cluster {
+            let why =
+                "this worker belongs to another cluster; point it at its own master, or give it empty directories";
+            return Err(Error::Refused(why.to_owned()).into());
+        }
+        let session = self.random();
+        let transcript = Transcript {
+            versions: (request.version, VERSION),
+            cluster: cluster.clone(),
+            incarnation,
+            worker: Transcript::read_challenge(&request.challenge).map_err(|err| Error::Invalid(err.to_string()))?,
+            master: Transcript::challenge(),
+        };
+        let proof = self.token.prove(Side::Master, &transcript);
+        let challenge = transcript.master.to_vec();
+        let mut sessions = self.sessions.lock();
+        while sessions.len() >= SESSIONS {
+            sessions.pop_first();
+        }
+        sessions.insert(session.clone(), Session { transcript, key: None });
+        Ok(Response::new(HelloResponse {
+            version: VERSION,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster: cluster.into(),
+            incarnation,
+            proof: proof.to_vec().into(),
+            challenge: challenge.into(),
+            session: session.into(),
+        }))
+    }
+
+    async fn prove(&self, request: Request<ProveRequest>) -> Answer<ProveResponse> {
+        let request = request.into_inner();
+        let mut sessions = self.sessions.lock();
+        let Some(session) = sessions.get_mut(request.session.as_ref()) else {
+            return Err(Error::Unauthenticated("this session is unknown; say hello again".to_owned()).into());
+        };
+        if let Err(err) = self.token.verify(Side::Worker, &session.transcript, &request.proof) {
+            let why = format!("{err}; goosefs.security.secret.key.file must be the same on all servers");
+            return Err(Error::Unauthenticated(why).into());
+        }
+        session.key = Some(self.token.session(&session.transcript));
+        Ok(Response::new(ProveResponse {}))
+    }
+
+    async fn register(&self, request: Request<Streaming<RegisterRequest>>) -> Answer<RegisterResponse> {
+        self.proven(&request)?;
+        let shared = self.handle.shared.clone();
+        let mut parts = request.into_inner();
+        let Some(RegisterRequest { part: Some(register_request::Part::Head(head)) }) = parts.message().await? else {
+            return Err(Error::Invalid("a registration begins with its head".to_owned()).into());
+        };
+        let (cluster, incarnation) = self.cluster()?;
+        if head.incarnation != 0 && Incarnation(head.incarnation) != Incarnation(incarnation) {
+            let why = format!(
+                "this worker is of incarnation {} of the cluster, the master of {incarnation}; its blocks are kept, neither \
+                 served nor freed: move its directories aside and start it with empty ones",
+                head.incarnation
+            );
+            return Err(Error::Refused(why).into());
+        }
+        let known = (head.worker != 0).then_some(WorkerId(head.worker));
+        let live_elsewhere = known.is_some_and(|id| shared.registry.lock().is_live(id));
+        let identity = <[u8; 16]>::try_from(head.identity.as_ref())
+            .map_err(|_| Error::Invalid("a worker's identity has 16 bytes".to_owned()))?;
+        let op = RegisterWorker {
+            worker: known,
+            new_id: WorkerId((shared.entropy.next_u64() >> 2).max(1)),
+            identity: u128::from_be_bytes(identity),
+            host: head.host.clone(),
+            rpc_port: port(head.rpc_port)?,
+            web_port: port(head.web_port)?,
+            session_lost: !live_elsewhere,
+        };
+        let done = self.submit(Op::RegisterWorker(op)).await?;
+        let Done::Worker { id, epoch } = done else { return Err(super::file_system::unexpected("register", &done)) };
+        let record = shared.read_any(|read| {
+            let bytes = read.get(Family::Workers, &meta::worker_key(id))?;
+            bytes.map(|bytes| WorkerRecord::decode(&bytes)).transpose()
+        })?;
+        let record = record.ok_or_else(|| Error::Refused(format!("{id} was forgotten while it registered")))?;
+        shared.locations.remove_worker(id);
+        {
+            let mut registry = shared.registry.lock();
+            registry.begin(&record, shared.clock.monotonic());
+            let directories = head.directories.into_iter().map(directory).collect();
+            registry.set_use(id, epoch, directories, head.persist_used_bytes, Some(head.started_unix_ms));
+        }
+        while let Some(part) = parts.message().await? {
+            match part.part {
+                Some(register_request::Part::Blocks(blocks)) => self.record(id, &blocks.blocks)?,
+                Some(register_request::Part::Head(_)) | None => {
+                    return Err(Error::Invalid("a registration has one head, then blocks".to_owned()).into());
+                }
+            }
+        }
+        if !shared.registry.lock().finish(id, epoch, shared.clock.monotonic()) {
+            return Err(Error::Refused(format!("{id} registered again meanwhile")).into());
+        }
+        self.handle.tell(Event::WorkerReady(id))?;
+        tracing::info!(worker = %id, %epoch, host = %record.host, port = record.rpc_port, "worker registered");
+        Ok(Response::new(RegisterResponse {
+            worker: id.0,
+            epoch: epoch.0,
+            incarnation,
+            heartbeat_interval_ms: u32::try_from(shared.config.heartbeat_interval.as_millis()).unwrap_or(u32::MAX),
+            cluster: cluster.into(),
+        }))
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Answer<HeartbeatResponse> {
+        self.proven(&request)?;
+        let shared = self.handle.shared.clone();
+        let beat = request.into_inner();
+        let (id, epoch) = (WorkerId(beat.worker), SessionEpoch(beat.epoch));
+        let verdict = shared.registry.lock().beat(id, epoch, beat.sequence, shared.clock.monotonic());
+        let commands = match verdict {
+            Beat::Register => return Ok(Response::new(HeartbeatResponse { register: true, ..Default::default() })),
+            Beat::Repeat(commands) => commands,
+            Beat::Apply => {
+                for raw in &beat.removed {
+                    if let Some(block) = BlockId::from_wire(raw.cast_signed()) {
+                        shared.locations.remove(id, block);
+                    }
+                }
+                self.record(id, &beat.added)?;
+                for (name, by) in &beat.metrics {
+                    shared.metrics.add_worker(name, *by);
+                }
+                let mut registry = shared.registry.lock();
+                let directories = beat.directories.into_iter().map(directory).collect();
+                registry.set_use(id, epoch, directories, beat.persist_used_bytes, None);
+                registry.commands(id, epoch)
+            }
+        };
+        Ok(Response::new(answer(commands)))
+    }
+
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Answer<ResolveResponse> {
+        self.proven(&request)?;
+        let request = request.into_inner();
+        let status = self.resolve_status(&request)?;
+        self.check_right(&request, &status).await?;
+        let spot = &status.spot;
+        let file =
+            spot.inode.file().ok_or_else(|| meta::Reject::IsDirectory(spot.path.clone())).map_err(Error::from)?;
+        let shared = &self.handle.shared;
+        if request.access() == Access::Write {
+            if file.complete {
+                return Err(Error::from(meta::Reject::Complete { path: spot.path.clone() }).into());
+            }
+            if status.mount.read_only && file.write_type.is_through() {
+                return Err(Error::from(meta::Reject::ReadOnly(status.mount.path.clone())).into());
+            }
+            shared.streams.lock().heard(spot.inode.container, shared.clock.monotonic());
+        }
+        let persisted = file.persistence == PersistenceState::Persisted;
+        let in_store = persisted || file.write_type.is_through() || request.access() == Access::Write;
+        Ok(Response::new(ResolveResponse {
+            container: spot.inode.container.0,
+            mount: spot.mount.0,
+            key: if in_store { spot.key.clone() } else { String::new() },
+            fingerprint: convert::fingerprint::to_wire(file.fingerprint.as_ref()),
+            length: file.length,
+            block_bytes: file.block_bytes,
+            complete: file.complete,
+            write_type: file.write_type.number(),
+            persisted,
+            cacheable: status.mount.read_policy != Some(ReadPolicy::NoCache),
+            right_valid_ms: u32::try_from(shared.config.right_valid.as_millis()).unwrap_or(u32::MAX),
+            owner: spot.inode.owner.clone(),
+            group: spot.inode.group.clone(),
+            mode: u32::from(spot.inode.mode.bits()),
+        }))
+    }
+
+    async fn mount(&self, request: Request<MountRequest>) -> Answer<MountResponse> {
+        let session = self.proven(&request)?;
+        let mount = self.mount_of(MountId(request.into_inner().mount))?;
+        let secrets = self.stores.unseal(&mount).map_err(Error::from)?;
+        let sessions = self.sessions.lock();
+        let key = sessions.get(&session).and_then(|session| session.key.as_ref());
+        let key = key.ok_or_else(|| Error::Unauthenticated("this session has ended; say hello again".to_owned()))?;
+        let seal = |(name, secret): (&String, &types::Secret)| {
+            (name.clone(), key.seal(secret.expose(), name.as_bytes()).into())
+        };
+        Ok(Response::new(MountResponse {
+            mount: mount.id.0,
+            uri: mount.uri.clone(),
+            read_only: mount.read_only,
+            properties: mount.properties.clone().into_iter().collect(),
+            secrets: secrets.iter().map(seal).collect(),
+        }))
+    }
+
+    async fn close_stream(&self, request: Request<CloseStreamRequest>) -> Answer<CloseStreamResponse> {
+        self.proven(&request)?;
+        let request = request.into_inner();
+        let op = CloseStream {
+            container: ContainerId(request.container),
+            fingerprint: convert::fingerprint::from_wire(&request.fingerprint).map_err(Error::from)?,
+            length: request.length,
+        };
+        self.submit(Op::CloseStream(op)).await?;
+        Ok(Response::new(CloseStreamResponse {}))
+    }
+
+    async fn grant_persist(&self, request: Request<GrantPersistRequest>) -> Answer<GrantPersistResponse> {
+        self.proven(&request)?;
+        let request = request.into_inner();
+        let op = GrantPersist { container: ContainerId(request.container), attempt: Attempt(request.attempt) };
+        self.submit(Op::GrantPersist(op)).await?;
+        Ok(Response::new(GrantPersistResponse {}))
+    }
+
+    async fn end_persist(&self, request: Request<EndPersistRequest>) -> Answer<EndPersistResponse> {
+        self.proven(&request)?;
+        let request = request.into_inner();
+        let (container, attempt) = (ContainerId(request.container), Attempt(request.attempt));
+        let op = if request.error.is_empty() {
+            let fingerprint = convert::fingerprint::from_wire(&request.fingerprint).map_err(Error::from)?;
+            Op::FinishPersist(FinishPersist { container, attempt, fingerprint, length: request.length })
+        } else {
+            tracing::warn!(%container, %attempt, error = %request.error, "a persist failed");
+            let pause = PERSIST_PAUSE_MS.saturating_mul(1 << attempt.0.min(16)).min(PERSIST_PAUSE_MAX_MS);
+            let error = request.error.chars().take(ERROR_CHARS).collect();
+            Op::FailPersist(FailPersist { container, attempt, retry_after_ms: pause, error })
+        };
+        self.submit(op).await?;
+        Ok(Response::new(EndPersistResponse {}))
+    }
+
+    async fn report_changed(&self, request: Request<ReportChangedRequest>) -> Answer<ReportChangedResponse> {
+        self.proven(&request)?;
+        let request = request.into_inner();
+        let container = ContainerId(request.container);
+        if let Some(status) = self.handle.read(|read| meta::by_container(read, container))? {
+            let spot = status.spot;
+            self.handle.want(Want::Inode { inode: spot.inode.id, mount: spot.mount, key: spot.key }).await?;
+        }
+        Ok(Response::new(ReportChangedResponse {}))
+    }
+}
+
+fn port(raw: u32) -> Result<u16, Error> {
+    u16::try_from(raw).map_err(|_| Error::Invalid(format!("{raw} is no port; ports go from 1 to 65535")))
+}
+
+fn directory(wire: proto::internal::Directory) -> Directory {
+    Directory {
+        tier: wire.tier,
+        alias: wire.tier_alias,
+        path: wire.path,
+        capacity_bytes: wire.capacity_bytes,
+        used_bytes: wire.used_bytes,
+        lost: wire.lost,
+    }
+}
+
+fn answer(commands: Commands) -> HeartbeatResponse {
+    let raw = |containers: Vec<ContainerId>| containers.into_iter().map(|id| id.0).collect();
+    HeartbeatResponse {
+        register: false,
+        free: raw(commands.free),
+        evictable: raw(commands.evictable),
+        persist: commands.persist,
+        cancel_persist: raw(commands.cancel_persist),
+    }
+}
