@@ -350,11 +350,11 @@ fn run(seed: u64) -> (u64, usize) {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
         world.random_step();
-        world.core.namespace().check_invariants(&world.shared.state.latest());
+        world.core.namespace().check_invariants(&world.shared.state.latest()).expect("readable");
         world.shared.locations.check_invariants();
     }
     world.settle();
-    world.core.namespace().check_invariants(&world.shared.state.latest());
+    world.core.namespace().check_invariants(&world.shared.state.latest()).expect("readable");
     (world.digest, world.acknowledged.len())
 }
 
