@@ -3,15 +3,13 @@
 //! Is:     what `./x` and `.ci/run` call.
 //! Never:  part of the product.
 
-// Chores measure time and run once; a simulated clock would tell them nothing.
-#![allow(clippy::disallowed_methods)]
-
 mod cmd;
 mod machine;
 mod suite;
 mod tree;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 /// Chores of the GooseFS repository
 #[derive(Parser)]
@@ -29,12 +27,19 @@ enum Command {
     Tidy(cmd::tidy::Tidy),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
         Command::Lint(lint) => lint.run(),
         Command::Nightly(nightly) => nightly.run(),
         Command::Test(test) => test.run(),
         Command::Tidy(tidy) => tidy.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

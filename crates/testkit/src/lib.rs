@@ -5,9 +5,6 @@
 //! Owns:   whatever it started: a dropped handle leaves no process, port or thread behind.
 //! Never:  part of the product; knows nothing of GooseFS.
 
-// This crate measures and waits in real time on purpose.
-#![allow(clippy::disallowed_methods)]
-
 mod background;
 pub mod data;
 mod eventually;

@@ -193,8 +193,8 @@ fn links(prose: &str) -> impl Iterator<Item = &str> {
     prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(|target| target.trim())
 }
 
-/// Whether a source declares `name`: after a word that declares, or at the start of a line as variants and the lists of
-/// our id macros have it.
+/// Whether a source declares `name`: after a word that declares, or at the start of a line as fields, variants and the
+/// lists of our id macros have it.
 fn defines(source: &str, name: &str) -> bool {
     source.match_indices(name).any(|(at, _)| {
         let (before, after) = (&source[..at], &source[at + name.len()..]);
@@ -203,8 +203,15 @@ fn defines(source: &str, name: &str) -> bool {
             return false;
         }
         let line = before.rsplit('\n').next().unwrap_or("").trim();
+        let is_field = after.starts_with(": ");
         if line.is_empty() {
-            return after.starts_with([',', '(', '\n']) || after.starts_with(" {") || after.starts_with(" =");
+            return is_field
+                || after.starts_with([',', '(', '\n'])
+                || after.starts_with(" {")
+                || after.starts_with(" =");
+        }
+        if is_field && line.starts_with("pub") && !line.contains(' ') {
+            return true;
         }
         line.split_whitespace().next_back().is_some_and(|word| DECLARES.contains(&word))
     })
@@ -217,7 +224,7 @@ mod tests {
 
     const SCRIPT: &str = "case $command in\n  demo | bench)\n    a=$(b)\n    ;;\n  test)\n    ;;\n  *)\nesac\n";
     const SOURCE: &str = "pub struct Ring;\nimpl Ring {\n    pub fn candidates(&self) {}\n}\npub enum Kind {\n    Busy,\n    \
-                          Full { bytes: u64 },\n}\nids! {\n    WorkerId(u64) \"worker-\";\n}\n";
+                          Full { bytes: u64 },\n}\npub struct Can {\n    pub rename: bool,\n}\nids! {\n    WorkerId(u64) \"worker-\";\n}\n";
 
     fn problems(document: &str) -> Vec<String> {
         let files = [
@@ -236,7 +243,7 @@ mod tests {
     fn what_exists_may_be_named() {
         let document = "See `crates/placement/src/ring.rs:3`, `crates/placement/`, [other](other.md#top), \
             [home](/docs/other.md), [web](https://example.com/x.md), `docs/design/NNNN-name.md`, `crates/*/src`.\n\
-            `placement::ring::Ring`, `Ring::candidates()`, `Kind::Busy`, `Kind::Full`, `placement::WorkerId`, \
+            `placement::ring::Ring`, `Ring::candidates()`, `Kind::Busy`, `Kind::Full`, `Can::rename`, `placement::WorkerId`, \
             `std::time::Duration`, `crates/placement/src/ring.rs::candidates`, `a::b`, `GET /x::y`.\n\
             `./x test`, `./x COMMAND`, `cargo xtask tidy --write`.\n```sh\n./x bench --fast\n```\n";
         assert_eq!(problems(document), [""; 0]);

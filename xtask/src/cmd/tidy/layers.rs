@@ -104,6 +104,8 @@ fn objection(from: &str, to: &str, kind: Use) -> Option<String> {
     match (from, to) {
         (_, "xtask") => Some("nothing uses the chores".into()),
         ("xtask", _) => None,
+        // A crate's tests may want it with other features.
+        _ if from == to && kind == Use::Dev => None,
         (_, "testkit") if kind == Use::Dev => None,
         (_, "testkit") => Some("it is for tests, the demo and the benches (dev-dependencies, or xtask)".into()),
         ("testkit", _) if name(below) != "words" => Some("testkit knows nothing of the product but words".into()),
@@ -135,7 +137,10 @@ mod tests {
     fn arrows_down_are_fine_and_so_is_the_one_between_words() {
         let proto = ("proto", "[dependencies]\ntypes.workspace = true");
         let meta = ("meta", "[dependencies]\ntypes = { path = \"../types\" }\nserde = \"1\"");
-        let store = ("store", "[dependencies]\nmeta.workspace = true\n[dev-dependencies]\ntestkit.workspace = true");
+        let store = (
+            "store",
+            "[dependencies]\nmeta.workspace = true\n[dev-dependencies]\ntestkit.workspace = true\nstore.path = \".\"",
+        );
         let testkit = ("testkit", "[dependencies]\ntypes.workspace = true");
         let xtask = ("xtask", "[dependencies]\nstore.workspace = true\ntestkit.workspace = true");
         assert_eq!(problems(&[WORDS, proto, meta, store, testkit, xtask]), [""; 0]);
