@@ -193,6 +193,7 @@ impl Node {
             MessageType::MsgTimeoutNow if self.now < self.quarantine_until => return Ok(()),
             MessageType::MsgHeartbeat => self.heed(&message)?,
             MessageType::MsgHeartbeatResponse => self.count_beat(&mut message)?,
+            MessageType::MsgAppendResponse if self.is_stale_rejection(&message) => return Ok(()),
             _ => {}
         }
         // raft-rs answers what it cannot use (a stale or unknown sender) with an error that changes nothing.
@@ -227,9 +228,13 @@ impl Node {
     }
 
     /// Gives up entries that neither a restart nor a snapshot needs any more: those at or below both `flushed` (the
-    /// applied index that is safe in the store) and the last snapshot. Returns what to purge the log below, if it moved.
+    /// applied index that is safe in the store) and the last snapshot. A leader keeps what another voter has not
+    /// acknowledged, because snapshots cannot be sent yet. Returns what to purge the log below, if it moved.
     pub fn compact(&mut self, flushed: LogIndex) -> Option<LogIndex> {
-        let keep_from = flushed.min(self.snapshot?.index).min(self.applied).0 + 1;
+        let raft = &self.raft.raft;
+        let others = raft.prs().iter().filter(|(id, _)| raft.state == StateRole::Leader && **id != raft.id);
+        let acknowledged = others.map(|(_, progress)| progress.matched).min().unwrap_or(u64::MAX);
+        let keep_from = flushed.min(self.snapshot?.index).min(self.applied).0.min(acknowledged) + 1;
         self.raft.mut_store().drop_below(keep_from).then_some(LogIndex(keep_from))
     }
 
@@ -259,6 +264,16 @@ impl Node {
     pub fn lease_valid(&self, now: Monotonic) -> bool {
         let established = self.established().is_some_and(|index| index <= self.applied);
         established && (self.config.voters.len() == 1 || self.lease.holds(now, self.config.lease))
+    }
+
+    /// Until when [`Node::lease_valid`] holds as far as is known now: for readers on other threads. None: it does not.
+    pub fn lease_until(&self) -> Option<Monotonic> {
+        let established = self.established().is_some_and(|index| index <= self.applied);
+        match (established, self.config.voters.len()) {
+            (false, _) => None,
+            (true, 1) => Some(Monotonic(std::time::Duration::MAX)),
+            (true, _) => self.lease.until(self.config.lease),
+        }
     }
 
     /// Index of the first entry of this leader's own term, once it is committed: from its application on, the leader may
@@ -449,6 +464,13 @@ impl Node {
         Ok(())
     }
 
+    /// A rejection that contradicts what the follower has acknowledged since was delayed on its way. raft-rs would probe
+    /// from there, and never get further where the log has been purged.
+    fn is_stale_rejection(&self, message: &Message) -> bool {
+        let matched = self.raft.raft.prs().get(message.from).map_or(0, |progress| progress.matched);
+        message.reject && message.request_snapshot == 0 && (message.index <= matched || message.reject_hint < matched)
+    }
+
     fn check_sender(&self, message: &Message) -> Result<(), Error> {
         let from = MemberId(message.from);
         if message.to != self.config.id.0 || from == self.config.id || !self.config.voters.contains(&from) {
@@ -494,7 +516,8 @@ fn raft_config(config: &NodeConfig, applied: LogIndex) -> raft::Config {
         max_committed_size_per_ready: u64::try_from(config.max_committed_bytes).expect("usize is at most 64 bits"),
         check_quorum: true,
         pre_vote: true,
-        batch_append: true,
+        // It merges entries into an empty append whose previous index is another: committed entries change places.
+        batch_append: false,
         ..raft::Config::default()
     }
 }

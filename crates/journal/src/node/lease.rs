@@ -83,6 +83,11 @@ impl Lease {
     pub(super) fn holds(&self, now: Monotonic, lease: Duration) -> bool {
         !self.given_up && self.since.is_some_and(|since| now - since < lease)
     }
+
+    /// When it runs out, if it is held at all.
+    pub(super) fn until(&self, lease: Duration) -> Option<Monotonic> {
+        self.since.filter(|_| !self.given_up).map(|since| since + lease)
+    }
 }
 
 /// Puts the number before whatever context raft-rs gave the heartbeat.

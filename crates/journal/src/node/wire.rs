@@ -50,7 +50,8 @@ pub(super) fn encode(message: &Message) -> Bytes {
     fields.iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
     put_bytes(&mut out, &message.context);
     put_len(&mut out, message.entries.len());
-    for entry in &message.entries {
+    for (entry, index) in message.entries.iter().zip(message.index + 1..) {
+        assert_eq!(entry.index, index, "the receiver counts indexes on from the previous one");
         out.extend_from_slice(&entry.term.to_le_bytes());
         put_bytes(&mut out, &entry.data);
     }
