@@ -1,0 +1,161 @@
+//! Calls to the leading master: finds it, asks it, finds the next one when it no longer leads.
+
+use crate::link::{self, RETRIES, Service, chance, kind_of};
+use crate::{ClientConfig, Error, Result};
+use proto::grpc::version::service_version_client_service_client::ServiceVersionClientServiceClient;
+use proto::grpc::version::{GetServiceVersionPRequest, ServiceType};
+use rpc::Connection;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tonic::{Code, Response, Status};
+use types::{ErrorKind, OperationId};
+
+/// A client that never reached a master gives up after this long: most likely the address is wrong or nothing runs.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The way to the leading master. One connection carries all calls.
+pub(crate) struct Master {
+    config: Arc<ClientConfig>,
+    /// Held while connecting, so that callers wait for one connection instead of opening many.
+    current: Mutex<Option<Arc<Connection>>>,
+    was_connected: AtomicBool,
+}
+
+/// A fresh operation id: the same on every retry of one mutation.
+pub(crate) fn operation_id() -> OperationId {
+    OperationId(uuid::Uuid::new_v4().as_u128())
+}
+
+impl Master {
+    pub(crate) fn new(config: Arc<ClientConfig>) -> Master {
+        Master { config, current: Mutex::new(None), was_connected: AtomicBool::new(false) }
+    }
+
+    /// Connects if need be. Errors: [`Error::NoMaster`] after the patience for it ran out.
+    pub(crate) async fn connect(&self) -> Result<()> {
+        self.link(Instant::now() + self.patience()).await.map(drop)
+    }
+
+    /// Sends one call, again and elsewhere while that may help and the deadline allows. `call` must send the same
+    /// operation id every time. Cancel-safe as far as the call is: a dropped mutation may have happened.
+    pub(crate) async fn call<T, F>(&self, verb: &'static str, subject: &str, call: impl Fn(Service) -> F) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + self.config.rpc_timeout;
+        let mut give_up: Option<Instant> = None;
+        let mut last = None;
+        for number in 0..RETRIES.tries {
+            let until = give_up.unwrap_or_else(|| Instant::now() + self.patience()).min(deadline);
+            let link = self.link(until).await?;
+            let Ok(answer) = timeout_at(deadline, call(link.service())).await else { break };
+            let status = match answer {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            let kind = kind_of(&status);
+            if link::spoils_connection(kind) {
+                self.forget(&link).await;
+            }
+            let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.config.polling_timeout);
+            let pause = RETRIES.pause(number, kind, chance()).map(|pause| Instant::now() + pause);
+            let Some(next) = pause.filter(|next| *next < give_up.min(deadline)) else {
+                return Err(Error::refused(verb, subject, &status));
+            };
+            tracing::debug!(verb, subject, number, code = ?status.code(), message = status.message(), "asking again");
+            last = Some(status.message().to_owned());
+            sleep_until(next).await;
+        }
+        Err(Error::Timeout { verb, subject: subject.to_owned(), seconds: self.config.rpc_timeout.as_secs(), last })
+    }
+
+    fn patience(&self) -> Duration {
+        if self.was_connected.load(Ordering::Relaxed) { self.config.polling_timeout } else { FIRST_PATIENCE }
+    }
+
+    async fn forget(&self, link: &Arc<Connection>) {
+        let mut current = self.current.lock().await;
+        if current.as_ref().is_some_and(|there| Arc::ptr_eq(there, link)) {
+            *current = None;
+        }
+    }
+
+    async fn link(&self, until: Instant) -> Result<Arc<Connection>> {
+        let mut current = self.current.lock().await;
+        if let Some(link) = current.as_ref() {
+            return Ok(link.clone());
+        }
+        for number in 0..RETRIES.tries {
+            let (why, kind) = match self.find(until).await {
+                Ok(link) => {
+                    self.was_connected.store(true, Ordering::Relaxed);
+                    return Ok(current.insert(link).clone());
+                }
+                Err(sought) => sought,
+            };
+            let pause = RETRIES.pause(number, kind, chance()).map(|pause| Instant::now() + pause);
+            match pause.filter(|next| *next < until) {
+                Some(next) => sleep_until(next).await,
+                None => return Err(self.no_master(why)),
+            }
+        }
+        Err(self.no_master("too many tries".into()))
+    }
+
+    fn no_master(&self, why: String) -> Error {
+        let masters: Vec<_> = self.config.masters.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        Error::NoMaster { masters: masters.join(","), why }
+    }
+
+    /// One round over all masters. With a single one nothing is polled: it leads, or its answers will say so.
+    /// Error: why the last one was not it; a kind that is not transient ends the search, for what answers is no master.
+    async fn find(&self, until: Instant) -> std::result::Result<Arc<Connection>, Sought> {
+        let mut sought = (String::from("none is configured"), ErrorKind::Invalid);
+        for (host, port) in &self.config.masters {
+            if self.config.masters.len() > 1 {
+                match self.leads(host, *port, until).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        sought = (format!("{host}:{port} stands by"), ErrorKind::Unavailable);
+                        continue;
+                    }
+                    Err((why, kind)) if kind.is_transient() => {
+                        sought = (why, kind);
+                        continue;
+                    }
+                    Err(last) => return Err(last),
+                }
+            }
+            match link::open(host, *port, &self.config, until).await {
+                Ok(link) => return Ok(link),
+                Err(error) => sought = (link::sentence(&error), error.kind()),
+            }
+        }
+        Err(sought)
+    }
+
+    /// Whether the master at this address leads: the official clients' question, asked without a handshake.
+    async fn leads(&self, host: &str, port: u16, until: Instant) -> std::result::Result<bool, Sought> {
+        let until = until.min(Instant::now() + self.config.polling_timeout);
+        let opened = link::open_plain(host, port, &self.config, until).await;
+        let link = opened.map_err(|error| (link::sentence(&error), error.kind()))?;
+        let request = GetServiceVersionPRequest {
+            service_type: Some(ServiceType::MetaMasterClientService.into()),
+            allowed_on_standby_masters: Some(false),
+        };
+        let mut stub = ServiceVersionClientServiceClient::new(link.service());
+        match timeout_at(until, stub.get_service_version(request)).await {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(status)) if status.code() == Code::NotFound => Ok(false),
+            Ok(Err(status)) => Err((format!("{host}:{port}: {}", status.message()), kind_of(&status))),
+            Err(_) => Err((format!("{host}:{port} does not answer"), ErrorKind::Unavailable)),
+        }
+    }
+}
+
+/// Why a round found no leader, and whether another may.
+type Sought = (String, ErrorKind);

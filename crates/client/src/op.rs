@@ -1,0 +1,37 @@
+//! One operation of [`crate::FileSystem`] per file.
+
+pub(crate) mod cluster;
+pub(crate) mod free;
+mod list;
+pub(crate) mod load;
+pub(crate) mod make_directory;
+pub(crate) mod namespace;
+mod persist;
+pub(crate) mod remove;
+mod rename;
+pub(crate) mod set_attributes;
+pub(crate) mod status;
+
+use crate::link::Service;
+use crate::master::operation_id;
+use proto::convert;
+use proto::grpc::file::FileSystemMasterCommonPOptions;
+use proto::grpc::file::file_system_master_client_service_client::FileSystemMasterClientServiceClient;
+
+/// Messages of the master may be this long; ours stay below 4 MiB, as the official clients need.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+pub(crate) fn stub(service: Service) -> FileSystemMasterClientServiceClient<Service> {
+    FileSystemMasterClientServiceClient::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// Options every mutation carries: a fresh operation id, to be sent alike on each retry.
+pub(crate) fn mutation() -> Option<FileSystemMasterCommonPOptions> {
+    let operation_id = Some(convert::operation_id::to_wire(operation_id()));
+    Some(FileSystemMasterCommonPOptions { operation_id, sync_interval_ms: None })
+}
+
+/// Cuts a string map into messages' own map type.
+pub(crate) fn map<K, V, M: FromIterator<(K, V)>>(entries: impl IntoIterator<Item = (K, V)>) -> M {
+    entries.into_iter().collect()
+}

@@ -1,0 +1,110 @@
+//! What operators ask about the cluster.
+
+use super::stub;
+use crate::{FileSystem, MasterInfo, Result, WorkerStatus};
+use proto::admin::MasterInfoRequest;
+use proto::admin::admin_client::AdminClient;
+use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
+use proto::grpc::block::{GetCapacityBytesPOptions, GetUsedBytesPOptions, GetWorkerReportPOptions, WorkerRange};
+use proto::grpc::file::GetMountTablePRequest;
+use proto::grpc::metric::GetMetricsPOptions;
+use proto::grpc::metric::metrics_master_client_service_client::MetricsMasterClientServiceClient;
+use std::collections::BTreeMap;
+
+/// One metric's value.
+#[derive(Clone, PartialEq, Debug)]
+pub enum MetricValue {
+    Number(f64),
+    Text(String),
+}
+
+/// One store in the tree.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mount {
+    pub path: String,
+    pub ufs_uri: String,
+    pub ufs_type: String,
+    /// None: the store does not say.
+    pub capacity_bytes: Option<u64>,
+    pub used_bytes: Option<u64>,
+    pub read_only: bool,
+    pub shared: bool,
+    pub properties: BTreeMap<String, String>,
+}
+
+impl FileSystem {
+    /// The leading master's own account of itself and of all tiers.
+    pub async fn master_info(&self) -> Result<MasterInfo> {
+        let call = |service| async move { AdminClient::new(service).master_info(MasterInfoRequest {}).await };
+        self.shared.master.call("ask", "the master about itself", call).await
+    }
+
+    /// Live and lost workers. Cost: one call; the list the read path uses is another, see `workers`.
+    pub async fn worker_report(&self) -> Result<Vec<WorkerStatus>> {
+        let options = GetWorkerReportPOptions {
+            worker_range: Some(WorkerRange::All.into()),
+            ..GetWorkerReportPOptions::default()
+        };
+        let call = |service| {
+            let options = options.clone();
+            async move { WorkerManagerMasterClientServiceClient::new(service).get_worker_report(options).await }
+        };
+        let answer = self.shared.master.call("report", "workers", call).await?;
+        answer.worker_infos.into_iter().map(WorkerStatus::from_wire).collect()
+    }
+
+    /// Bytes all live workers can cache.
+    pub async fn capacity_bytes(&self) -> Result<u64> {
+        let call = |service| async move {
+            let mut stub = WorkerManagerMasterClientServiceClient::new(service);
+            stub.get_capacity_bytes(GetCapacityBytesPOptions {}).await
+        };
+        let answer = self.shared.master.call("ask for", "the capacity", call).await?;
+        Ok(u64::try_from(answer.bytes.unwrap_or(0)).unwrap_or(0))
+    }
+
+    /// Bytes all live workers have cached.
+    pub async fn used_bytes(&self) -> Result<u64> {
+        let call = |service| async move {
+            WorkerManagerMasterClientServiceClient::new(service).get_used_bytes(GetUsedBytesPOptions {}).await
+        };
+        let answer = self.shared.master.call("ask for", "the used bytes", call).await?;
+        Ok(u64::try_from(answer.bytes.unwrap_or(0)).unwrap_or(0))
+    }
+
+    /// Every store in the tree, by path.
+    pub async fn mounts(&self) -> Result<Vec<Mount>> {
+        let call = |service| async move { stub(service).get_mount_table(GetMountTablePRequest {}).await };
+        let answer = self.shared.master.call("read", "the mount table", call).await?;
+        let size = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let mut mounts: Vec<Mount> = answer
+            .mount_points
+            .into_iter()
+            .map(|(path, info)| Mount {
+                path,
+                ufs_uri: info.ufs_uri.unwrap_or_default(),
+                ufs_type: info.ufs_type.unwrap_or_default(),
+                capacity_bytes: size(info.ufs_capacity_bytes),
+                used_bytes: size(info.ufs_used_bytes),
+                read_only: info.read_only.unwrap_or(false),
+                shared: info.shared.unwrap_or(false),
+                properties: info.properties.into_iter().collect(),
+            })
+            .collect();
+        mounts.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(mounts)
+    }
+
+    /// The cluster's metrics as the master has them, by name.
+    pub async fn metrics(&self) -> Result<BTreeMap<String, MetricValue>> {
+        let call = |service| async move {
+            MetricsMasterClientServiceClient::new(service).get_metrics(GetMetricsPOptions {}).await
+        };
+        let answer = self.shared.master.call("read", "the metrics", call).await?;
+        let value = |m: proto::grpc::metric::MetricValue| match m.string_value {
+            Some(text) => MetricValue::Text(text),
+            None => MetricValue::Number(m.double_value.unwrap_or(0.0)),
+        };
+        Ok(answer.metrics.into_iter().map(|(name, metric)| (name, value(metric))).collect())
+    }
+}

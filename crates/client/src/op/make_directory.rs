@@ -1,0 +1,38 @@
+//! Makes a directory.
+
+use super::{mutation, stub};
+use crate::{FileSystem, Result};
+use proto::convert;
+use proto::grpc::file::{CreateDirectoryPOptions, CreateDirectoryPRequest};
+use types::{GfsPath, Mode};
+
+/// How a directory is made.
+#[derive(Clone, Copy, Debug)]
+pub struct MakeDirectory {
+    /// Missing parents too.
+    pub recursive: bool,
+    /// A directory that exists already is fine.
+    pub allow_exists: bool,
+    pub mode: Mode,
+}
+
+impl FileSystem {
+    /// Makes `path` a directory. Errors: AlreadyExists, NotFound for a missing parent, Denied.
+    pub async fn make_directory(&self, path: &GfsPath, how: MakeDirectory) -> Result<()> {
+        let request = CreateDirectoryPRequest {
+            path: Some(path.to_string()),
+            options: Some(CreateDirectoryPOptions {
+                recursive: Some(how.recursive),
+                allow_exists: Some(how.allow_exists),
+                mode: Some(convert::mode::to_wire(how.mode)),
+                common_options: mutation(),
+                ..CreateDirectoryPOptions::default()
+            }),
+        };
+        let call = |service| {
+            let request = request.clone();
+            async move { stub(service).create_directory(request).await }
+        };
+        self.shared.master.call("make directory", path.as_str(), call).await.map(drop)
+    }
+}
