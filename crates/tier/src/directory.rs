@@ -92,13 +92,15 @@ pub struct Directory {
     pub reserved_bytes: u64,
     /// Of the used bytes, those that may go at once: evictable, committed, nobody reads them.
     pub evictable_bytes: u64,
-    /// Why it was taken out; None while it works.
+    /// Why it takes no new bytes (read-only, no space left on its file system); what it holds can still be read.
+    pub shut: Option<String>,
+    /// Why it was taken out with everything on it; None while it works.
     pub lost: Option<String>,
 }
 
 impl Directory {
     pub(crate) fn new(spec: DirectorySpec) -> Directory {
-        Directory { spec, used_bytes: 0, reserved_bytes: 0, evictable_bytes: 0, lost: None }
+        Directory { spec, used_bytes: 0, reserved_bytes: 0, evictable_bytes: 0, shut: None, lost: None }
     }
     /// Neither used nor promised. 0 when a smaller quota than the content was configured.
     pub fn free_bytes(&self) -> u64 {
@@ -106,5 +108,13 @@ impl Directory {
     }
     pub fn is_lost(&self) -> bool {
         self.lost.is_some()
+    }
+    /// Takes new bytes.
+    pub fn is_open(&self) -> bool {
+        self.shut.is_none() && self.lost.is_none()
+    }
+    /// Why it takes no new bytes.
+    pub fn why_closed(&self) -> Option<&str> {
+        self.lost.as_deref().or(self.shut.as_deref())
     }
 }

@@ -1,7 +1,7 @@
 //! The one refusal of this crate.
 
 use crate::tiers::Class;
-use types::{BlockId, ErrorKind, Ordinal};
+use types::{BlockId, DirIndex, ErrorKind, Ordinal};
 
 /// No room: what was asked, where, and what to do. The state is unchanged.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
@@ -26,6 +26,9 @@ pub enum Full {
              empties; add an SSD or HDD directory, or allow unpersisted blocks on volatile tiers"
     )]
     OnlyVolatile { block: BlockId },
+    /// The directory that holds the block takes no more.
+    #[error("{dir}, which holds {block}, takes no more bytes: {why}; free space there, or repair and restart")]
+    Shut { block: BlockId, dir: DirIndex, why: String },
     /// Every directory was taken out.
     #[error("no storage directory works any more, so {block} cannot be stored; see the worker's directory report")]
     NoDirectory { block: BlockId },
@@ -41,7 +44,9 @@ impl Full {
     /// What a caller can do.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Full::NoRoom { .. } | Full::ReadShare { .. } | Full::OnlyVolatile { .. } => ErrorKind::Full,
+            Full::NoRoom { .. } | Full::ReadShare { .. } | Full::OnlyVolatile { .. } | Full::Shut { .. } => {
+                ErrorKind::Full
+            }
             Full::NoDirectory { .. } => ErrorKind::Unavailable,
             Full::Gone { .. } => ErrorKind::NotFound,
             Full::Exists { .. } => ErrorKind::AlreadyExists,

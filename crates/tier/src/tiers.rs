@@ -197,6 +197,9 @@ impl Tiers {
         let held = self.get(block).ok_or(Full::Gone { block })?;
         self.check_share(block, more_bytes, held.class)?;
         let directory = &self.directories[usize::from(held.dir.0)];
+        if let Some(why) = directory.why_closed() {
+            return Err(Full::Shut { block, dir: held.dir, why: why.to_owned() });
+        }
         plan(self, held.dir, more_bytes).ok_or_else(|| no_room(&[directory], block, more_bytes))
     }
 
@@ -290,6 +293,11 @@ impl Tiers {
         Some(entry.held)
     }
 
+    /// The directory takes no new bytes from now on (`why`), or takes them again (None).
+    pub fn shut(&mut self, dir: DirIndex, why: Option<&str>) {
+        self.directories[usize::from(dir.0)].shut = why.map(str::to_owned);
+    }
+
     /// Takes a directory out. Returns its blocks, which are all forgotten.
     pub fn lose(&mut self, dir: DirIndex, why: &str) -> Vec<(BlockId, Held)> {
         let lost: Vec<BlockId> =
@@ -334,7 +342,7 @@ impl Tiers {
     }
 
     fn usable(&self, block: BlockId, class: Class) -> Result<Vec<&Directory>, Full> {
-        let mut working: Vec<&Directory> = self.directories.iter().filter(|dir| !dir.is_lost()).collect();
+        let mut working: Vec<&Directory> = self.directories.iter().filter(|dir| dir.is_open()).collect();
         if working.is_empty() {
             return Err(Full::NoDirectory { block });
         }

@@ -214,12 +214,11 @@ proptest! {
                 }
                 Step::More { number, bytes } => {
                     let known = tiers.get(id(number));
-                    if let (Ok(moves), Some(held)) = (tiers.place_more(id(number), bytes), known) {
-                        if held.opens > 0 {
-                            check_plan(&mut tiers, held.dir, &moves, bytes);
-                            moves.iter().for_each(|Move::Evict { block, .. }| { model.remove(block); });
-                            tiers.reserve(id(number), bytes);
-                        }
+                    let open = known.filter(|held| held.opens > 0);
+                    if let (Ok(moves), Some(held)) = (tiers.place_more(id(number), bytes), open) {
+                        check_plan(&mut tiers, held.dir, &moves, bytes);
+                        moves.iter().for_each(|Move::Evict { block, .. }| { model.remove(block); });
+                        tiers.reserve(id(number), bytes);
                     }
                 }
                 Step::Commit { number } => {
@@ -235,11 +234,10 @@ proptest! {
                 }
                 Step::Close { number } => {
                     // A writer closes after its commit or abort, never before.
-                    if let Some(known) = model.get_mut(&id(number)) {
-                        if known.2 == Stage::Committed || known.3 > 1 {
-                            tiers.close(id(number));
-                            known.3 = known.3.saturating_sub(1);
-                        }
+                    let idle = |known: &&mut (u64, Class, Stage, u32)| known.2 == Stage::Committed || known.3 > 1;
+                    if let Some(known) = model.get_mut(&id(number)).filter(idle) {
+                        tiers.close(id(number));
+                        known.3 = known.3.saturating_sub(1);
                     }
                 }
                 Step::Persisted { number } => {

@@ -1,0 +1,53 @@
+//! The answering half of a write stream.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::StreamExt;
+use http::{HeaderMap, HeaderValue, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use prost::Message;
+use proto::grpc::block::WriteResponse;
+use rpc::{Answer, Body};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+/// Answers waiting for a client that does not read them; the stream waits then.
+const QUEUED: usize = 16;
+
+/// Sends answers.
+pub struct Replies {
+    frames: mpsc::Sender<Frame<Bytes>>,
+}
+
+/// An answer and the way to fill it.
+pub fn replies() -> (Replies, Answer) {
+    let (frames, queued) = mpsc::channel(QUEUED);
+    let body = StreamBody::new(ReceiverStream::new(queued).map(Ok::<_, Status>));
+    let mut answer = Answer::new(Body::new(body));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    (Replies { frames }, answer)
+}
+
+impl Replies {
+    /// `offset` bytes are safe. A client that is gone does not matter here: its requests tell.
+    pub async fn offset(&self, offset: u64) {
+        let message = WriteResponse { offset: Some(i64::try_from(offset).unwrap_or(i64::MAX)) };
+        let length = message.encoded_len();
+        let mut frame = BytesMut::with_capacity(5 + length);
+        frame.put_u8(0);
+        frame.put_u32(u32::try_from(length).expect("a few bytes"));
+        message.encode(&mut frame).expect("the buffer grows");
+        let _ = self.frames.send(Frame::data(frame.freeze())).await;
+    }
+
+    /// Ends the stream.
+    pub async fn finish(self, end: Status) {
+        let mut trailers = HeaderMap::with_capacity(2);
+        if end.add_header(&mut trailers).is_err() {
+            trailers.clear();
+            trailers.insert(Status::GRPC_STATUS, HeaderValue::from(i32::from(end.code())));
+        }
+        let _ = self.frames.send(Frame::trailers(trailers)).await;
+    }
+}

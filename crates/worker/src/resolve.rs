@@ -1,0 +1,207 @@
+//! What the master says about a container, and who may read or write it.
+//!
+//! Is:     questions to the master, with their answers kept for the time it named.
+//! Owns:   facts by container, rights by container and user; both bounded.
+//! Never:  believes a client about anything the master knows.
+
+use crate::error::WorkerError;
+use crate::master_link::MasterLink;
+use crate::metrics::Metrics;
+use crate::recent::Recent;
+use crate::store::Origin;
+use parking_lot::Mutex;
+use proto::internal::{Access, ResolveRequest, ResolveResponse};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use types::{
+    BlockId, Clock, ContainerId, ErrorKind, Fingerprint, Mode, Monotonic, MountId, Principal, Proof, WriteType,
+};
+
+/// Containers whose facts are kept; at most twice as many.
+const FACTS_KEPT: usize = 50_000;
+/// Rights kept; at most twice as many.
+const RIGHTS_KEPT: usize = 100_000;
+
+/// What the master says about one generation of one file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    pub container: ContainerId,
+    pub mount: MountId,
+    /// Where its content is, or will be, in the mount's store. None: in no store.
+    pub key: Option<String>,
+    pub fingerprint: Option<Fingerprint>,
+    pub length: u64,
+    pub block_bytes: u64,
+    pub complete: bool,
+    pub write_type: WriteType,
+    pub cacheable: bool,
+    pub owner: String,
+    pub group: String,
+    pub mode: Mode,
+}
+
+impl Facts {
+    fn read(answer: ResolveResponse) -> Result<Facts, WorkerError> {
+        let bad = |what: String| WorkerError::Bug(format!("the master's answer about a file has {what}"));
+        let fingerprint = match answer.fingerprint.as_str() {
+            "" => None,
+            text => Some(Fingerprint::parse(text).ok_or_else(|| bad(format!("the fingerprint {text:?}")))?),
+        };
+        let write_type = WriteType::from_number(answer.write_type)
+            .ok_or_else(|| bad(format!("write type {}", answer.write_type)))?;
+        if answer.block_bytes == 0 {
+            return Err(bad("blocks of 0 bytes".into()));
+        }
+        Ok(Facts {
+            container: ContainerId(answer.container),
+            mount: MountId(answer.mount),
+            key: (!answer.key.is_empty()).then_some(answer.key),
+            fingerprint,
+            length: answer.length,
+            block_bytes: answer.block_bytes,
+            complete: answer.complete,
+            write_type,
+            cacheable: answer.cacheable,
+            owner: answer.owner,
+            group: answer.group,
+            mode: Mode::new(u16::try_from(answer.mode & 0o7777).expect("twelve bits fit")),
+        })
+    }
+
+    /// Where in the file a block lies; empty when the file is too short to have it.
+    pub fn range_of(&self, block: BlockId) -> Range<u64> {
+        let start = block.index().saturating_mul(self.block_bytes).min(self.length);
+        start..start.saturating_add(self.block_bytes).min(self.length)
+    }
+
+    /// Where its blocks can be read again. None: in no store.
+    pub fn origin(&self) -> Option<Origin> {
+        let key = self.key.clone()?;
+        Some(Origin { mount: self.mount, key, fingerprint: self.fingerprint.clone() })
+    }
+}
+
+/// A right, until when it was granted.
+type Right = (ContainerId, Arc<str>);
+
+/// Asks and remembers.
+pub struct Resolver {
+    link: Arc<MasterLink>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    facts: Mutex<Recent<ContainerId, Arc<Facts>>>,
+    rights: Mutex<Recent<Right, Monotonic>>,
+}
+
+impl Resolver {
+    pub fn new(link: Arc<MasterLink>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Resolver {
+        let (facts, rights) = (Mutex::new(Recent::new(FACTS_KEPT)), Mutex::new(Recent::new(RIGHTS_KEPT)));
+        Resolver { link, clock, metrics, facts, rights }
+    }
+
+    /// The facts for a read by `who`. Asks the master unless the right was granted lately; while no master answers, a
+    /// right once granted stays valid.
+    pub async fn for_read(&self, who: &Principal, container: ContainerId) -> Result<Arc<Facts>, WorkerError> {
+        let user = user_of(who)?;
+        let right = (container, Arc::clone(&user));
+        let until = self.rights.lock().get(&right);
+        let known = self.facts.lock().get(&container).filter(|_| until.is_some());
+        if let (Some(until), Some(facts)) = (until, &known)
+            && self.clock.monotonic() < until
+        {
+            return Ok(Arc::clone(facts));
+        }
+        match self.ask(container, &user, Access::Read).await {
+            Ok(facts) => Ok(facts),
+            Err(error) => match known.filter(|_| is_silence(&error)) {
+                Some(facts) => Ok(facts),
+                None => {
+                    self.rights.lock().remove(&right);
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// The same, asked anew: the store contradicts what is known.
+    pub async fn again(&self, who: &Principal, container: ContainerId) -> Result<Arc<Facts>, WorkerError> {
+        self.forget(container);
+        self.ask(container, &user_of(who)?, Access::Read).await
+    }
+
+    /// The facts for a write by `who`: always asked, so that the master hears that the stream lives.
+    pub async fn for_write(&self, who: &Principal, container: ContainerId) -> Result<Arc<Facts>, WorkerError> {
+        self.ask(container, &user_of(who)?, Access::Write).await
+    }
+
+    /// The file that is being written at a key of a store.
+    pub async fn for_store_write(&self, who: &Principal, mount: MountId, key: &str) -> Result<Arc<Facts>, WorkerError> {
+        let user = user_of(who)?;
+        let question = ResolveRequest {
+            container: 0,
+            mount: mount.0,
+            key: key.to_owned(),
+            user: user.to_string(),
+            access: Access::Write.into(),
+        };
+        self.metrics.resolves.inc();
+        Facts::read(self.link.resolve(question).await?).map(Arc::new)
+    }
+
+    /// Drops what is known of a container.
+    pub fn forget(&self, container: ContainerId) {
+        self.facts.lock().remove(&container);
+    }
+
+    pub fn link(&self) -> &Arc<MasterLink> {
+        &self.link
+    }
+
+    async fn ask(&self, container: ContainerId, user: &Arc<str>, access: Access) -> Result<Arc<Facts>, WorkerError> {
+        self.metrics.resolves.inc();
+        let asked_at = self.clock.monotonic();
+        let user_name = user.to_string();
+        let question = ResolveRequest {
+            container: container.0,
+            mount: 0,
+            key: String::new(),
+            user: user_name,
+            access: access.into(),
+        };
+        let answer = self.link.resolve(question).await?;
+        let valid = Duration::from_millis(u64::from(answer.right_valid_ms));
+        let facts = Arc::new(Facts::read(answer)?);
+        if facts.container != container {
+            return Err(WorkerError::Bug(format!(
+                "asked about {container}, the master answers about {}",
+                facts.container
+            )));
+        }
+        // An incomplete file's facts change at its close, so a read asks again; rights count from the question.
+        if facts.complete {
+            self.facts.lock().insert(container, Arc::clone(&facts));
+            if access == Access::Read {
+                self.rights.lock().insert((container, Arc::clone(user)), asked_at + valid);
+            }
+        }
+        Ok(facts)
+    }
+}
+
+/// No master answered: not a no.
+fn is_silence(error: &WorkerError) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Busy)
+}
+
+/// An empty name means the worker itself to the master, so a client must not get through with one.
+fn user_of(who: &Principal) -> Result<Arc<str>, WorkerError> {
+    if who.user.is_empty() && who.proof != Proof::System {
+        return Err(WorkerError::Master {
+            verb: "read the caller's name",
+            kind: ErrorKind::Unauthenticated,
+            words: "it is empty; connect with a user name".into(),
+        });
+    }
+    Ok(who.user.as_str().into())
+}
