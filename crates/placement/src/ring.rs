@@ -11,6 +11,7 @@ pub const VIRTUAL_NODES: u32 = 5000;
 /// One worker on the ring.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
+    /// Keys the hash: must be stable over restarts.
     pub id: WorkerId,
     /// Two replicas never go to one host. Empty: an unknown host, different from every other.
     pub host: String,

@@ -29,7 +29,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Who connects.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Identity {
+    /// The name given in the handshake.
     pub user: String,
+    /// Whether there is a handshake.
     pub auth: AuthType,
 }
 

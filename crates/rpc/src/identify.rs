@@ -40,6 +40,7 @@ pub enum AuthType {
 /// Who counts as whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IdentityRules {
+    /// Whether clients must say who they are.
     pub auth: AuthType,
     /// Who a client without a handshake is.
     pub nosasl_user: String,
@@ -63,8 +64,14 @@ pub struct IdentifyService<S> {
 }
 
 impl Identify {
+    /// Rules, who did a handshake, and who is in which group. Cheap to clone; share it between threads.
     pub fn new(rules: IdentityRules, channels: Arc<Channels>, groups: Arc<Groups>) -> Identify {
         Identify { rules: Arc::new(rules), channels, groups }
+    }
+
+    /// `inner` with a principal on every request it gets.
+    pub fn around<S>(&self, inner: S) -> IdentifyService<S> {
+        IdentifyService { identify: self.clone(), inner }
     }
 
     fn judge(&self, path: &str, channel_id: Option<&[u8]>) -> Verdict {
@@ -105,7 +112,7 @@ fn refusal(had_id: bool) -> Status {
 impl<S> Layer<S> for Identify {
     type Service = IdentifyService<S>;
     fn layer(&self, inner: S) -> IdentifyService<S> {
-        IdentifyService { identify: self.clone(), inner }
+        self.around(inner)
     }
 }
 

@@ -35,6 +35,7 @@ struct Table {
 }
 
 impl Routes {
+    /// A table that serves nothing.
     pub fn new() -> Routes {
         Routes::default()
     }

@@ -45,6 +45,7 @@ pub struct Sasl {
 }
 
 impl Sasl {
+    /// `channels` and `groups` are those of the [`crate::Identify`] on the same port; `stopping` ends open handshakes.
     pub fn new(
         rules: IdentityRules,
         impersonation: Impersonation,

@@ -100,7 +100,9 @@ pub struct Server {
 pub struct Core {
     /// 0 to `threads − 1`.
     pub index: usize,
+    /// How the server serves; its message limit is for the services to set.
     pub config: Arc<ServerConfig>,
+    /// For calls that wait.
     pub stopping: Stopping,
 }
 

@@ -52,6 +52,12 @@ async fn strangers_are_told_what_this_port_is() {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend_from_slice(&[0xff; 300]);
     exchange(address, &bytes);
+    // A frame larger than any we take: SETTINGS first, then DATA of 16 MiB − 1 on stream 1.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]);
+    let answer = exchange(address, &bytes);
+    assert!(answer.windows(5).any(|window| window == [7, 0, 0, 0, 0]), "a GOAWAY: {answer:?}");
     // And the server is well.
     Connection::open(&server.address(), &identity(), Instant::now() + LONG).await.expect("connects");
     server.running.stop(Duration::ZERO).await;
@@ -171,6 +177,28 @@ async fn a_dropped_server_frees_its_port() {
     let address = server.address();
     drop(server);
     testkit::eventually_async(LONG, || async { Server::bind(&address, ServerConfig::default()).map(|_| ()) }).await;
+}
+
+#[tokio::test]
+async fn a_long_sentence_and_long_headers_do_not_break_the_connection() {
+    let server = start_with(Setup { auth: AuthType::NoSasl, ..Setup::default() }, |routes| {
+        routes.method(SLOW, |_| async { rpc::status(ErrorKind::Invalid, "ü".repeat(100_000)).into_http() })
+    });
+    let connection = Connection::open(&server.address(), &identity(), Instant::now() + LONG).await.expect("connects");
+    let error = call_slow(&connection).await.expect_err("refused");
+    assert_eq!(error.code(), tonic::Code::InvalidArgument);
+    assert!(error.message().ends_with("ü…"), "{}", error.message().len());
+    let mut client = tonic::client::Grpc::new(connection.service());
+    client.ready().await.expect("connected");
+    let mut request = tonic::Request::new(());
+    request.metadata_mut().insert("x-long", "x".repeat(40 << 10).parse().expect("a header"));
+    let codec: tonic_prost::ProstCodec<(), ()> = tonic_prost::ProstCodec::default();
+    let path = http::uri::PathAndQuery::from_static(SLOW);
+    // HTTP/2 answers 431 by itself, which a gRPC client sees at the end of the stream.
+    let answer = client.server_streaming(request, path, codec).await.expect("an answer");
+    assert!(answer.into_inner().message().await.is_err());
+    assert_eq!(call_slow(&connection).await.expect_err("as before").code(), tonic::Code::InvalidArgument);
+    server.running.stop(Duration::ZERO).await;
 }
 
 #[tokio::test]

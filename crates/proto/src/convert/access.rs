@@ -4,6 +4,7 @@ use super::WireError;
 use crate::internal::Access;
 use types::Right;
 
+/// The right asked for. Errors: an unknown number.
 pub fn from_wire(number: i32) -> Result<Right, WireError> {
     Ok(match super::known(number, "the access asked for")? {
         Access::Read => Right::READ,

@@ -12,6 +12,7 @@ pub fn from_wire(number: Option<i32>) -> Result<Option<ChecksumKind>, WireError>
     }
 }
 
+/// The number of the official wire.
 pub fn to_wire(kind: ChecksumKind) -> i32 {
     i32::from(kind.number())
 }

@@ -11,6 +11,7 @@ pub fn from_wire(bytes: &[u8]) -> Result<Option<ClusterId>, WireError> {
     identity(bytes, "the cluster's id").map(|id| Some(ClusterId(id)))
 }
 
+/// 16 bytes, or none for None.
 pub fn to_wire(id: Option<ClusterId>) -> Vec<u8> {
     id.map_or_else(Vec::new, |id| id.0.to_be_bytes().to_vec())
 }

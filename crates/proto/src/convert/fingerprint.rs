@@ -12,6 +12,7 @@ pub fn from_wire(text: &str) -> Result<Option<Fingerprint>, WireError> {
     Fingerprint::parse(text).map(Some).ok_or_else(bad)
 }
 
+/// As [`Fingerprint`] prints itself; empty for None.
 pub fn to_wire(fingerprint: Option<&Fingerprint>) -> String {
     fingerprint.map_or_else(String::new, Fingerprint::to_string)
 }

@@ -3,6 +3,7 @@
 use super::WireError;
 use types::{BlockId, ContainerId, FileId, WorkerId};
 
+/// A block id of the official wire. Errors: not positive, or without a container.
 pub fn block(raw: i64) -> Result<BlockId, WireError> {
     BlockId::from_wire(raw).ok_or(WireError::BadNumber {
         what: "block id",
@@ -11,6 +12,7 @@ pub fn block(raw: i64) -> Result<BlockId, WireError> {
     })
 }
 
+/// A file id of the official wire. Errors: not positive, or without a container.
 pub fn file(raw: i64) -> Result<FileId, WireError> {
     FileId::from_wire(raw).ok_or(WireError::BadNumber {
         what: "file id",
@@ -24,6 +26,7 @@ pub fn internal_block(raw: u64) -> Result<BlockId, WireError> {
     block(raw.cast_signed())
 }
 
+/// A block id for our internal messages.
 pub fn internal_block_to_wire(block: BlockId) -> u64 {
     block.to_wire().cast_unsigned()
 }
@@ -45,6 +48,7 @@ pub fn worker(raw: i64) -> Result<WorkerId, WireError> {
     }
 }
 
+/// A worker id for the official wire; ids fit 62 bits.
 pub fn worker_to_wire(id: WorkerId) -> i64 {
     id.0.cast_signed()
 }

@@ -4,6 +4,7 @@ use super::WireError;
 use crate::grpc::file::LoadMetadataPType;
 use types::LoadMetadata;
 
+/// Never for an absent field. Errors: an unknown number.
 pub fn from_wire(number: Option<i32>) -> Result<LoadMetadata, WireError> {
     let Some(number) = number else { return Ok(LoadMetadata::Never) };
     Ok(match super::known(number, "the load type of metadata")? {
@@ -13,6 +14,7 @@ pub fn from_wire(number: Option<i32>) -> Result<LoadMetadata, WireError> {
     })
 }
 
+/// The number of the official wire.
 pub fn to_wire(load: LoadMetadata) -> i32 {
     i32::from(match load {
         LoadMetadata::Never => LoadMetadataPType::Never,

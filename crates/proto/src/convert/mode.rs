@@ -4,6 +4,7 @@ use super::WireError;
 use crate::grpc::{Bits, PMode};
 use types::Mode;
 
+/// Permission bits up to 0777. Errors: an unknown number in any of the three.
 pub fn from_wire(mode: &PMode) -> Result<Mode, WireError> {
     let owner = class(mode.owner_bits, "the owner's bits")?;
     let group = class(mode.group_bits, "the group's bits")?;

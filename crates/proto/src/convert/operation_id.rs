@@ -11,15 +11,18 @@ pub fn from_wire(id: &FsOpPId) -> Result<OperationId, WireError> {
     Ok(join(high.cast_unsigned(), low.cast_unsigned()))
 }
 
+/// Both halves, upper first.
 pub fn to_wire(id: OperationId) -> FsOpPId {
     let (high, low) = split(id);
     FsOpPId { most_significant_bits: Some(high.cast_signed()), least_significant_bits: Some(low.cast_signed()) }
 }
 
+/// From our own service: every value is an id.
 pub fn from_admin(id: admin::OperationId) -> OperationId {
     join(id.high, id.low)
 }
 
+/// For our own service.
 pub fn to_admin(id: OperationId) -> admin::OperationId {
     let (high, low) = split(id);
     admin::OperationId { high, low }

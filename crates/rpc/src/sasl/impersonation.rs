@@ -42,6 +42,7 @@ impl Whom {
 }
 
 impl Impersonation {
+    /// Nobody acts for anybody else.
     pub fn none() -> Impersonation {
         Impersonation::default()
     }

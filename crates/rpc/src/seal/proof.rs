@@ -16,7 +16,9 @@ pub type Proof = [u8; 32];
 /// Who proves. In the proof, so that neither side can be made to produce the other's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
+    /// Who called.
     Worker,
+    /// Who answered.
     Master,
 }
 
@@ -29,7 +31,9 @@ pub struct Transcript {
     pub cluster: Vec<u8>,
     /// The cluster's incarnation as the master gave it.
     pub incarnation: u64,
+    /// What the worker challenged the master with.
     pub worker: Challenge,
+    /// What the master challenged the worker with.
     pub master: Challenge,
 }
 

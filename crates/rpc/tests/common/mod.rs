@@ -26,7 +26,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
-use tower::Layer;
 
 /// Longer than anything here takes.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -151,7 +150,7 @@ pub fn start_with(setup: Setup<'_>, more: impl Fn(Routes) -> Routes + Send + Syn
             .service(FileSystemMasterClientServiceServer::new(Stub))
             .service(WorkerManagerMasterClientServiceServer::new(Stub))
             .service(MetricsMasterClientServiceServer::new(Stub));
-        identify.layer(more(routes))
+        identify.around(more(routes))
     });
     TestServer { running: running.expect("threads"), channels }
 }
