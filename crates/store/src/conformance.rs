@@ -137,12 +137,13 @@ pub fn flushes_beside_commits(rig: &dyn Rig, commits: u64) {
             }
             flushed
         });
+        let over = SetWhenDropped(&done);
         for index in 1..=commits {
             let value = Some(Bytes::copy_from_slice(&index.to_be_bytes()));
             let changes = families.map(|family| (family, Bytes::from("counter"), value.clone()));
             store.commit(&batch(LogIndex(index), &changes)).expect("commit");
         }
-        done.store(true, Ordering::Release);
+        drop(over);
         flusher.join().expect("the flusher's own assertions")
     });
     rig.crash(store);
@@ -152,6 +153,15 @@ pub fn flushes_beside_commits(rig: &dyn Rig, commits: u64) {
     for family in families {
         let expected = (applied.0 > 0).then(|| Bytes::copy_from_slice(&applied.0.to_be_bytes()));
         assert_eq!(store.get(family, b"counter").expect("get"), expected, "{family:?} at {applied}");
+    }
+}
+
+/// Ends the threads that watch a flag, also when an assertion failed.
+pub(crate) struct SetWhenDropped<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

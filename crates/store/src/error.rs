@@ -3,6 +3,7 @@
 use meta::StoreError;
 use std::fmt::Display;
 use std::io;
+use std::path::Path;
 use types::ErrorKind;
 
 const ADVICE_FULL: &str = "; free space on that disk";
@@ -56,4 +57,27 @@ pub(crate) fn from_rocks(what: impl Display, source: &rocksdb::Error) -> StoreEr
 /// A file of the database that cannot be what was written.
 pub(crate) fn damaged(what: impl Display) -> StoreError {
     StoreError { what: format!("{what}{ADVICE_DAMAGED}"), kind: ErrorKind::Corrupt }
+}
+
+/// Refuses a database directory that is not there.
+pub(crate) fn check_dir(dir: &Path) -> Result<(), StoreError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let what = format!(
+        "cannot open the metadata database at {}: there is no such directory; run `goosefs format` or correct \
+         goosefs.master.metastore.dir",
+        dir.display()
+    );
+    Err(StoreError { what, kind: ErrorKind::NotFound })
+}
+
+/// A database directory that another process has locked.
+pub(crate) fn in_use(dir: &Path) -> StoreError {
+    let what = format!(
+        "cannot open the metadata database at {}: another process holds its lock; stop that master, or give this one \
+         its own directory",
+        dir.display()
+    );
+    StoreError { what, kind: ErrorKind::Busy }
 }

@@ -11,7 +11,7 @@ mod statistics;
 pub use options::RocksConfig;
 pub use statistics::RocksStatistics;
 
-use crate::error::{from_io, from_rocks};
+use crate::error::{check_dir, from_io, from_rocks, in_use};
 use crate::{durable, key, marker};
 use bytes::Bytes;
 use meta::{Changes, Family, Read, Store, StoreError};
@@ -71,14 +71,7 @@ impl RocksStore {
     /// belongs to another cluster or has a newer format (`Precondition`), a damaged one (`Corrupt`), and one that
     /// another process holds (`Busy`). Cost: some milliseconds; files are opened as they are needed.
     pub fn open(dir: &Path, config: &RocksConfig, cluster: ClusterId) -> Result<RocksStore, StoreError> {
-        if !dir.is_dir() {
-            let what = format!(
-                "cannot open the metadata database at {}: there is no such directory; run `goosefs format` or correct \
-                 goosefs.master.metastore.dir",
-                dir.display()
-            );
-            return Err(StoreError { what, kind: ErrorKind::NotFound });
-        }
+        check_dir(dir)?;
         marker::check(dir, fs::read(dir.join(marker::NAME)), marker::Kind::Rocks, cluster)?;
         let store = RocksStore::start(dir, Tuning::new(config, false), cluster, |dir, options| {
             DB::open_cf_descriptors(&options.database(), dir, options.families()).map_err(|error| refusal(dir, &error))
@@ -238,9 +231,7 @@ fn refusal(dir: &Path, error: &rocksdb::Error) -> StoreError {
     let what = format!("cannot open the metadata database at {}", dir.display());
     let words: &str = error.as_ref();
     if words.contains("lock hold by current process") || words.contains("While lock file") {
-        let what =
-            format!("{what}: another process holds its lock; stop that master, or give this one its own directory");
-        return StoreError { what, kind: ErrorKind::Busy };
+        return in_use(dir);
     }
     match error.kind() {
         // The marker is there, so what RocksDB misses or does not know was there once.

@@ -1,6 +1,8 @@
 //! Where a [`super::HeapStore`] keeps its files.
 
 use crate::durable;
+use crate::error::{check_dir, from_io, in_use};
+use meta::StoreError;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -41,17 +43,24 @@ pub struct DirDisk {
 const LOCK: &str = "LOCK";
 
 impl DirDisk {
-    /// Takes `dir`, which must exist. Errors: `NotFound`; `ResourceBusy` if another process has it.
-    pub fn open(dir: &Path) -> io::Result<DirDisk> {
-        let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
+    /// Takes `dir`. Errors: `NotFound` if there is no such directory, `Busy` if another process has it.
+    pub fn open(dir: &Path) -> Result<DirDisk, StoreError> {
+        check_dir(dir)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK));
+        let what = format!("cannot lock the metadata database at {}", dir.display());
+        let lock = lock.map_err(|error| from_io(&what, &error))?;
         match lock.try_lock() {
             Ok(()) => Ok(DirDisk { dir: dir.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(io::Error::new(
-                io::ErrorKind::ResourceBusy,
-                format!("{} is in use by another process; stop that one, or give this one its own", dir.display()),
-            )),
-            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => Err(in_use(dir)),
+            Err(TryLockError::Error(error)) => Err(from_io(&what, &error)),
         }
+    }
+
+    /// As [`DirDisk::open`], but creates `dir` if it is absent: to format it.
+    pub fn create(dir: &Path) -> Result<DirDisk, StoreError> {
+        let what = format!("cannot create the metadata database at {}", dir.display());
+        fs::create_dir_all(dir).map_err(|error| from_io(&what, &error))?;
+        DirDisk::open(dir)
     }
 }
 

@@ -52,7 +52,7 @@ impl Rig for DirRig {
         self.home.path().join(format!("copy-{}", self.copies.get()))
     }
     fn open(&self, place: &Path) -> Result<Box<dyn Store>, StoreError> {
-        let disk = DirDisk::open(place).expect("the rig's own place");
+        let disk = DirDisk::open(place)?;
         Ok(Box::new(HeapStore::open(Arc::new(disk), CLUSTER)?))
     }
 }
@@ -60,8 +60,7 @@ impl Rig for DirRig {
 impl DirRig {
     fn new() -> DirRig {
         let rig = DirRig { home: tempfile::tempdir().expect("a directory"), copies: Cell::new(0) };
-        std::fs::create_dir(rig.home()).expect("create");
-        HeapStore::format(&DirDisk::open(&rig.home()).expect("open"), CLUSTER).expect("format");
+        HeapStore::format(&DirDisk::create(&rig.home()).expect("create"), CLUSTER).expect("format");
         rig
     }
 }
@@ -183,7 +182,10 @@ fn a_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let _held = DirDisk::open(dir.path()).expect("open");
     let error = DirDisk::open(dir.path()).err().expect("refused");
-    assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+    assert_eq!(error.kind, ErrorKind::Busy);
+    assert!(error.what.contains("another process holds its lock"), "{error}");
+    let error = DirDisk::open(&dir.path().join("absent")).err().expect("refused");
+    assert_eq!(error.kind, ErrorKind::NotFound);
 }
 
 #[test]

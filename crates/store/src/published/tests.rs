@@ -1,14 +1,17 @@
 use super::*;
 use crate::cache::Lru;
-use crate::conformance::batch;
+use crate::conformance::{SetWhenDropped, batch};
 use crate::{HeapStore, MemoryDisk, RocksConfig, RocksStore};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
+use std::time::Duration;
 use types::{ClusterId, ErrorKind, LogIndex};
 
+/// Far longer than any step takes.
+const DEADLINE: Duration = Duration::from_secs(30);
 const CLUSTER: ClusterId = ClusterId(1);
 
 fn heap() -> HeapStore {
@@ -63,13 +66,14 @@ fn a_moving_file_is_always_in_one_place<S: Store>(store: S, cache_bytes: usize, 
                 })
             })
             .collect();
+        let over = SetWhenDropped(&done);
         for index in 2..moves + 2 {
             let (from, to, id) = if index % 2 == 0 { (&here, &there, "2") } else { (&there, &here, "1") };
             let moved =
                 [put(Family::Edges, to, "9"), put(Family::Inodes, &inode, id), (Family::Edges, from.clone(), None)];
             published.publish(&batch(LogIndex(index), &moved)).unwrap();
         }
-        done.store(true, Ordering::Release);
+        drop(over);
         readers.into_iter().map(|reader| reader.join().expect("the reader's own assertions")).sum()
     });
     let counts = published.statistics();
@@ -160,7 +164,7 @@ fn a_fill_that_lost_the_race_leaves_no_old_value() {
         let (has_read, go) = published.store().stop(&key);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| published.latest().get(Family::Edges, &key).unwrap());
-            has_read.recv().unwrap();
+            has_read.recv_timeout(DEADLINE).expect("the reader goes to the store");
             published.publish(&batch(LogIndex(index), &[put(Family::Edges, &key, value)])).unwrap();
             go.send(()).unwrap();
             assert_eq!(reader.join().unwrap(), before.map(Bytes::from), "it had read before");
@@ -191,6 +195,7 @@ fn racing_fills_never_leave_an_old_value() {
                 }
             });
         }
+        let _over = SetWhenDropped(&done);
         for index in 1..=30_000u64 {
             let key = &keys[usize::try_from(index % 8).unwrap()];
             let change = match index % 3 {
@@ -206,7 +211,6 @@ fn racing_fills_never_leave_an_old_value() {
                 published.cache.forget(Family::Edges, key);
             }
         }
-        done.store(true, Ordering::Release);
     });
 }
 

@@ -79,7 +79,7 @@ fn memtables_stay_within_their_budget_and_flush_by_themselves() {
     for index in 1..=2000 {
         store.commit(&put(index, &format!("key-{index:08}"), &[7; 4096])).expect("commit");
         let used = store.statistics().memtable_bytes;
-        assert!(used <= 2 * (512 << 10), "{used} bytes of memtables");
+        assert!(used <= 512 << 10, "{used} bytes of memtables");
     }
     assert_eq!(store.flushed(), LogIndex(0), "a flush of RocksDB's own does not count");
     let figures = store.statistics();
@@ -141,6 +141,58 @@ fn a_killed_process_loses_only_the_newest_commits() {
             assert_eq!(newest, Some(Bytes::from(format!("key-{applied:016}"))));
         }
     }
+}
+
+/// Set for the process whose disk is small.
+const SMALL_DISK: &str = "STORE_TEST_SMALL_DISK";
+
+/// Not a test by itself: fills the disk it was given.
+#[test]
+fn fill_disk() {
+    let Ok(disk) = std::env::var(SMALL_DISK) else { return };
+    let home = Path::new(&disk).join("db");
+    RocksStore::format(&home, CLUSTER).expect("format");
+    let store = RocksStore::open(&home, &small(), CLUSTER).expect("open");
+    // Not compressible: each value follows from its index by a multiplication.
+    let noise = |index: u64| -> Vec<u8> {
+        (1..=512).flat_map(|at| (index * 512 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()).collect()
+    };
+    let mut flushed = LogIndex(0);
+    let error = (1..10_000).find_map(|index| {
+        let step = store.commit(&put(index, &format!("key-{index:08}"), &noise(index)));
+        let step = step.and_then(|()| if index % 50 == 0 { store.flush() } else { Ok(flushed) });
+        step.map(|covered| flushed = covered).err()
+    });
+    let error = error.expect("a disk of 8 MiB does not hold 40 MB");
+    assert_eq!(error.kind, ErrorKind::Full, "{error}");
+    assert!(error.what.contains("free space on that disk"), "{error}");
+    assert_eq!(store.flush().expect_err("still full").kind, ErrorKind::Full);
+    drop(store);
+    // What was flushed is there, read from the full disk.
+    let store = RocksStore::open(&home, &small(), CLUSTER).map_err(|error| error.kind);
+    match store {
+        Ok(store) => {
+            assert!(flushed > LogIndex(0) && store.applied() >= flushed);
+            assert_eq!(store.get(Family::Edges, b"key-00000001").expect("get").expect("there"), noise(1));
+        }
+        Err(kind) => assert_eq!(kind, ErrorKind::Full),
+    }
+    println!("the disk was filled");
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = "mount -t tmpfs -o size=8m tmpfs \"$0\" && exec \"$1\" --exact rocks::tests::fill_disk --nocapture";
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script])
+        .arg(dir.path())
+        .arg(std::env::current_exe().expect("this test"))
+        .env(SMALL_DISK, dir.path())
+        .output()
+        .expect("unshare");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("the disk was filled"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
