@@ -184,7 +184,7 @@ impl<D: Disk> SegmentLog<D> {
     /// Goes on in a fresh segment. Order: everything here is safe; the new file has its header and name; the seal
     /// says that it exists. A crash between any two of them is repaired by `open`.
     fn roll(&mut self) -> Result<(), Error> {
-        self.flush()?;
+        assert!(!self.unsynced, "append and write_all sync what they leave behind");
         let (path, file) = self.spares.take(&self.disk)?;
         let next = {
             let index = self.shared.lock();

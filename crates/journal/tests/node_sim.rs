@@ -365,10 +365,12 @@ impl World {
     }
 
     fn begin_write(&mut self, at: usize, batch: &AppendBatch) {
-        let took_us = 200 + self.dice.below(if self.dice.0 % 20 == 0 { 60_000 } else { 3_000 });
+        let took_us = 200 + self.dice.below(if self.dice.once_in(20) { 60_000 } else { 3_000 });
         let member = &mut self.members[at];
         assert!(member.writing.is_none(), "one batch is outstanding");
-        let (_, log) = member.running.as_mut().expect("active");
+        let (node, log) = member.running.as_mut().expect("active");
+        let last = batch.entries.last().map_or(node.last_index(), |entry| entry.index);
+        assert!(batch.hard_state.commit <= last, "a stored commit index lies within the stored log");
         log.append(batch).unwrap_or_else(|error| panic!("{batch:?}: {error}"));
         member.writing = Some((batch.seq, self.now_us + took_us));
     }

@@ -132,7 +132,7 @@ impl World {
                 && state.entries[skip.min(state.entries.len())..] == found[..]
                 && (recovered.hard_state.term, recovered.hard_state.vote)
                     == (state.hard_state.term, state.hard_state.vote)
-                && recovered.hard_state.commit >= state.hard_state.commit
+                && recovered.hard_state.commit == state.hard_state.commit.max(LogIndex(first.0 - 1))
         };
         let state = allowed.iter().find(|state| fits(state)).unwrap_or_else(|| {
             let lasts: Vec<_> = allowed.iter().map(Model::last).collect();
@@ -143,7 +143,7 @@ impl World {
             assert_eq!(recovered.terms.term(entry.index), Some(entry.term));
         }
         self.term = self.term.max(recovered.hard_state.term.0);
-        self.synced = state.clone();
+        self.synced = Model { hard_state: recovered.hard_state, ..state.clone() };
         self.log = Some(log);
     }
 

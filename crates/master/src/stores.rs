@@ -203,7 +203,7 @@ impl Stores {
             return Ok(JobOk::Done(info.and_then(|info| info.fingerprint)));
         }
         let copy = store.copy(&from, &to, fingerprint.as_ref()).await.map_err(refused)?;
-        Ok(JobOk::Done(copy.fingerprint))
+        Ok(JobOk::Copied(copy.fingerprint))
     }
 
     /// One rename where the store has it; else object by object, each copied before its source goes. Safe to repeat.
@@ -242,8 +242,7 @@ impl Stores {
                 break;
             }
         }
-        // The sources go with a tree delete of their own, announced when this move is closed.
-        Ok(JobOk::Done(None))
+        Ok(JobOk::Copied(None))
     }
 }
 

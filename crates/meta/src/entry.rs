@@ -225,6 +225,9 @@ pub enum IntentEnd {
     Done { fingerprint: Option<Fingerprint> },
     /// The store refused and nothing there changed: undo what the intent reserved (a rename stays where it was).
     Refused { why: String },
+    /// As `Done` for a rename or move the store did by copying: what was copied is still there and goes next, under an
+    /// intent of its own.
+    Copied { fingerprint: Option<Fingerprint> },
 }
 
 /// Frees up to `limit` inodes below a detached directory. Done::Collected.

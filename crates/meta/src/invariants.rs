@@ -196,10 +196,7 @@ impl Recount {
                 });
             }
             for child in entries(read, &spot)? {
-                let in_store = match &child.inode.node {
-                    Node::File(file) => file.persistence == PersistenceState::Persisted || file.closed.is_some(),
-                    Node::Directory(below) => below.persisted && below.mount.is_none(),
-                };
+                let in_store = child.inode.is_in_store() && !child.is_mount_root();
                 self.check(directory.persisted || !in_store, || format!("{path} is not in the store, its entry is"));
                 next.push(child);
             }

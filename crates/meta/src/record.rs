@@ -300,6 +300,13 @@ impl Inode {
             Node::Directory(directory) => Some(directory),
         }
     }
+    /// Whether the store is known to hold an object of it, or something below it.
+    pub fn is_in_store(&self) -> bool {
+        match &self.node {
+            Node::File(file) => file.persistence == PersistenceState::Persisted || file.closed.is_some(),
+            Node::Directory(directory) => directory.persisted,
+        }
+    }
     pub fn is_directory(&self) -> bool {
         self.directory().is_some()
     }

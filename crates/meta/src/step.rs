@@ -336,8 +336,11 @@ impl<'r> Step<'_, 'r> {
             lose_name(directory, at, gone);
         })?;
         match &entry.name {
-            Some(name) => self.note_in_load(parent.inode.id, name, gone),
-            None => Ok(()),
+            // What never was in the store is no reason to overlook what the store has of that name.
+            Some(name) if gone == Gone::Here || entry.inode.is_in_store() => {
+                self.note_in_load(parent.inode.id, name, gone)
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -21,7 +21,7 @@ pub use id::{
     Attempt, BlockId, ClusterId, ContainerId, DirIndex, FileId, Incarnation, InodeId, IntentId, LoadId, LogIndex,
     MountId, OperationId, Ordinal, SessionEpoch, Term, WorkerId,
 };
-pub use path::{GfsPath, Name, PathError, MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES};
+pub use path::{GfsPath, MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, Name, PathError};
 pub use policy::{ChecksumKind, LoadMetadata, PersistenceState, ReadPolicy, WriteType};
 pub use principal::{Mode, Principal, Proof, Right};
 pub use secret::Secret;

@@ -353,6 +353,44 @@ fn a_heartbeat_that_claims_more_than_the_log_holds_stops_the_member() {
     assert!(error.is_fatal() && error.to_string().contains("its journal ends at log-3"), "{error}");
 }
 
+/// Makes member 1 the leader of a log of 300 entries, by the vote of member 2.
+fn leader_of_three() -> Bench {
+    let mut bench = Bench::start(config(3), long_log(300, 10), 300).expect("a member with a past");
+    (0..=600).step_by(10).for_each(|ms| {
+        bench.node.tick(at(ms));
+        bench.settle();
+    });
+    for kind in [MessageType::MsgRequestPreVoteResponse, MessageType::MsgRequestVoteResponse] {
+        bench.node.step(at(600), &from_two(kind, 2, b"")).expect("a well-formed message");
+        bench.settle();
+    }
+    assert_eq!((bench.node.role(), bench.node.term()), (Role::Leader, Term(2)));
+    bench
+}
+
+/// raft-rs alone would probe from entry 101 again, find it purged, and never replicate to member 2 again.
+#[test]
+fn a_rejection_that_was_delayed_does_not_strand_a_follower() {
+    let answer = |index, reject, hint| {
+        let mut message = Message { to: 1, from: 2, term: 2, index, reject, reject_hint: hint, ..Message::default() };
+        message.log_term = u64::from(reject);
+        message.set_msg_type(MessageType::MsgAppendResponse);
+        wire::encode(&message)
+    };
+    let mut bench = leader_of_three();
+    let late = answer(300, true, 100);
+    for message in [&late, &answer(300, false, 0)] {
+        bench.node.step(at(600), message).expect("a well-formed message");
+        assert!(bench.settle().iter().any(|output| !output.messages.is_empty()));
+    }
+    bench.node.unreachable(MemberId(2));
+    bench.node.raft.mut_store().drop_below(250);
+    bench.node.step(at(610), &late).expect("a well-formed message");
+    bench.propose(1, "more").expect("a leader");
+    let outputs = bench.settle();
+    assert!(outputs.iter().all(|output| output.snapshots_wanted.is_empty()), "everything it lacks is here");
+}
+
 #[test]
 fn messages_from_strangers_or_for_others_are_refused() {
     let mut bench = Bench::start(config(3), MemLog::new(ClusterId(1)), 0).expect("a fresh member");

@@ -103,7 +103,11 @@ impl Core {
         let end = match result {
             Ok(ok) => {
                 self.intents.remember(id, Ok(done_of(&intent)));
-                IntentEnd::Done { fingerprint: if let JobOk::Done(fingerprint) = ok { fingerprint } else { None } }
+                match ok {
+                    JobOk::Done(fingerprint) => IntentEnd::Done { fingerprint },
+                    JobOk::Copied(fingerprint) => IntentEnd::Copied { fingerprint },
+                    JobOk::Found(_) | JobOk::Chain(_) | JobOk::Page { .. } => IntentEnd::Done { fingerprint: None },
+                }
             }
             Err(err) if err.is_transient() => return self.pause_intent(now, id, err),
             Err(err) => {

@@ -65,6 +65,8 @@ pub enum JobOk {
     },
     /// The new version of the object moved, where there is one.
     Done(Option<Fingerprint>),
+    /// As `Done`, by a copy: the source is still there.
+    Copied(Option<Fingerprint>),
 }
 
 /// The store's answer when it is no.

@@ -17,20 +17,47 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseIntent) -> Outcome {
         return Err(Reject::Stale(why).into());
     }
 
-    let (inode, decided) = match &op.end {
+    let (inode, decided, left) = match &op.end {
         IntentEnd::Done { fingerprint } => {
             let inode = done(step, &intent, fingerprint.as_ref())?;
-            (inode, Some(inode))
+            (inode, Some(inode), None)
         }
-        IntentEnd::Refused { .. } => (refused(step, &intent)?, None),
+        IntentEnd::Copied { fingerprint } => {
+            let left = left_behind(step, &intent)?;
+            let inode = done(step, &intent, fingerprint.as_ref())?;
+            (inode, Some(inode), left)
+        }
+        IntentEnd::Refused { .. } => (refused(step, &intent)?, None, None),
     };
     step.drop_intent(&intent, decided)?;
+    if let Some(left) = left {
+        step.open_intent(intent.mount, left, false);
+    }
     Ok(inode.map_or(Done::Nothing, Done::Inode))
 }
 
 pub(crate) fn find(step: &Step<'_, '_>, intent: IntentId) -> Result<Intent, Reject> {
     let found = step.index.intents.get(&intent).cloned();
     found.ok_or_else(|| Reject::Stale(format!("{intent} was closed already")))
+}
+
+/// The removal of what a copy left at its old key; asked before the edge moves.
+fn left_behind(step: &Step<'_, '_>, intent: &Intent) -> Result<Option<IntentKind>, StoreError> {
+    Ok(match &intent.kind {
+        IntentKind::RenameFile { from, fingerprint, inode, .. } => {
+            let spot = step.locate(*inode)?.map(|found| found.last().clone());
+            spot.and_then(|spot| Some((spot.parent, spot.name?))).map(|(parent, name)| IntentKind::DeleteFile {
+                key: from.clone(),
+                fingerprint: fingerprint.clone(),
+                parent,
+                name,
+            })
+        }
+        IntentKind::MoveTree { from, parent, name, .. } => {
+            Some(IntentKind::DeleteTree { key: from.clone(), parent: *parent, name: name.clone() })
+        }
+        IntentKind::DeleteFile { .. } | IntentKind::DeleteTree { .. } | IntentKind::MakeDirectory { .. } => None,
+    })
 }
 
 fn done(step: &mut Step<'_, '_>, intent: &Intent, new: Option<&Fingerprint>) -> Result<Option<InodeId>, StoreError> {

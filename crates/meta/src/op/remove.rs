@@ -9,7 +9,7 @@ use crate::record::{Directory, File, IntentKind, Node};
 use crate::reject::Reject;
 use crate::step::{Gone, Outcome, Step};
 use crate::walk::Spot;
-use types::{PersistenceState, Right};
+use types::Right;
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Remove) -> Outcome {
     let resolved = step.walk(&op.path)?;
@@ -57,9 +57,7 @@ fn check_directory(step: &Step<'_, '_>, op: &Remove, entry: &Spot, directory: &D
 
 fn remove_file(step: &mut Step<'_, '_>, parent: &Spot, entry: &Spot, file: &File) -> Outcome {
     let persist = step.persist(entry.inode.container)?;
-    let in_store = file.persistence == PersistenceState::Persisted
-        || file.closed.is_some()
-        || persist.is_some_and(|persist| persist.uncertain);
+    let in_store = entry.inode.is_in_store() || persist.is_some_and(|persist| persist.uncertain);
     step.unlink(parent, entry, Gone::Everywhere)?;
     if !in_store {
         return Ok(Done::Nothing);

@@ -93,11 +93,14 @@ fn leave_no_object(step: &mut Step<'_, '_>, entry: &Spot) -> Result<(), Stop> {
 fn rename_directory(step: &mut Step<'_, '_>, moved: &Move<'_>, directory: &Directory) -> Outcome {
     let entry = moved.entry;
     let at = step.at;
+    // Where not every name of the store is known, it may hold something below the new one.
+    let known = moved.target.last().inode.directory().is_some_and(|to| to.loaded);
     let store_key = directory.persisted.then(|| entry.key.clone());
     step.move_edge(entry, moved.from, moved.target.last(), moved.name, |inode| {
         inode.store_key = store_key;
         if let Node::Directory(directory) = &mut inode.node {
             directory.removed_at = at;
+            directory.loaded &= known;
         }
     })?;
     if directory.persisted {

@@ -87,6 +87,7 @@ fn sync_directory(step: &mut Step<'_, '_>, resolved: &Resolved, directory: &Dire
     match &op.found {
         Some(found) if found.directory => step.mark_persisted(&resolved.spots)?,
         None if !directory.persisted => {}
+        None | Some(_) if directory.removed_at > op.seen => {}
         None | Some(_) if holds_only_the_stores(step, spot.inode.id, op.seen)? => {
             let gone = if op.found.is_some() { Gone::Here } else { Gone::Everywhere };
             step.unlink(parent, spot, gone)?;
@@ -111,7 +112,7 @@ fn holds_only_the_stores(step: &Step<'_, '_>, top: types::InodeId, seen: LogInde
             let inode = Inode::decode(value)?;
             let ours = match &inode.node {
                 Node::File(file) => !is_the_stores(file),
-                Node::Directory(directory) => !directory.persisted,
+                Node::Directory(directory) => !directory.persisted || directory.removed_at > seen,
             };
             if ours || inode.changed > seen {
                 return Ok(false);

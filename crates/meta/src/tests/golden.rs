@@ -105,6 +105,7 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::ExpireIncomplete(ExpireIncomplete { container }),
         Op::BeginAttempt(BeginAttempt { intent, attempt }),
         Op::CloseIntent(CloseIntent { intent, attempt, end: IntentEnd::Done { fingerprint: some_etag() } }),
+        Op::CloseIntent(CloseIntent { intent, attempt, end: IntentEnd::Copied { fingerprint: some_etag() } }),
         Op::Collect(Collect { directory, limit: 500 }),
         Op::OpenLoad(OpenLoad { directory, seen: LogIndex(6) }),
         Op::LoadPage(LoadPage { directory, load, items: vec![found()], last: true }),

@@ -171,3 +171,19 @@ fn attempts_at_an_intent_are_fenced() {
     assert_eq!(short(&world.run(close(intent, Attempt(2), done())).outcome), "Stale");
     assert_eq!(short(&world.run(close(IntentId(999), Attempt(0), done())).outcome), "Stale");
 }
+
+#[test]
+fn what_a_copy_left_at_the_old_key_goes_under_an_intent_of_its_own() {
+    let mut world = World::with("/f!");
+    world.must("mv /f /g");
+    let intent = world.intent().id;
+    let copied = IntentEnd::Copied { fingerprint: None };
+    assert_eq!(short(&world.run(close(intent, Attempt(0), copied)).outcome), "ok");
+    assert!(matches!(&world.intent().kind, IntentKind::DeleteFile { key, .. } if key == "f"), "{:?}", world.intent());
+    let mut world = World::with("/a/f!");
+    world.must("mv /a /b");
+    let intent = world.intent().id;
+    let copied = IntentEnd::Copied { fingerprint: None };
+    assert_eq!(short(&world.run(close(intent, Attempt(0), copied)).outcome), "ok");
+    assert!(matches!(&world.intent().kind, IntentKind::DeleteTree { key, .. } if key == "a/"), "{:?}", world.intent());
+}

@@ -1,0 +1,171 @@
+//! `goosefs format`, `formatMaster` and `formatWorker`
+
+use super::Done;
+use crate::settings::{Settings, Source, roles};
+use ::worker::DirectoryConfig;
+use anyhow::{Context as _, bail};
+use rpc::SystemEntropy;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a worker keeps in a storage directory.
+const WORKER_ENTRIES: [&str; 4] = ["identity.json", "lock", "blocks", "damaged"];
+/// Marks a directory as a worker's.
+const WORKER_MARK: &str = "identity.json";
+
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  goosefs format\n  goosefs format -s          for scripts: nothing happens if it was done before"
+)]
+pub struct Args {
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  goosefs formatMaster && goosefs master")]
+pub struct RoleArgs {
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(clap::Args, Debug)]
+struct How {
+    /// Leave alone what was formatted before
+    #[arg(short = 's', conflicts_with = "force")]
+    skip: bool,
+    /// Remove an older cluster's journal, metadata and cache first
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(args: &Args, settings: &Settings) -> Done {
+    format_master(&args.how, settings)?;
+    format_worker(&args.how, settings)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn run_master(args: &RoleArgs, settings: &Settings) -> Done {
+    format_master(&args.how, settings)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn run_worker(args: &RoleArgs, settings: &Settings) -> Done {
+    format_worker(&args.how, settings)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn format_master(how: &How, settings: &Settings) -> anyhow::Result<()> {
+    let config = roles::master(settings)?;
+    for (directory, key) in [
+        (&config.journal_dir, "goosefs.master.journal.folder"),
+        (&config.metastore_dir, "goosefs.master.metastore.dir"),
+    ] {
+        if is_empty(directory)? || how.force {
+            continue;
+        }
+        if how.skip {
+            println!("{} is formatted already", directory.display());
+            return Ok(());
+        }
+        let directory = directory.display();
+        bail!(
+            "cannot format the master: {directory} ({key}) is not empty; name another, or remove what it holds with --force"
+        );
+    }
+    // A store somebody named is theirs to make: an unmounted disk must not become a directory.
+    if settings.source("goosefs.master.mount.table.root.ufs") == Source::Default {
+        std::fs::create_dir_all(&config.root_ufs).with_context(|| format!("cannot make {}", config.root_ufs))?;
+    }
+    let cluster = ::master::format(&config, &SystemEntropy, how.force)?;
+    println!(
+        "Formatted {cluster}: journal {}, metadata {}",
+        config.journal_dir.display(),
+        config.metastore_dir.display()
+    );
+    Ok(())
+}
+
+fn format_worker(how: &How, settings: &Settings) -> anyhow::Result<()> {
+    for directory in roles::worker(settings)?.directories {
+        format_directory(how, &directory)?;
+    }
+    Ok(())
+}
+
+fn format_directory(how: &How, directory: &DirectoryConfig) -> anyhow::Result<()> {
+    let path = directory.path.as_path();
+    let shown = path.display();
+    if !is_empty(path)? {
+        let is_worker = path.join(WORKER_MARK).exists();
+        if how.skip && is_worker {
+            println!("{shown} is formatted already");
+            return Ok(());
+        }
+        if !is_worker {
+            bail!(
+                "cannot format {shown} for a worker: it holds something that is not a worker's cache; name another directory, or empty it"
+            );
+        }
+        if !how.force {
+            bail!(
+                "cannot format {shown} for a worker: it is not empty; name another directory, or drop its cache with --force"
+            );
+        }
+        for entry in WORKER_ENTRIES.map(|name| path.join(name)) {
+            remove(&entry).with_context(|| format!("cannot remove {}", entry.display()))?;
+        }
+    }
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {shown}"))?;
+    println!("Formatted {shown}");
+    Ok(())
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a directory holds nothing, or does not exist. Error: it cannot be read, or is no directory.
+pub fn is_empty(directory: &Path) -> anyhow::Result<bool> {
+    match std::fs::read_dir(directory) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", directory.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tier::{Medium, Watermarks};
+    use types::Ordinal;
+
+    fn directory(path: &Path) -> DirectoryConfig {
+        let (path, watermarks) = (path.to_owned(), Watermarks::default());
+        DirectoryConfig { path, tier: Ordinal(0), medium: Medium::Ssd, quota_bytes: 1, watermarks }
+    }
+
+    #[test]
+    fn a_worker_directory_is_emptied_only_by_force_and_only_of_what_is_a_workers() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (path, how) = (dir.path(), |skip, force| How { skip, force });
+        std::fs::write(path.join("thesis.tex"), b"years of work").expect("written");
+        let why = format_directory(&how(false, true), &directory(path)).expect_err("refused").to_string();
+        assert!(why.contains("not a worker's cache"), "{why}");
+        std::fs::remove_file(path.join("thesis.tex")).expect("removed");
+        std::fs::create_dir_all(path.join("blocks/00")).expect("made");
+        std::fs::write(path.join(WORKER_MARK), b"{}").expect("written");
+        let why = format_directory(&how(false, false), &directory(path)).expect_err("refused").to_string();
+        assert!(why.contains("with --force"), "{why}");
+        format_directory(&how(true, false), &directory(path)).expect("left alone");
+        assert!(path.join(WORKER_MARK).exists());
+        format_directory(&how(false, true), &directory(path)).expect("emptied");
+        assert!(is_empty(path).expect("readable"));
+        format_directory(&how(false, false), &directory(&path.join("new"))).expect("made");
+    }
+}

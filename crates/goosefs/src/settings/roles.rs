@@ -1,0 +1,467 @@
+//! From settings to what each role is told.
+//!
+//! Is:     one function per role, total over the table's keys for it.
+//! Owns:   which key feeds which field.
+//! Never:  has a default of its own.
+
+use super::{Error, Settings, Source};
+use client::{Auth, ClientConfig};
+use master::{MasterConfig, Metastore};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+use tier::{Allocator, Medium, Permille, Volatile, Watermarks};
+use types::{ChecksumKind, LoadMetadata, Ordinal, Secret, WriteType};
+use worker::{DirectoryConfig, WorkerConfig};
+
+const MASTERS: &str = "goosefs.master.rpc.addresses";
+const AUTH: &str = "goosefs.security.authentication.type";
+const LOGIN: &str = "goosefs.security.login.username";
+/// Whom servers take unauthenticated callers for, unless told.
+const NOBODY: &str = "nobody";
+
+/// What a client is told.
+pub fn client(settings: &Settings) -> Result<ClientConfig, Error> {
+    let write_type = settings.word_if_set("goosefs.user.file.writetype.default");
+    let load = match settings.word("goosefs.user.file.metadata.load.type").as_str() {
+        "NEVER" => LoadMetadata::Never,
+        "ALWAYS" => LoadMetadata::Always,
+        _ => LoadMetadata::Once,
+    };
+    let checksum = match settings.word("goosefs.user.streaming.writer.checksum.type").as_str() {
+        "NULL" => ChecksumKind::Null,
+        "CRC32" => return Err(unusable(settings, "goosefs.user.streaming.writer.checksum.type", "set CRC32C or NULL")),
+        _ => ChecksumKind::Crc32c,
+    };
+    Ok(ClientConfig {
+        masters: masters(settings, "goosefs.master.rpc.port"),
+        user: user(settings)?,
+        auth: if is_nosasl(settings)? { Auth::Nosasl } else { Auth::Simple },
+        connect_timeout: settings.duration("goosefs.user.network.rpc.connect.timeout")?,
+        rpc_timeout: settings.duration("goosefs.user.network.rpc.timeout")?,
+        polling_timeout: settings.duration("goosefs.user.master.polling.timeout")?,
+        data_timeout: settings.duration("goosefs.user.streaming.data.timeout")?,
+        write_chunk_bytes: chunk(settings, "goosefs.user.network.data.transfer.chunk.size")?,
+        read_chunk_bytes: chunk(settings, "goosefs.user.streaming.reader.chunk.size.bytes")?,
+        prefetch_window: small(settings, "goosefs.user.streaming.reader.max.prefetch.window"),
+        block_bytes: settings.bytes("goosefs.user.block.size.bytes.default"),
+        write_type: write_type.map(|name| WriteType::from_name(&name).expect("the table lists the write types")),
+        checksum,
+        read_caches: settings.word("goosefs.user.file.readtype.default") == "CACHE",
+        load,
+        sync_interval: settings.duration_or_off("goosefs.user.file.metadata.sync.interval"),
+        replicas: size(settings, "goosefs.user.file.replication.durable"),
+        replicas_min: size(settings, "goosefs.user.file.replication.durable.min"),
+        persist_wait: settings.duration_or_off("goosefs.user.file.persistence.initial.wait.time"),
+        persist_on_rename: settings.switch("goosefs.user.file.persist.on.rename"),
+        read_workers: size(settings, "goosefs.user.file.read.max.node.retry"),
+        check_replicas: size(settings, "goosefs.user.file.check.block.replicas"),
+        worker_remain_bytes: settings.bytes("goosefs.user.block.worker.available.min.remain.bytes"),
+        worker_remain_ratio: settings.ratio("goosefs.user.block.worker.available.min.remain.ratio"),
+    })
+}
+
+/// What a master is told. `superuser` runs it.
+pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
+    settings.check_for_server()?;
+    refuse(settings, "goosefs.master.journal.type", "UFS", "only EMBEDDED is served; it needs no shared store")?;
+    refuse(settings, "goosefs.master.metastore.cache.type", "RANDOM", "this release evicts by LRU only")?;
+    if settings.addresses("goosefs.master.embedded.journal.addresses").len() > 1 {
+        let key = "goosefs.master.embedded.journal.addresses";
+        return Err(unusable(settings, key, "this release runs a single master; name one address or none"));
+    }
+    let metastore_dirs = settings.list("goosefs.master.metastore.dir");
+    if metastore_dirs.len() > 1 {
+        tracing::warn!(used = %metastore_dirs[0], "goosefs.master.metastore.dir names several directories, the first is used");
+    }
+    let metastore_dir = metastore_dirs.into_iter().next().ok_or_else(|| missing("goosefs.master.metastore.dir"))?;
+    let root_ufs = settings.word("goosefs.master.mount.table.root.ufs");
+    let (root_properties, root_secrets) = root_properties(settings, &root_ufs);
+    refuse(
+        settings,
+        "goosefs.master.mount.table.root.readonly",
+        "true",
+        "a read-only root is not served; make a read-only namespace",
+    )?;
+    let default_write_type = settings.word_if_set("goosefs.user.file.writetype.default");
+    Ok(MasterConfig {
+        hostname: settings.word("goosefs.master.hostname"),
+        rpc_addr: listen(settings, "goosefs.master.bind.host", "goosefs.master.rpc.port")?,
+        web_addr: listen(settings, "goosefs.master.web.bind.host", "goosefs.master.web.port")?,
+        internal_addr: listen(settings, "goosefs.master.bind.host", "goosefs.master.internal.rpc.port")?,
+        journal_dir: settings.path("goosefs.master.journal.folder"),
+        metastore_dir: metastore_dir.into(),
+        metastore: if settings.word("goosefs.master.metastore") == "HEAP" { Metastore::Heap } else { Metastore::Rocks },
+        work_dir: settings.path("goosefs.work.dir").join("master"),
+        key_file: settings.path("goosefs.security.secret.key.file"),
+        root_ufs,
+        root_properties,
+        root_secrets,
+        root_mode: 0o755,
+        superuser: process_user(),
+        supergroup: settings.word("goosefs.security.authorization.permission.supergroup"),
+        permission_enabled: settings.switch("goosefs.security.authorization.permission.enabled"),
+        nosasl: is_nosasl(settings)?,
+        nosasl_user: settings.word_if_set(LOGIN).unwrap_or_else(|| NOBODY.into()),
+        strict_channel: settings.switch("goosefs.security.authentication.strict.channel"),
+        rpc_threads: threads(settings, "goosefs.master.rpc.executor.core.pool.size"),
+        segment_bytes: settings.bytes("goosefs.master.journal.log.size.bytes.max"),
+        checkpoint_entries: settings.count("goosefs.master.journal.checkpoint.period.entries"),
+        cache_bytes: usize::try_from(settings.bytes("goosefs.master.metastore.cache.bytes")).unwrap_or(usize::MAX),
+        memory_budget_bytes: settings.bytes("goosefs.master.process.memory.budget"),
+        request_timeout: settings.duration("goosefs.master.request.timeout")?,
+        intent_wait: settings.duration("goosefs.master.store.operation.wait")?,
+        operation_retention: settings.duration("goosefs.master.operation.id.retention")?,
+        incomplete_expiry: settings.duration("goosefs.master.incomplete.file.timeout")?,
+        persist_delay: settings.duration("goosefs.master.persistence.initial.wait.time")?,
+        persist_concurrency: size(settings, "goosefs.master.persistence.max.concurrent"),
+        negative_cache: settings
+            .duration_or_off("goosefs.master.metadata.negative.cache.lifetime")
+            .unwrap_or(Duration::ZERO),
+        default_write_type: default_write_type.map_or(WriteType::CacheThrough, |name| {
+            WriteType::from_name(&name).expect("the table lists the write types")
+        }),
+        right_valid: settings.duration("goosefs.master.right.lifetime")?,
+        heartbeat_interval: settings.duration("goosefs.master.worker.heartbeat.interval")?,
+        worker_timeout: settings.duration("goosefs.master.worker.timeout")?,
+        virtual_nodes: small(settings, "goosefs.master.consistent.hash.virtual.node.num.per.worker"),
+        slow_sync: None,
+    })
+}
+
+/// What a worker is told.
+pub fn worker(settings: &Settings) -> Result<WorkerConfig, Error> {
+    settings.check_for_server()?;
+    let volatile = settings.switch("goosefs.worker.tieredstore.unpersisted.volatile.allowed");
+    let masters = masters(settings, "goosefs.master.internal.rpc.port");
+    let internal = settings.port("goosefs.master.internal.rpc.port");
+    Ok(WorkerConfig {
+        hostname: worker_hostname(settings)?,
+        rpc_addr: listen(settings, "goosefs.worker.bind.host", "goosefs.worker.rpc.port")?,
+        web_addr: listen(settings, "goosefs.worker.web.bind.host", "goosefs.worker.web.port")?,
+        masters: masters.into_iter().map(|(host, _)| join(&host, internal)).collect(),
+        directories: directories(settings)?,
+        read_share_min: permille(settings.ratio("goosefs.worker.read.cache.min.ratio")),
+        free_ahead_bytes: settings.bytes("goosefs.worker.tieredstore.free.ahead.bytes"),
+        volatile: if volatile { Volatile::Allow } else { Volatile::Refuse },
+        allocator: match settings.word("goosefs.worker.allocator.class").as_str() {
+            "RoundRobinAllocator" => Allocator::RoundRobin,
+            "GreedyAllocator" => Allocator::Greedy,
+            _ => Allocator::MaxFree,
+        },
+        work_dir: settings.path("goosefs.work.dir").join("worker"),
+        key_file: settings.path("goosefs.security.secret.key.file"),
+        nosasl: is_nosasl(settings)?,
+        nosasl_user: settings.word_if_set(LOGIN).unwrap_or_else(|| NOBODY.into()),
+        strict_channel: settings.switch("goosefs.security.authentication.strict.channel"),
+        rpc_threads: threads(settings, "goosefs.worker.rpc.threads"),
+        memory_budget_bytes: settings.bytes("goosefs.worker.process.memory.budget"),
+        fetches_per_store: size(settings, "goosefs.worker.ufs.read.concurrency"),
+        persist_concurrency: size(settings, "goosefs.worker.persist.concurrency"),
+        master_timeout: settings.duration("goosefs.worker.master.timeout")?,
+    })
+}
+
+/// Mode bits taken from new files and directories.
+pub fn umask(settings: &Settings) -> Result<u16, Error> {
+    const KEY: &str = "goosefs.security.authorization.permission.umask";
+    let bits = u16::from_str_radix(&settings.word(KEY), 8).ok().filter(|bits| *bits <= 0o777);
+    bits.ok_or_else(|| unusable(settings, KEY, "it is an octal number from 000 to 777"))
+}
+
+fn missing(key: &str) -> Error {
+    Error::Missing { key: key.to_owned(), hint: "give it a value" }
+}
+
+fn unusable(settings: &Settings, key: &str, why: impl Into<String>) -> Error {
+    let (key, value, from) = (key.to_owned(), settings.shown_text(key), settings.source(key));
+    Error::Unusable { key, value, from, why: why.into() }
+}
+
+/// Stops at a value the table knows and this release does not serve.
+fn refuse(settings: &Settings, key: &str, value: &str, why: &str) -> Result<(), Error> {
+    let there = settings.shown_text(key);
+    if there.trim().eq_ignore_ascii_case(value) { Err(unusable(settings, key, why)) } else { Ok(()) }
+}
+
+fn size(settings: &Settings, key: &str) -> usize {
+    usize::try_from(settings.count(key)).unwrap_or(usize::MAX)
+}
+
+fn small(settings: &Settings, key: &str) -> u32 {
+    u32::try_from(settings.count(key)).unwrap_or(u32::MAX)
+}
+
+fn threads(settings: &Settings, key: &str) -> usize {
+    match size(settings, key) {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}
+
+/// A chunk travels in one message, and the official servers refuse messages of 4 MiB.
+fn chunk(settings: &Settings, key: &str) -> Result<usize, Error> {
+    const LARGEST: u64 = (4 << 20) - (64 << 10);
+    match settings.bytes(key) {
+        0 => Err(unusable(settings, key, "a chunk has at least one byte")),
+        bytes if bytes > LARGEST => Err(unusable(settings, key, format!("a chunk has at most {LARGEST} bytes"))),
+        bytes => Ok(usize::try_from(bytes).expect("bounded just above")),
+    }
+}
+
+/// The masters; without a list the one host. `port_key` is for the case without a list.
+fn masters(settings: &Settings, port_key: &str) -> Vec<(String, u16)> {
+    let listed = settings.addresses(MASTERS);
+    if listed.is_empty() {
+        return vec![(settings.word("goosefs.master.hostname"), settings.port(port_key))];
+    }
+    listed
+}
+
+fn join(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The address to listen on: a literal one, or what the name resolves to.
+fn listen(settings: &Settings, host_key: &str, port_key: &str) -> Result<SocketAddr, Error> {
+    let (host, port) = (settings.word(host_key), settings.port(port_key));
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    let found = (host.as_str(), port).to_socket_addrs().ok().and_then(|mut all| all.next());
+    found.ok_or_else(|| unusable(settings, host_key, "it is no address, and no name that resolves to one"))
+}
+
+fn is_nosasl(settings: &Settings) -> Result<bool, Error> {
+    match settings.word(AUTH).as_str() {
+        "NOSASL" => Ok(true),
+        "SIMPLE" => Ok(false),
+        _ => Err(unusable(settings, AUTH, "this release serves SIMPLE and NOSASL")),
+    }
+}
+
+/// Whom a client acts as.
+fn user(settings: &Settings) -> Result<String, Error> {
+    let user = settings.word_if_set(LOGIN).unwrap_or_else(process_user);
+    if user.contains('\0') {
+        return Err(unusable(settings, LOGIN, "a user name has no NUL"));
+    }
+    Ok(user)
+}
+
+/// The user this process runs as: by its number, then by $USER, then the number itself.
+pub fn process_user() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let named = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let by_number = named.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    by_number.or_else(|| std::env::var("USER").ok().filter(|user| !user.is_empty())).unwrap_or_else(|| uid.to_string())
+}
+
+/// The name by which a worker is reached: told, or this machine's name, or the address it has towards the master.
+fn worker_hostname(settings: &Settings) -> Result<String, Error> {
+    const KEY: &str = "goosefs.worker.hostname";
+    if let Some(told) = settings.word_if_set(KEY) {
+        return Ok(told);
+    }
+    if settings.switch("goosefs.network.ip.address.used") {
+        let (host, port) = masters(settings, "goosefs.master.rpc.port").swap_remove(0);
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0");
+        // Connecting a datagram socket sends nothing; it only picks the route, and so the address.
+        let local = socket.and_then(|s| s.connect((host.as_str(), port)).and_then(|()| s.local_addr()));
+        return local.map(|address| address.ip().to_string()).map_err(|e| {
+            unusable(settings, KEY, format!("no route to the master was found ({e}); set the worker's own host"))
+        });
+    }
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Ok(if name.is_empty() { "localhost".into() } else { name })
+}
+
+/// Properties for the root store: those meant for its kind, then those given for it alone, which win.
+fn root_properties(settings: &Settings, uri: &str) -> (BTreeMap<String, String>, BTreeMap<String, Secret>) {
+    let scheme = uri.split_once("://").map_or("file", |(scheme, _)| scheme);
+    let prefixes: &[&str] = match scheme {
+        "s3" | "s3a" => &["goosefs.underfs.s3.", "s3a.", "aws."],
+        "cosn" | "cos" => &["fs.cosn."],
+        _ => &[],
+    };
+    let known = ufs::known_properties();
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    for prefix in prefixes {
+        // Site files of the real product carry tuning keys of its connector too; those mean nothing to a store here.
+        let named = settings.below(prefix).into_iter().map(|(rest, value)| (format!("{prefix}{rest}"), value));
+        all.extend(named.filter(|(name, _)| known.iter().any(|property| property.name == name)));
+    }
+    all.extend(settings.below("goosefs.master.mount.table.root.option."));
+    let (secret, plain): (BTreeMap<_, _>, BTreeMap<_, _>) = all.into_iter().partition(|(name, _)| ufs::is_secret(name));
+    (plain, secret.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+}
+
+fn permille(ratio: f64) -> Permille {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the table bounds ratios to 0..=1
+    let thousandths = (ratio * 1000.0).round() as u16;
+    Permille::new(thousandths).expect("the table bounds ratios to 0..=1")
+}
+
+/// Every storage directory of every tier.
+fn directories(settings: &Settings) -> Result<Vec<DirectoryConfig>, Error> {
+    let mut found = Vec::new();
+    for level in 0..settings.count("goosefs.worker.tieredstore.levels") {
+        let key = |what: &str| format!("goosefs.worker.tieredstore.level{level}.{what}");
+        let (paths_key, quota_key, media_key) = (key("dirs.path"), key("dirs.quota"), key("dirs.mediumtype"));
+        // Two tiers in the same default directory would be one.
+        if level > 0 && settings.source(&paths_key) == Source::Default {
+            return Err(Error::Missing { key: paths_key, hint: "name a directory for this tier, or set fewer levels" });
+        }
+        let alias = settings.word(&key("alias"));
+        let paths = settings.list(&paths_key);
+        let media = per_directory(settings, &media_key, &paths, || vec![alias.clone()])?;
+        let ramdisk = settings.bytes_if_set("goosefs.worker.ramdisk.size");
+        let quota_told = settings.source(&quota_key) != Source::Default;
+        let quotas = match ramdisk {
+            Some(bytes) if level == 0 && alias == "MEM" && !quota_told => vec![bytes.to_string(); paths.len()],
+            Some(_) | None => per_directory(settings, &quota_key, &paths, Vec::new)?,
+        };
+        let watermarks = Watermarks {
+            high: permille(settings.ratio(&key("watermark.high.ratio"))),
+            low: permille(settings.ratio(&key("watermark.low.ratio"))),
+        };
+        if watermarks.low >= watermarks.high {
+            return Err(unusable(settings, &key("watermark.low.ratio"), "it must be below watermark.high.ratio"));
+        }
+        for ((path, medium), quota) in paths.into_iter().zip(media).zip(quotas) {
+            found.push(DirectoryConfig {
+                path: PathBuf::from(path),
+                tier: Ordinal(u8::try_from(level).expect("the table bounds levels")),
+                medium: Medium::from_name(&medium.to_ascii_uppercase())
+                    .ok_or_else(|| unusable(settings, &media_key, "a medium is MEM, SSD or HDD"))?,
+                quota_bytes: super::value::bytes(&quota)
+                    .filter(|bytes| *bytes > 0)
+                    .ok_or_else(|| unusable(settings, &quota_key, "each quota is a size such as 10GB"))?,
+                watermarks,
+            });
+        }
+    }
+    if found.is_empty() {
+        return Err(missing("goosefs.worker.tieredstore.level0.dirs.path"));
+    }
+    Ok(found)
+}
+
+/// One value per path: as many as paths, or one for all.
+fn per_directory(
+    settings: &Settings,
+    key: &str,
+    paths: &[String],
+    default: impl Fn() -> Vec<String>,
+) -> Result<Vec<String>, Error> {
+    let mut values = settings.list(key);
+    if values.is_empty() {
+        values = default();
+    }
+    match values.len() {
+        1 => Ok(vec![values[0].clone(); paths.len()]),
+        count if count == paths.len() => Ok(values),
+        count => Err(unusable(
+            settings,
+            key,
+            format!("it has {count} values for {} directories; give one each, or one for all", paths.len()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Inputs;
+
+    fn settings(flags: &[(&str, &str)]) -> Settings {
+        let flags = flags.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Settings::load(&Inputs { flags, ..Inputs::default() }).expect("good settings")
+    }
+
+    #[test]
+    fn defaults_suffice_for_every_role() {
+        let settings = settings(&[("goosefs.work.dir", "/w")]);
+        let master = master(&settings).expect("a master");
+        assert_eq!(master.journal_dir, PathBuf::from("/w/journal"));
+        assert_eq!((master.rpc_addr.port(), master.web_addr.port(), master.internal_addr.port()), (9200, 9201, 9212));
+        assert_eq!(master.operation_retention, Duration::from_secs(900));
+        let worker = worker(&settings).expect("a worker");
+        assert_eq!(worker.masters, ["localhost:9212"]);
+        assert_eq!(worker.directories[0].path, PathBuf::from("/w/cache"));
+        assert_eq!(worker.directories[0].quota_bytes, 10 << 30);
+        assert!(!worker.hostname.is_empty());
+        let client = client(&settings).expect("a client");
+        assert_eq!(client.masters, [("localhost".to_owned(), 9200)]);
+        assert_eq!(client.write_type, None);
+        assert!(!client.user.is_empty());
+    }
+
+    #[test]
+    fn defaults_of_client_and_table_agree() {
+        let mut told = client(&settings(&[])).expect("a client");
+        let own = ClientConfig::default();
+        told.user = own.user.clone();
+        assert_eq!(format!("{told:?}"), format!("{own:?}"));
+    }
+
+    #[test]
+    fn tiers_take_one_value_for_all_directories_or_one_each() {
+        const L0: &str = "goosefs.worker.tieredstore.level0.";
+        let tier = |what: &str, value: &str| (format!("{L0}{what}"), value.to_owned());
+        let run = |list: &[(String, String)]| {
+            let flags = list.to_vec();
+            let settings = Settings::load(&Inputs { flags, ..Inputs::default() }).expect("good settings");
+            directories(&settings).map_err(|e| e.to_string())
+        };
+        let found =
+            run(&[tier("dirs.path", "/a,/b"), tier("dirs.quota", "1GB,2GB"), tier("alias", "hdd")]).expect("two");
+        assert_eq!(found.iter().map(|d| d.quota_bytes).collect::<Vec<_>>(), [1 << 30, 2 << 30]);
+        assert!(found.iter().all(|d| d.medium == Medium::Hdd));
+        let why = run(&[tier("dirs.path", "/a,/b,/c"), tier("dirs.quota", "1GB,2GB")]).expect_err("refused");
+        assert!(why.contains("it has 2 values for 3 directories"), "{why}");
+        let why = run(&[tier("dirs.quota", "lots")]).expect_err("refused");
+        assert!(why.contains("each quota is a size"), "{why}");
+        let why = run(&[("goosefs.worker.tieredstore.levels".into(), "2".into())]).expect_err("refused");
+        assert!(why.starts_with("setting goosefs.worker.tieredstore.level1.dirs.path is needed"), "{why}");
+        let mem = run(&[tier("alias", "MEM"), ("goosefs.worker.memory.size".into(), "3GB".into())]).expect("one");
+        assert_eq!(mem[0].quota_bytes, 3 << 30);
+        let why = run(&[tier("watermark.low.ratio", "0.99")]).expect_err("refused");
+        assert!(why.contains("it must be below watermark.high.ratio"), "{why}");
+    }
+
+    #[test]
+    fn the_root_store_gets_the_properties_of_its_kind_and_secrets_apart() {
+        let settings = settings(&[
+            ("goosefs.underfs.s3.endpoint", "http://e"),
+            ("s3a.secretKey", "hunter2"),
+            ("fs.cosn.userinfo.secretId", "other"),
+            ("fs.cosn.upload.part.size", "8MB"),
+            ("goosefs.master.mount.table.root.option.goosefs.underfs.s3.region", "r"),
+        ]);
+        let (plain, secrets) = root_properties(&settings, "s3://b/");
+        assert_eq!(plain.keys().collect::<Vec<_>>(), ["goosefs.underfs.s3.endpoint", "goosefs.underfs.s3.region"]);
+        assert_eq!(secrets["s3a.secretKey"].expose_str(), Some("hunter2"));
+        let (_, secrets) = root_properties(&settings, "cosn://b/");
+        assert_eq!(secrets.keys().collect::<Vec<_>>(), ["fs.cosn.userinfo.secretId"]);
+        assert!(root_properties(&settings, "/data").1.is_empty());
+    }
+
+    #[test]
+    fn what_this_release_does_not_serve_is_refused_by_name() {
+        let why = |key: &str, value: &str| {
+            let settings = settings(&[(key, value)]);
+            master(&settings).map(drop).or(Err(())).expect_err("refused");
+            master(&settings).expect_err("refused").to_string()
+        };
+        assert!(why("goosefs.master.journal.type", "UFS").contains("only EMBEDDED is served"));
+        assert!(why("goosefs.security.authentication.type", "KERBEROS").contains("serves SIMPLE and NOSASL"));
+        assert!(why("goosefs.master.bind.host", "no such host").contains("no name that resolves"));
+        assert!(why("goosefs.master.embedded.journal.addresses", "a:1,b:1").contains("a single master"));
+    }
+}
