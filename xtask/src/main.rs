@@ -21,6 +21,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(cmd::demo::Demo),
     Lint(cmd::lint::Lint),
     Nightly(cmd::nightly::Nightly),
     Test(cmd::test::Test),
@@ -29,6 +30,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Demo(demo) => demo.run(),
         Command::Lint(lint) => lint.run(),
         Command::Nightly(nightly) => nightly.run(),
         Command::Test(test) => test.run(),

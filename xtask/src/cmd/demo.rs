@@ -118,7 +118,8 @@ impl Demo {
         } else {
             let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
             let home = std::env::var_os("HOME").map(PathBuf::from);
-            let cargo = cargo.or_else(|| home.map(|home| home.join(".cargo"))).context("neither CARGO_HOME nor HOME is set")?;
+            let cargo =
+                cargo.or_else(|| home.map(|home| home.join(".cargo"))).context("neither CARGO_HOME nor HOME is set")?;
             let bytes = self.binary.metadata().with_context(|| format!("look at {}", self.binary.display()))?.len();
             items.push(Item { key: "bin/goosefs".into(), source: self.binary.clone(), bytes });
             let archives = cargo.join("registry/cache");
@@ -141,7 +142,13 @@ impl Demo {
         Ok(items)
     }
 
-    async fn passes(&self, cluster: &Cluster, server: &S3Server, proxy: &FaultProxy, items: &[Item]) -> Result<Vec<Pass>> {
+    async fn passes(
+        &self,
+        cluster: &Cluster,
+        server: &S3Server,
+        proxy: &FaultProxy,
+        items: &[Item],
+    ) -> Result<Vec<Pass>> {
         let properties: BTreeMap<String, String> = [
             ("goosefs.underfs.s3.endpoint", proxy.endpoint()),
             ("goosefs.underfs.s3.region", "us-east-1".to_owned()),
@@ -200,8 +207,17 @@ impl Demo {
 
     async fn stay(&self, cluster: &Cluster, proxy: &FaultProxy) -> Result<()> {
         let binary = self.binary.display();
-        let option = if cluster.rpc == 9200 { String::new() } else { format!(" -Dgoosefs.master.rpc.addresses=127.0.0.1:{}", cluster.rpc) };
-        println!("\nIt is up: master 127.0.0.1:{}, web http://127.0.0.1:{}, store {}", cluster.rpc, cluster.web, proxy.endpoint());
+        let option = if cluster.rpc == 9200 {
+            String::new()
+        } else {
+            format!(" -Dgoosefs.master.rpc.addresses=127.0.0.1:{}", cluster.rpc)
+        };
+        println!(
+            "\nIt is up: master 127.0.0.1:{}, web http://127.0.0.1:{}, store {}",
+            cluster.rpc,
+            cluster.web,
+            proxy.endpoint()
+        );
         println!("Try:");
         println!("  {binary} fs ls /{NAMESPACE}{option}");
         println!("  {binary} fs stat /{NAMESPACE}/bin/goosefs{option}");
@@ -214,7 +230,8 @@ impl Demo {
 }
 
 fn walk(root: &Path, dir: &Path, items: &mut Vec<Item>) -> Result<()> {
-    let mut entries: Vec<_> = std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))?.collect::<Result<_, _>>()?;
+    let mut entries: Vec<_> =
+        std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))?.collect::<Result<_, _>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         let (path, kind) = (entry.path(), entry.file_type()?);
@@ -285,7 +302,8 @@ fn compare(source: &std::fs::File, offset: u64, chunk: &[u8]) -> Result<()> {
 }
 
 fn bar(name: &'static str, total: u64) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("{msg:26} {bar:30} {bytes:>10} {bytes_per_sec:>12} {eta:>5} left")
         .expect("the template is a constant");
     ProgressBar::with_draw_target(Some(total), target).with_style(style).with_message(name)
@@ -351,7 +369,9 @@ impl Cluster {
         let began = Instant::now();
         let ready = testkit::try_eventually(READY_WITHIN, || {
             let ended = cluster.child.try_wait().ok().flatten().is_some();
-            ended || testkit::process::http_get(([127, 0, 0, 1], web).into(), "/readyz").is_ok_and(|(status, _)| status == 200)
+            ended
+                || testkit::process::http_get(([127, 0, 0, 1], web).into(), "/readyz")
+                    .is_ok_and(|(status, _)| status == 200)
         });
         if ready.is_err() || cluster.child.try_wait()?.is_some() {
             let output = std::fs::read_to_string(&cluster.log).unwrap_or_default();
@@ -364,7 +384,8 @@ impl Cluster {
 
     async fn client(&self) -> Result<FileSystem> {
         let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
-        let config = ClientConfig { masters: vec![("127.0.0.1".to_owned(), self.rpc)], user, ..ClientConfig::default() };
+        let config =
+            ClientConfig { masters: vec![("127.0.0.1".to_owned(), self.rpc)], user, ..ClientConfig::default() };
         FileSystem::connect(config).await.context("connect to the master")
     }
 

@@ -164,7 +164,7 @@ impl Names<'_> {
             part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
-        if parts.len() < 2 || !parts.iter().all(|part| is_name(&part)) {
+        if parts.len() < 2 || !parts.iter().all(is_name) {
             return None;
         }
         let (first, last) = (parts[0], parts[parts.len() - 1]);
