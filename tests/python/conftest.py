@@ -124,7 +124,9 @@ def config_for(cluster, **properties):
     import goosefs
 
     # One worker: two durable replicas cannot be had, so an asynchronous write asks for one.
+    # With properties, the client takes the address from them alone.
     base = {
+        "goosefs.master.rpc.addresses": cluster.address,
         "goosefs.user.file.replication.durable": "1",
         "goosefs.user.file.replication.durable.min": "1",
     }

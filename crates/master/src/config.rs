@@ -52,6 +52,9 @@ pub struct MasterConfig {
     pub nosasl_user: String,
     pub strict_channel: bool,
 
+    /// Ready only with a live worker: `goosefs local` is ready when all its roles are.
+    pub ready_with_worker: bool,
+
     /// Threads that serve connections.
     pub rpc_threads: usize,
     /// Bytes of each log segment.

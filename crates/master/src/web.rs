@@ -20,6 +20,9 @@ pub fn routes(shared: Arc<Shared>) -> axum::Router {
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    if shared.leads() && shared.config.ready_with_worker && shared.registry.lock().live() == 0 {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the worker has not registered yet\n");
+    }
     if shared.leads() {
         return (StatusCode::OK, "ready\n");
     }

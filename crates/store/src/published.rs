@@ -24,7 +24,7 @@ const READ_RETRIES: usize = 3;
 /// A store as the readers of a member see it. One writer publishes; any number of threads read.
 ///
 /// What readers rely on: everything one call of [`Published::read`] saw is the state after one and the same commit.
-/// Why that holds stands in [`stripes`].
+/// Why that holds stands in `published/stripes.rs`.
 pub struct Published<S: ?Sized> {
     stripes: Stripes,
     /// Held by the writer while it publishes, and shared by readers that gave up on versions.
@@ -82,7 +82,7 @@ impl<S: Store + ?Sized> Published<S> {
 
     /// Calls `f` with a view of one moment, again if that moment passed under it, and returns what it last returned.
     ///
-    /// `f` must be bounded and change nothing outside: it runs up to [`READ_RETRIES`] + 1 times, and what it returns is
+    /// `f` must be bounded and change nothing outside: it runs up to four times, and what it returns is
     /// thrown away, errors included, if a record it saw changed before its last look at the store. When its view breaks,
     /// each further look is an error of kind `Busy`; pass it on. The last run holds up the writer. Do not read or publish
     /// from within `f`: it might wait for itself.

@@ -105,6 +105,7 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         nosasl: is_nosasl(settings)?,
         nosasl_user: settings.word_if_set(LOGIN).unwrap_or_else(|| NOBODY.into()),
         strict_channel: settings.switch("goosefs.security.authentication.strict.channel"),
+        ready_with_worker: false,
         rpc_threads: threads(settings, "goosefs.master.rpc.executor.core.pool.size"),
         segment_bytes: settings.bytes("goosefs.master.journal.log.size.bytes.max"),
         checkpoint_entries: settings.count("goosefs.master.journal.checkpoint.period.entries"),

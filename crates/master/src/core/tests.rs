@@ -66,6 +66,7 @@ fn config() -> MasterConfig {
         nosasl: false,
         nosasl_user: "nobody".into(),
         strict_channel: false,
+        ready_with_worker: false,
         rpc_threads: 1,
         segment_bytes: 1 << 20,
         checkpoint_entries: 50,

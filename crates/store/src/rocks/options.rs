@@ -78,8 +78,10 @@ impl Tuning {
         options.set_stats_persist_period_sec(0);
         options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Warn, |level, words| match level {
             LogLevel::Error | LogLevel::Fatal => tracing::error!(words = words.trim_end(), "metadata database"),
-            LogLevel::Debug | LogLevel::Info | LogLevel::Warn | LogLevel::Header => {
-                tracing::warn!(words = words.trim_end(), "metadata database");
+            LogLevel::Warn => tracing::warn!(words = words.trim_end(), "metadata database"),
+            // Every start prints all its options as headers, whatever level is asked for.
+            LogLevel::Debug | LogLevel::Info | LogLevel::Header => {
+                tracing::trace!(words = words.trim_end(), "metadata database");
             }
         }));
         options
