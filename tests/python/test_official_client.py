@@ -21,6 +21,9 @@ THROUGH = [WriteType.CacheThrough, WriteType.Through]
 
 
 def pattern(size, seed=7):
+    chunk = 64 << 20
+    if size > chunk:
+        return b"".join(pattern(min(chunk, size - at), f"{seed}:{at}") for at in range(0, size, chunk))
     return random.Random(f"{seed}:{size}").randbytes(size)
 
 

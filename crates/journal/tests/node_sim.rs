@@ -365,7 +365,8 @@ impl World {
     }
 
     fn begin_write(&mut self, at: usize, batch: &AppendBatch) {
-        let took_us = 200 + self.dice.below(if self.dice.once_in(20) { 60_000 } else { 3_000 });
+        let longest_us = if self.dice.once_in(20) { 60_000 } else { 3_000 };
+        let took_us = 200 + self.dice.below(longest_us);
         let member = &mut self.members[at];
         assert!(member.writing.is_none(), "one batch is outstanding");
         let (node, log) = member.running.as_mut().expect("active");

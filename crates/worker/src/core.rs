@@ -154,6 +154,9 @@ impl Core {
     /// One step.
     pub fn step(&mut self, now: Monotonic, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        // An answer makes room for the next heartbeat, which waits for the changes the driver takes in before its next
+        // event: a heartbeat sent at once would never carry them while masters are slow.
+        let was_answer = matches!(&event, Event::Answered { orders, .. } if !orders.register);
         match event {
             Event::Tick => {}
             Event::Changes(changes) => self.changed(changes),
@@ -176,7 +179,9 @@ impl Core {
                 actions.extend(persisting.into_iter().map(|(id, attempt)| Action::CancelPersist(id, attempt)));
             }
         }
-        self.due(now, &mut actions);
+        if !was_answer {
+            self.due(now, &mut actions);
+        }
         actions
     }
 

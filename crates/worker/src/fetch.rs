@@ -114,6 +114,15 @@ impl Fetcher {
         Ok(Attached::Flight(ticket))
     }
 
+    /// Resolves when no flight brings anything of the block: all that was fetched is stored, if it could be.
+    pub async fn settled(&self, block: BlockId) {
+        loop {
+            let flying = self.inner.flights.lock().get(&block).and_then(|flying| flying.first().cloned());
+            let Some(flight) = flying else { return };
+            flight.landed().await;
+        }
+    }
+
     /// End of a new flight: what the reader will want, at least 1 MiB, up to what is here or on its way already.
     fn extent(&self, flights: &HashMap<BlockId, Vec<Arc<Flight>>>, wanted: &Wanted) -> u32 {
         let length = wanted.place.end - wanted.place.start;

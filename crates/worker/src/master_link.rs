@@ -53,6 +53,8 @@ struct State {
     turn: usize,
     quiet_until: Option<Instant>,
     last_error: String,
+    /// A master answered, and refused this worker: said again while it is quiet.
+    refusal: Option<WorkerError>,
 }
 
 struct Session {
@@ -329,8 +331,9 @@ impl MasterLink {
             return Ok(Arc::clone(session));
         }
         if state.quiet_until.is_some_and(|until| Instant::now() < until) {
-            return Err(no_master(&state.last_error));
+            return Err(state.refusal.clone().unwrap_or_else(|| no_master(&state.last_error)));
         }
+        state.refusal = None;
         for step in 0..self.masters.len() {
             let turn = state.turn + step;
             let address = &self.masters[turn % self.masters.len()];
@@ -342,7 +345,7 @@ impl MasterLink {
                 }
                 Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => state.last_error = error.to_string(),
                 Ok(Err(error)) => {
-                    (state.last_error, state.quiet_until) = (error.to_string(), Some(Instant::now() + QUIET));
+                    (state.refusal, state.quiet_until) = (Some(error.clone()), Some(Instant::now() + QUIET));
                     return Err(error);
                 }
                 Err(_) => state.last_error = format!("{address} does not answer in time"),

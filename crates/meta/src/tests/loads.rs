@@ -264,6 +264,28 @@ fn what_changed_since_the_store_was_asked_is_left_alone() {
 }
 
 #[test]
+fn a_directory_that_lost_a_name_since_the_store_was_asked_is_left_alone() {
+    let mut world = World::with("/a/f??");
+    let late = sync(&world, "/a", None, world.namespace.applied());
+    world.close_stream("/a/f", 10).expect("it is being written");
+    world.must("rm -g /a/f");
+    world.run(late).outcome.expect("left alone");
+    assert_eq!(world.tree(), "/a/", "the store has a/f now");
+}
+
+#[test]
+fn a_tree_moved_to_where_not_every_name_is_known_is_not_loaded_either() {
+    let mut world = World::with("/a/f! /b/ /c/");
+    load(&mut world, "/a", &[]);
+    load(&mut world, "/c", &[]);
+    world.must("mv /a /c/a");
+    world.must("done");
+    assert!(world.directory("/c/a").loaded);
+    world.must("mv /c/a /b/a");
+    assert!(!world.directory("/b/a").loaded);
+}
+
+#[test]
 fn a_file_that_became_a_directory_goes_and_is_loaded_anew() {
     let mut world = World::with("/f! /d/x!");
     load(&mut world, "/", &[]);

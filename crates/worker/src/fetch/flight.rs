@@ -106,6 +106,19 @@ impl Flight {
         Ticket { flight: Arc::clone(self), reader }
     }
 
+    /// Resolves when it is over.
+    pub async fn landed(&self) {
+        loop {
+            let news = self.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if self.progress.lock().outcome.is_some() {
+                return;
+            }
+            news.await;
+        }
+    }
+
     /// A place for a reader, if this flight has the piece in memory or brings it soon.
     pub fn join(self: &Arc<Flight>, piece: u32, within: u32, origin: &Origin) -> Option<Ticket> {
         let fits = {

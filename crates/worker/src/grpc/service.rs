@@ -32,8 +32,10 @@ pub struct Service {
 /// Reads a whole block, so that the cache has it.
 async fn load(reads: Arc<Reads>, who: Principal, block: BlockId) -> Result<(), WorkerError> {
     let spec = ReadSpec { block, offset: 0, length: None, positioned: false, no_cache: false };
-    let mut read = BlockRead::open(reads, who, spec).await?;
+    let mut read = BlockRead::open(Arc::clone(&reads), who, spec).await?;
     while read.next().await?.is_some() {}
+    drop(read);
+    reads.fetcher.settled(block).await;
     Ok(())
 }
 

@@ -15,6 +15,9 @@ use std::sync::Arc;
 use tonic::Status;
 use types::{MountId, Principal};
 
+/// Turns given to the connection between the client's end and the commit.
+const GIVE_UP_LOOKS: usize = 2;
+
 type Messages = Requests<WriteRequest, Incoming>;
 
 /// Serves one stream, in a task of its own: what it commits it finishes even if the client leaves meanwhile.
@@ -23,12 +26,12 @@ pub async fn serve(service: Arc<Service>, request: Request<Incoming>) -> Answer 
         Ok(who) => who.clone(),
         Err(refused) => return refused.into_http(),
     };
-    let (replies, answer) = replies();
+    let (mut replies, answer) = replies();
     let messages = Messages::new(request.into_body(), MAX_MESSAGE_BYTES);
     let tasks = service.tasks.clone();
     tasks.spawn(async move {
         let _active = Active::new(&service);
-        let end = match take(&service, who, messages, &replies).await {
+        let end = match take(&service, who, messages, &mut replies).await {
             Ok(()) => Status::ok(""),
             Err(error) => {
                 service.writes.metrics.write_cancels.inc();
@@ -38,7 +41,7 @@ pub async fn serve(service: Arc<Service>, request: Request<Incoming>) -> Answer 
         };
         replies.finish(end).await;
     });
-    answer
+    answer.await
 }
 
 struct Active(Arc<Service>);
@@ -60,7 +63,7 @@ async fn take(
     service: &Arc<Service>,
     who: Principal,
     mut messages: Messages,
-    replies: &Replies,
+    replies: &mut Replies,
 ) -> Result<(), WorkerError> {
     let first = next(&mut messages, "before its first command").await?;
     let Some(Value::Command(command)) = first else {
@@ -84,7 +87,7 @@ async fn block(
     who: Principal,
     command: &WriteRequestCommand,
     mut messages: Messages,
-    replies: &Replies,
+    replies: &mut Replies,
 ) -> Result<(), WorkerError> {
     let id = block_of(command.id)?;
     let mut write = BlockWrite::open(Arc::clone(&service.writes), who, id).await?;
@@ -96,6 +99,9 @@ async fn block(
             None => break,
         }
     }
+    if gave_up(replies).await {
+        return Err(WorkerError::Cancelled { what: format!("while it wrote {id}") });
+    }
     let length = write.commit().await?;
     replies.offset(length).await;
     Ok(())
@@ -106,7 +112,7 @@ async fn store_file(
     who: Principal,
     command: WriteRequestCommand,
     mut messages: Messages,
-    replies: &Replies,
+    replies: &mut Replies,
 ) -> Result<(), WorkerError> {
     let missing = || WorkerError::Invalid("a store file's stream names its place in create_ufs_file_options".into());
     let options = command.create_ufs_file_options.ok_or_else(missing)?;
@@ -136,9 +142,22 @@ async fn store_file(
             None => break,
         }
     }
+    if gave_up(replies).await {
+        write.abort().await;
+        return Err(WorkerError::Cancelled { what: format!("while it wrote {path}") });
+    }
     let length = write.commit().await?;
     replies.offset(length).await;
     Ok(())
+}
+
+/// Whether a reset came right behind the end of the client's half: official clients that cancel after a flush end it
+/// first. What has arrived is looked at, nothing is waited for.
+async fn gave_up(replies: &Replies) -> bool {
+    for _ in 0..GIVE_UP_LOOKS {
+        tokio::task::yield_now().await;
+    }
+    replies.is_gone()
 }
 
 fn only_flush() -> WorkerError {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tier::{Class, PIECE_BYTES, Presence, Stage};
-use types::{BlockId, DirIndex};
+use types::{BlockId, DirIndex, ErrorKind};
 
 /// Space is promised to a stream in steps of this, so that many small blocks do not each hold a whole one's.
 const RESERVE_STEP_BYTES: u64 = 1024 * 1024;
@@ -77,15 +77,20 @@ impl BlockStream {
         class: Class,
         limit_bytes: u64,
     ) -> Result<BlockStream, WorkerError> {
-        let first_bytes = limit_bytes.min(RESERVE_STEP_BYTES);
         let copy = Copy { block, serial: inner.next_serial() };
-        let (dir, gone) = {
+        let (dir, gone, first_bytes) = {
             let mut state = inner.state.lock();
-            let placed = state.tiers.place(block, first_bytes, class)?;
+            // A full step if there is room for it, else what any block needs.
+            let (step, least) = (limit_bytes.min(RESERVE_STEP_BYTES), limit_bytes.min(PIECE_BYTES));
+            let (placed, first_bytes) = match state.tiers.place(block, step, class) {
+                Ok(placed) => (placed, step),
+                Err(full) if full.kind() == ErrorKind::Full => (state.tiers.place(block, least, class)?, least),
+                Err(other) => return Err(other.into()),
+            };
             let gone = inner.make_room(&mut state, &placed.moves);
             state.tiers.begin(block, placed.dir, class, Stage::Writing, first_bytes);
             state.stored.insert(block, Stored { serial: copy.serial, length: limit_bytes });
-            (placed.dir, gone)
+            (placed.dir, gone, first_bytes)
         };
         // From here on dropping the stream undoes what was entered.
         let mut stream = BlockStream {
@@ -189,15 +194,21 @@ impl BlockStream {
             return Ok(Vec::new());
         }
         let wanted = end.div_ceil(RESERVE_STEP_BYTES).saturating_mul(RESERVE_STEP_BYTES).min(self.limit_bytes);
-        let more = wanted - self.reserved_bytes;
         let mut state = self.inner.state.lock();
         if state.stored.get(&self.copy.block).is_none_or(|stored| stored.serial != self.copy.serial) {
             return Err(self.gone());
         }
-        let moves = state.tiers.place_more(self.copy.block, more)?;
+        let mut more = wanted - self.reserved_bytes;
+        let moves = match state.tiers.place_more(self.copy.block, more) {
+            Err(full) if full.kind() == ErrorKind::Full && wanted > end => {
+                more = end - self.reserved_bytes;
+                state.tiers.place_more(self.copy.block, more)?
+            }
+            other => other?,
+        };
         let gone = self.inner.make_room(&mut state, &moves);
         state.tiers.reserve(self.copy.block, more);
-        self.reserved_bytes = wanted;
+        self.reserved_bytes += more;
         Ok(gone)
     }
 

@@ -43,7 +43,8 @@ impl Read {
     }
 }
 
-/// An open write. Dropping it resets the stream.
+/// An open write. Dropping it resets the stream, as long as nothing was flushed: only a client that still waits for
+/// headers can reset.
 pub struct Write {
     requests: mpsc::UnboundedSender<Option<Value>>,
     answers: mpsc::UnboundedReceiver<u64>,
@@ -70,12 +71,16 @@ impl Write {
         let _ = self.requests.send(None);
         (&mut self.call).await.expect("not aborted")
     }
-    /// How the worker ended it.
-    pub async fn ended(mut self) -> Result<(), Status> {
-        (&mut self.call).await.expect("not aborted")
-    }
 }
 
+/// Ends when the test says so, or when the sender vanishes, as the official client's streams do.
+fn until_dropped<T: Send + 'static>(
+    queue: mpsc::UnboundedReceiver<Option<T>>,
+) -> impl stream::Stream<Item = T> + Send {
+    stream::unfold(queue, |mut queue| async move { queue.recv().await.flatten().map(|message| (message, queue)) })
+}
+
+/// Ends when the test says so only.
 fn until_none<T: Send + 'static>(queue: mpsc::UnboundedReceiver<Option<T>>) -> impl stream::Stream<Item = T> + Send {
     stream::unfold(queue, |mut queue| async move {
         match queue.recv().await {
@@ -110,7 +115,7 @@ impl Client {
     pub async fn open(&self, first: ReadRequest) -> Result<Read, Status> {
         let (requests, queue) = mpsc::unbounded_channel();
         requests.send(Some(first)).expect("just made");
-        let chunks = self.stub.clone().read_block(until_none(queue)).await?.into_inner();
+        let chunks = self.stub.clone().read_block(until_dropped(queue)).await?.into_inner();
         Ok(Read { chunks, requests })
     }
 
