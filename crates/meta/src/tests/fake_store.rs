@@ -179,7 +179,8 @@ impl Sim {
         names.iter().filter_map(|name| self.stat(&format!("{prefix}{name}"))).collect()
     }
 
-    fn execute(&mut self, kind: &IntentKind) -> IntentEnd {
+    /// `copies`: the store cannot move, so what is moved stays at its old key as well.
+    fn execute(&mut self, kind: &IntentKind, copies: bool) -> IntentEnd {
         match kind {
             IntentKind::DeleteFile { key, fingerprint, .. } => {
                 let same = |tag: &String| fingerprint.as_ref().is_none_or(|f| *f == Fingerprint::Etag(tag.clone()));
@@ -198,16 +199,25 @@ impl Sim {
                 };
                 let is_ours = !Sim::is_foreign(from) && !self.taken_back.contains(&expected);
                 assert!(!is_ours || tag.as_ref() == Some(&expected), "{from} to move is {tag:?}, not {expected}");
-                match tag {
-                    Some(_) => return IntentEnd::Done { fingerprint: Some(Fingerprint::Etag(self.put(to))) },
-                    None => return IntentEnd::Refused { why: "it is gone".to_owned() },
+                let Some(tag) = tag else { return IntentEnd::Refused { why: "it is gone".to_owned() } };
+                let fingerprint = Some(Fingerprint::Etag(self.put(to)));
+                if copies {
+                    self.objects.insert(from.clone(), tag);
+                    return IntentEnd::Copied { fingerprint };
                 }
+                return IntentEnd::Done { fingerprint };
             }
             IntentKind::MoveTree { from, to, .. } => {
                 let keys: Vec<String> = self.below(from).map(|(key, _)| key.clone()).collect();
                 for key in keys {
                     let tag = self.objects.remove(&key).expect("just seen");
-                    self.objects.insert(format!("{to}{}", &key[from.len()..]), tag);
+                    self.objects.insert(format!("{to}{}", &key[from.len()..]), tag.clone());
+                    if copies {
+                        self.objects.insert(key, tag);
+                    }
+                }
+                if copies {
+                    return IntentEnd::Copied { fingerprint: None };
                 }
             }
             IntentKind::MakeDirectory { .. } => {}
@@ -386,7 +396,7 @@ impl Sim {
         let intent = &open[at];
         match self.executed.remove(&intent.id) {
             None => {
-                let end = self.execute(&intent.kind);
+                let end = self.execute(&intent.kind, intent.id.0.is_multiple_of(2));
                 self.executed.insert(intent.id, end);
             }
             Some(end) => {

@@ -105,7 +105,6 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::ExpireIncomplete(ExpireIncomplete { container }),
         Op::BeginAttempt(BeginAttempt { intent, attempt }),
         Op::CloseIntent(CloseIntent { intent, attempt, end: IntentEnd::Done { fingerprint: some_etag() } }),
-        Op::CloseIntent(CloseIntent { intent, attempt, end: IntentEnd::Copied { fingerprint: some_etag() } }),
         Op::Collect(Collect { directory, limit: 500 }),
         Op::OpenLoad(OpenLoad { directory, seen: LogIndex(6) }),
         Op::LoadPage(LoadPage { directory, load, items: vec![found()], last: true }),
@@ -215,9 +214,9 @@ fn entries_are_pinned() {
     let numbers: Vec<u8> = ops.iter().map(|(_, op)| postcard::to_allocvec(op).expect("plain values")[0]).collect();
     assert_eq!(numbers, (0..).take(ops.len()).collect::<Vec<u8>>(), "one of each, in order");
     let mut text: String = ops.into_iter().map(|(name, op)| line(name, &entry(op))).collect();
-    let refused = IntentEnd::Refused { why: "w".into() };
-    let close = CloseIntent { intent: IntentId(7), attempt: Attempt(3), end: refused };
-    text += &line("CloseIntent-Refused", &entry(Op::CloseIntent(close)));
+    let close = |end| entry(Op::CloseIntent(CloseIntent { intent: IntentId(7), attempt: Attempt(3), end }));
+    text += &line("CloseIntent-Refused", &close(IntentEnd::Refused { why: "w".into() }));
+    text += &line("CloseIntent-Copied", &close(IntentEnd::Copied { fingerprint: some_etag() }));
     let anonymous = Entry { operation: None, ..entry(Op::RaiseRules(RaiseRules { version: 1 })) };
     text += &line("no-operation", &anonymous);
     expect_file!["../../golden/entries.txt"].assert_eq(&text);
