@@ -196,6 +196,8 @@ impl Driver {
                 parts.metrics.freed_blocks.inc_by(u64::try_from(freed).unwrap_or(u64::MAX));
             }
             Action::MakeEvictable(container) => {
+                // What is known of it says that it is in no store.
+                parts.resolver.forget(container);
                 self.work.spawn(async move {
                     if let Err(error) = parts.store.make_evictable(container).await {
                         warn!(%container, error = %error.sentence(), "blocks stay unevictable for now");

@@ -58,6 +58,8 @@ pub struct BlockRead {
     ticket: Option<Ticket>,
     /// Bytes were given out or the facts were asked anew: another version is an error from now on.
     committed: bool,
+    /// The master confirmed that the content is in no store.
+    storeless: bool,
 }
 
 impl Drop for BlockRead {
@@ -78,6 +80,7 @@ impl BlockRead {
             lease: None,
             ticket: None,
             committed: false,
+            storeless: false,
             reads,
             who,
             facts,
@@ -153,7 +156,7 @@ impl BlockRead {
         }
         let piece = piece_of(self.at);
         if let Some(lease) = self.lease.clone().filter(|lease| lease.has(piece)) {
-            return self.from_store(&lease, piece).await;
+            return self.fetch_piece(&lease, piece).await;
         }
         self.miss(piece).await.map(|()| None)
     }
@@ -167,7 +170,7 @@ impl BlockRead {
         }
     }
 
-    async fn from_store(&mut self, lease: &Lease, piece: u32) -> Result<Option<Bytes>, WorkerError> {
+    async fn fetch_piece(&mut self, lease: &Lease, piece: u32) -> Result<Option<Bytes>, WorkerError> {
         let first = u64::from(piece) * PIECE_BYTES;
         let bite = self.reads.store.budget().bite(BUFFER_BYTES);
         let pieces = u32::try_from(bite / PIECE_BYTES).unwrap_or(1).max(1);
@@ -192,7 +195,7 @@ impl BlockRead {
     /// Gets on a flight that brings the piece.
     async fn miss(&mut self, piece: u32) -> Result<(), WorkerError> {
         let block = self.spec.block;
-        let origin = self.facts.origin().ok_or(WorkerError::NotHere { block })?;
+        let Some(origin) = self.facts.origin() else { return self.look_for_store().await };
         let length = self.place.end - self.place.start;
         let caching = self.facts.cacheable && !self.spec.no_cache;
         if caching && self.lease.as_ref().is_none_or(|lease| !self.is_ours(lease)) {
@@ -218,6 +221,21 @@ impl BlockRead {
             Attached::Present => {}
         }
         Ok(())
+    }
+
+    /// By what is known the content is in no store, and the block is not here. It may have been persisted and evicted
+    /// since: the master is asked once more.
+    async fn look_for_store(&mut self) -> Result<(), WorkerError> {
+        if self.storeless {
+            return Err(WorkerError::NotHere { block: self.spec.block });
+        }
+        self.storeless = true;
+        let facts = self.reads.resolver.again(&self.who, self.spec.block.container()).await?;
+        if (facts.length, facts.block_bytes) != (self.facts.length, self.facts.block_bytes) && self.committed {
+            return Err(WorkerError::Superseded { block: self.spec.block });
+        }
+        self.facts = facts;
+        self.measure()
     }
 
     /// A flight failed. If the object is another version now and nothing was given out yet, the master is asked anew,

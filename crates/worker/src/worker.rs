@@ -49,7 +49,7 @@ impl Env {
     pub fn system() -> Env {
         Env {
             clock: Arc::new(rpc::SystemClock),
-            entropy: Arc::new(rpc::SystemEntropy::default()),
+            entropy: Arc::new(rpc::SystemEntropy),
             io: Arc::new(crate::store::io::real::RealIo),
         }
     }

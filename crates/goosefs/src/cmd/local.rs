@@ -98,7 +98,7 @@ fn prepare(master: &MasterConfig, directory: &std::path::Path) -> anyhow::Result
 async fn serve(config: MasterConfig, worker: WorkerConfig, directory: PathBuf) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
     let root_ufs = config.root_ufs.clone();
-    let master = Master::start(config, Arc::new(SystemClock), Arc::new(SystemEntropy::default())).await?;
+    let master = Master::start(config, Arc::new(SystemClock), Arc::new(SystemEntropy)).await?;
     let worker = WorkerConfig { masters: vec![reachable(master.internal_addr()).to_string()], ..worker };
     let worker = match Worker::start(worker, Env::system()).await {
         Ok(worker) => worker,

@@ -3,10 +3,13 @@
 use super::table::{Role, Setting, TABLE};
 use std::fmt::Write;
 
+/// Whether a setting belongs into a chapter.
+type Belongs = fn(&Setting) -> bool;
+
 /// `docs/settings.md`, whole.
 pub fn markdown() -> String {
     let mut out = String::from(INTRODUCTION);
-    let chapters: [(&str, fn(&Setting) -> bool); 5] = [
+    let chapters: [(&str, Belongs); 5] = [
         ("Master", |row| row.key.starts_with("goosefs.master.")),
         ("Worker", |row| row.key.starts_with("goosefs.worker.")),
         ("Security", |row| row.key.starts_with("goosefs.security.")),

@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(key("goosefs.worker.tieredstore.level12.alias"), Some("goosefs.worker.tieredstore.level{x}.alias"));
         assert_eq!(key("goosefs.worker.tieredstore.levelx.alias"), None);
         assert_eq!(key("goosefs.worker.tieredstore.level0.aliases"), None);
-        assert_eq!(key("goosefs.master.security.impersonation.hive.users").is_some(), true);
+        assert!(key("goosefs.master.security.impersonation.hive.users").is_some());
         assert_eq!(key("goosefs.master.security.impersonation.a.b.users"), None);
         assert_eq!(key("fs.cosn.impl"), Some("fs.cosn.impl"), "exact before pattern");
         assert_eq!(key("fs.cosn.bucket.region"), Some("fs.cosn.{rest}"));

@@ -60,20 +60,9 @@ impl Local {
         assert!(status.success(), "a clean stop ends with {status}");
     }
 
-    pub fn rpc(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.ports[0]).into()
-    }
-    pub fn web(&self) -> SocketAddr {
+    fn web(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.ports[1]).into()
     }
-    /// Where the root store's files are.
-    pub fn store(&self) -> PathBuf {
-        self.dir.join("state/ufs")
-    }
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     pub async fn client(&self) -> FileSystem {
         FileSystem::connect(self.client_config()).await.expect("the master answers")
     }

@@ -5,7 +5,6 @@ use crate::Recovered;
 use crate::disk::{DiskOp, SimDisk};
 use crate::log::conformance::{self, Reopen, batch};
 use std::io;
-use types::Term;
 
 const CLUSTER: ClusterId = ClusterId(0xC0FFEE);
 const SMALL: SegmentOptions = SegmentOptions { segment_bytes: 4096 };
@@ -116,25 +115,6 @@ fn purged_segments_are_used_again_and_their_old_batches_never_come_back() {
     assert_eq!(recovered.hard_state.commit, LogIndex(28));
     let read = log.reader().read(LogIndex(15), LogIndex(30), usize::MAX).unwrap();
     assert!(read.iter().all(|entry| entry.payload[0] == u8::try_from(entry.index.0).unwrap()));
-}
-
-/// The first batch of a segment may replace entries of the segment before; when that one is gone, the log begins with
-/// the batch, and the term just before it is known from there.
-#[test]
-fn a_log_may_begin_with_a_batch_that_replaced_purged_entries() {
-    let disk = fresh();
-    let (mut log, _) = open(&disk).unwrap();
-    let uncommitted: Vec<_> = (1..=7).map(|index| (index, index, &b"old"[..])).collect();
-    log.append(&batch(1, None, &uncommitted, 0)).unwrap();
-    log.append(&batch(2, Some(5), &[(5, 9, &[5; 3000]), (6, 9, b"new"), (7, 9, b"new"), (8, 9, b"new")], 0)).unwrap();
-    log.sync().unwrap();
-    assert_eq!(segment_files(&disk).len(), 2, "the second batch did not fit the first segment");
-    log.purge_below(LogIndex(8)).unwrap();
-    drop(log);
-    let (log, recovered) = open(&disk).unwrap();
-    assert_eq!((recovered.first(), recovered.last()), (LogIndex(5), LogIndex(8)));
-    assert_eq!((recovered.terms.term(LogIndex(4)), recovered.terms.term(LogIndex(5))), (Some(Term(4)), Some(Term(9))));
-    assert_eq!(log.reader().read(LogIndex(5), LogIndex(9), usize::MAX).unwrap().len(), 4);
 }
 
 #[test]

@@ -130,11 +130,9 @@ impl Core {
         if self.namespace.covering(*mount, at).is_some() {
             return self.reply(waiter.0, Ok(Done::Nothing));
         }
-        if let Some(number) = self.loads.by_key.get(&key) {
-            if let Some(look) = self.loads.looks.get_mut(number) {
-                look.waiters.push(waiter);
-                return;
-            }
+        if let Some(look) = self.loads.by_key.get(&key).and_then(|number| self.loads.looks.get_mut(number)) {
+            look.waiters.push(waiter);
+            return;
         }
         self.loads.next += 1;
         let number = self.loads.next;

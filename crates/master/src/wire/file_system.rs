@@ -124,11 +124,11 @@ impl FileSystem {
             Err(_) => self.checks.note_missing(path, now),
         }
         // Gone and perhaps replaced by a new object: look once for the name itself.
-        if let (Ok(_), Err(Reject::NotFound(_))) = (&known, &found) {
-            if let Some(want) = self.want_path(&who, path)? {
-                self.handle.want(want).await?;
-                return self.handle.read(|read| meta::status(read, &who, path))?.map_err(Error::from);
-            }
+        if let (Ok(_), Err(Reject::NotFound(_))) = (&known, &found)
+            && let Some(want) = self.want_path(&who, path)?
+        {
+            self.handle.want(want).await?;
+            return self.handle.read(|read| meta::status(read, &who, path))?.map_err(Error::from);
         }
         found.map_err(Error::from)
     }

@@ -109,7 +109,7 @@ impl Sidecar {
             "" => None,
             text => Some(Fingerprint::parse(text).ok_or("its fingerprint cannot be read")?),
         };
-        let origin = (mount > 0).then(|| Origin { mount: MountId(mount), key, fingerprint });
+        let origin = (mount > 0).then_some(Origin { mount: MountId(mount), key, fingerprint });
         Ok(Sidecar { block, class, origin, presence, crcs })
     }
 }

@@ -74,9 +74,7 @@ impl Write {
 }
 
 /// Ends when the test says so, or when the sender vanishes, as the official client's streams do.
-fn until_dropped<T: Send + 'static>(
-    queue: mpsc::UnboundedReceiver<Option<T>>,
-) -> impl stream::Stream<Item = T> + Send {
+fn until_dropped<T: Send + 'static>(queue: mpsc::UnboundedReceiver<Option<T>>) -> impl stream::Stream<Item = T> + Send {
     stream::unfold(queue, |mut queue| async move { queue.recv().await.flatten().map(|message| (message, queue)) })
 }
 

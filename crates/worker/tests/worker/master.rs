@@ -53,10 +53,13 @@ pub struct State {
     pub sessions: BTreeSet<Vec<u8>>,
 }
 
+/// What was said, and the key once the worker has proven itself.
+type Handshake = (Transcript, Option<SessionKey>);
+
 pub struct Master {
     pub state: Mutex<State>,
     token: WorkerToken,
-    handshakes: Mutex<HashMap<Vec<u8>, (Transcript, Option<SessionKey>)>>,
+    handshakes: Mutex<HashMap<Vec<u8>, Handshake>>,
 }
 
 /// A master that listens. Dropping it is its death.
