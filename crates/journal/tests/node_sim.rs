@@ -452,14 +452,8 @@ fn campaign(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn three_members_keep_every_promise_under_faults() {
-    campaign(0..20);
-}
-
-/// The full count, for the nightly run: `cargo test --release -p journal --test node_sim -- --ignored`.
-#[test]
-#[ignore = "minutes; the nightly run takes it"]
-fn three_members_keep_every_promise_under_faults_for_long() {
-    campaign(1000..2000);
+    let rounds = std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok());
+    campaign(0..rounds.unwrap_or(20));
 }
 
 #[test]
