@@ -94,7 +94,7 @@ pub(crate) struct Inner {
     tidying: Mutex<()>,
     budget: Arc<Budget>,
     metrics: Arc<Metrics>,
-    _locks: Vec<DirectoryLock>,
+    locks: Mutex<Vec<DirectoryLock>>,
 }
 
 /// Which copy of a block counts.
@@ -209,7 +209,7 @@ impl BlockStore {
             tidying: Mutex::new(()),
             budget,
             metrics,
-            _locks: locks,
+            locks: Mutex::new(locks),
         };
         Ok((BlockStore { inner: Arc::new(inner) }, identity))
     }
@@ -380,6 +380,11 @@ impl BlockStore {
             inner.write_sidecar(&block);
         }
         inner.reopen();
+    }
+
+    /// Gives the directories to whoever comes next. The last thing a worker does: nothing is written afterwards.
+    pub fn release(&self) {
+        self.inner.locks.lock().clear();
     }
 
     /// Panics when the accounting is wrong. Cost: O(blocks).

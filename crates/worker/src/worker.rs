@@ -232,6 +232,7 @@ impl Worker {
         }
         let _ = self.driver.await;
         let _ = timeout(drain, self.web).await;
+        self.store.release();
         info!("worker stopped");
     }
 }

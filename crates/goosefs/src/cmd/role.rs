@@ -26,12 +26,13 @@ where
 {
     let directory = log_dir.map(Path::to_owned).or_else(|| settings.word_if_set("goosefs.logs.dir").map(Into::into));
     logging::start("info", directory.as_deref(), name)?;
-    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    settings.unneeded().iter().for_each(|note| tracing::info!("{note}"));
     // Several crates bring TLS; this is the one provider. A second call cannot happen: a process runs one role.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let serve = serve()?;
+    // After what refuses the start: a key is either fatal or warned about, not both.
+    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    settings.unneeded().iter().for_each(|note| tracing::info!("{note}"));
     runtime.block_on(serve)?;
     Ok(ExitCode::SUCCESS)
 }

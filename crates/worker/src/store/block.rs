@@ -243,10 +243,17 @@ impl Lease {
             let moves = state.tiers.place_more(block, new_bytes)?;
             let gone = self.inner.make_room(&mut state, &moves);
             state.tiers.reserve(block, new_bytes);
+            state.tiers.open(block);
             (new_bytes, gone)
         };
+        // The caller may leave at any moment: the write keeps the block, and what it reserved, until it is done.
+        let kept = OpenGuard::new(Arc::clone(&self.inner), self.block.copy);
         let (inner, open) = (Arc::clone(&self.inner), Arc::clone(&self.block));
-        blocking(move || inner.fill(&open, first, start, &data, new_bytes, &gone)).await?
+        blocking(move || {
+            let _kept = kept;
+            inner.fill(&open, first, start, &data, new_bytes, &gone)
+        })
+        .await?
     }
 }
 
