@@ -1,14 +1,12 @@
 //! kill −9 at random moments under load: everything acknowledged is there afterwards, byte for byte, and nothing
 //! unacknowledged is readable half-done.
 
-mod support;
-
+use crate::support::Local;
 use client::{FileSystem, Remove, WriteOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::Local;
 use testkit::data::Data;
 use types::{ErrorKind, GfsPath, WriteType};
 
