@@ -9,7 +9,7 @@ use crate::record::{Directory, File, IntentKind, Node};
 use crate::reject::Reject;
 use crate::step::{Gone, Outcome, Step};
 use crate::walk::Spot;
-use types::Right;
+use types::{Right, WriteType};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Remove) -> Outcome {
     let resolved = step.walk(&op.path)?;
@@ -57,7 +57,10 @@ fn check_directory(step: &Step<'_, '_>, op: &Remove, entry: &Spot, directory: &D
 
 fn remove_file(step: &mut Step<'_, '_>, parent: &Spot, entry: &Spot, file: &File) -> Outcome {
     let persist = step.persist(entry.inode.container)?;
-    let in_store = entry.inode.is_in_store() || persist.is_some_and(|persist| persist.uncertain);
+    // A stream whose close was never reported, because its worker was killed, may have left its object all the same.
+    let streams = file.write_type.is_through() || file.write_type == WriteType::AsyncThrough;
+    let unreported = !file.complete && streams;
+    let in_store = entry.inode.is_in_store() || unreported || persist.is_some_and(|persist| persist.uncertain);
     step.unlink(parent, entry, Gone::Everywhere)?;
     if !in_store {
         return Ok(Done::Nothing);

@@ -141,7 +141,9 @@ fn an_incomplete_file_goes_at_once_and_with_it_what_its_stream_left() {
         other => panic!("{other:?}"),
     };
     assert_eq!(fingerprint, etag("written"));
-    check("/f??", "rm /f", "ok");
+    // Nobody reported a close, but a worker that was killed may have made the object.
+    check("/f??", "rm /f", "pending");
+    check("/f?", "rm /f", "ok");
 }
 
 #[test]

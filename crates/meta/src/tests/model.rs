@@ -251,8 +251,8 @@ impl Model {
         self.take(path);
         let (in_store, decides) = match kind {
             Kind::Directory { persisted } => (persisted, false),
-            Kind::Stored | Kind::Writing { closed: true, .. } => (true, true),
-            Kind::Cached | Kind::Waiting | Kind::Writing { closed: false, .. } => (false, false),
+            Kind::Stored | Kind::Writing { closed: true, .. } | Kind::Writing { through: true, .. } => (true, true),
+            Kind::Cached | Kind::Waiting | Kind::Writing { .. } => (false, false),
         };
         if in_store && !only {
             self.open.push(Open::Delete(path.to_owned()));
