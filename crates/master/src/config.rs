@@ -89,6 +89,4 @@ pub struct MasterConfig {
     pub worker_timeout: Duration,
     /// Ring points of a worker (`goosefs.master.consistent.hash.virtual.node.num.per.worker`).
     pub virtual_nodes: u32,
-    /// Bench only: every sync of the log takes at least this long.
-    pub slow_sync: Option<Duration>,
 }

@@ -315,13 +315,13 @@ impl Core {
         let Some(proposal) = ticket.and_then(|ticket| self.proposals.remove(&ticket)) else { return };
         match proposal.origin.clone() {
             Origin::Client(ticket) => self.client_outcome(now, ticket, proposal, applied.outcome),
-            Origin::BeginIntent(id) => self.intent_begun(now, id, applied.outcome),
+            Origin::BeginIntent(id) => self.intent_begun(id, applied.outcome),
             Origin::CloseIntent(id) => self.intents.closed(id),
             Origin::Collect(inode) => self.housekeeping.collected(inode, &applied.outcome),
             Origin::BeginPersist(container) => self.persist_begun(now, container, applied.outcome),
-            Origin::OpenLoad(inode) => self.load_opened(now, inode, applied.outcome),
+            Origin::OpenLoad(inode) => self.load_opened(inode, applied.outcome),
             Origin::LoadStep(inode) => self.load_stepped(now, inode, entry.op, applied.outcome),
-            Origin::Look(look) => self.looked(now, look, applied.outcome),
+            Origin::Look(look) => self.looked(look, applied.outcome),
             Origin::Housekeeping => {}
         }
     }

@@ -127,7 +127,6 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         heartbeat_interval: settings.duration("goosefs.master.worker.heartbeat.interval")?,
         worker_timeout: settings.duration("goosefs.master.worker.timeout")?,
         virtual_nodes: small(settings, "goosefs.master.consistent.hash.virtual.node.num.per.worker"),
-        slow_sync: None,
     })
 }
 

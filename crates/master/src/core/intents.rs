@@ -80,7 +80,7 @@ impl Core {
         self.task(now, Origin::BeginIntent(id), Op::BeginAttempt(BeginAttempt { intent: id, attempt }));
     }
 
-    pub(super) fn intent_begun(&mut self, now: Now, id: IntentId, outcome: Result<Done, Reject>) {
+    pub(super) fn intent_begun(&mut self, id: IntentId, outcome: Result<Done, Reject>) {
         if outcome.is_err() {
             // Closed, or another attempt began: nothing of ours to do.
             self.intents.runs.remove(&id);
@@ -92,7 +92,6 @@ impl Core {
         if let Some(run) = self.intents.runs.get_mut(&id) {
             run.stage = Stage::InStore;
         }
-        let _ = now;
     }
 
     pub(super) fn intent_answered(&mut self, now: Now, id: IntentId, result: Result<JobOk, JobError>) {

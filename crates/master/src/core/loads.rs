@@ -195,14 +195,13 @@ impl Core {
         self.task(now, Origin::Look(number), op);
     }
 
-    pub(super) fn looked(&mut self, now: Now, number: u64, outcome: Result<Done, Reject>) {
+    pub(super) fn looked(&mut self, number: u64, outcome: Result<Done, Reject>) {
         let tries = self.loads.looks.get(&number).map_or(0, |look| look.tries);
         match outcome {
             Err(Reject::Stale(_)) if tries < STALE_RETRIES => self.ask(number),
             Err(Reject::Stale(_) | Reject::Covered { .. }) | Ok(_) => self.end_look(number, Ok(Done::Nothing)),
             Err(reject) => self.end_look(number, Err(reject.into())),
         }
-        let _ = now;
     }
 
     pub(super) fn fail_look(&mut self, number: u64, err: Error) {
@@ -224,7 +223,7 @@ impl Core {
         }
     }
 
-    pub(super) fn load_opened(&mut self, now: Now, inode: InodeId, outcome: Result<Done, Reject>) {
+    pub(super) fn load_opened(&mut self, inode: InodeId, outcome: Result<Done, Reject>) {
         match outcome {
             Ok(Done::Load(load)) => {
                 if let Some(run) = self.loads.directories.get_mut(&inode) {
@@ -235,7 +234,6 @@ impl Core {
             Ok(_) => self.end_load(inode, Ok(Done::Nothing)),
             Err(reject) => self.end_load(inode, Err(reject.into())),
         }
-        let _ = now;
     }
 
     fn list(&mut self, inode: InodeId, after: Option<ufs::PageToken>) {

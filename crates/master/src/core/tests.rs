@@ -84,7 +84,6 @@ fn config() -> MasterConfig {
         heartbeat_interval: Duration::from_secs(1),
         worker_timeout: Duration::from_secs(10),
         virtual_nodes: 100,
-        slow_sync: None,
     }
 }
 
