@@ -4,8 +4,9 @@
 //!         once. A reader that misses joins the flight that will bring its piece, or starts one.
 //! Owns:   the flights under way, and the memory of what they brought until it is stored or read.
 //! Never:  asks a store twice for a piece that is on its way; mixes versions; runs far ahead of its slowest reader, or
-//!         on when nobody reads.
+//!         on when nobody reads and nobody is expected.
 
+mod ahead;
 mod flight;
 mod sequence;
 
@@ -17,7 +18,8 @@ use crate::error::WorkerError;
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, parse_key};
 use crate::resolve::Resolver;
-use crate::store::{Lease, Origin};
+use crate::store::{BlockStore, Lease, Origin};
+use ahead::Ahead;
 use flight::{Flight, Plan};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -69,6 +71,7 @@ pub(crate) struct Inner {
     runtime: Handle,
     tasks: TaskTracker,
     flights: Mutex<HashMap<BlockId, Vec<Arc<Flight>>>>,
+    ahead: Ahead,
 }
 
 impl Fetcher {
@@ -81,7 +84,8 @@ impl Fetcher {
         tasks: TaskTracker,
     ) -> Fetcher {
         let (runtime, flights) = (Handle::current(), Mutex::default());
-        Fetcher { inner: Arc::new(Inner { budget, metrics, mounts, resolver, runtime, tasks, flights }) }
+        let ahead = Ahead::default();
+        Fetcher { inner: Arc::new(Inner { budget, metrics, mounts, resolver, runtime, tasks, flights, ahead }) }
     }
 
     /// Joins the flight that brings a piece, or starts one. Never waits.
@@ -89,15 +93,16 @@ impl Fetcher {
         let key = parse_key(&wanted.origin.key)?;
         let mut flights = self.inner.flights.lock();
         if let Some(lease) = &wanted.lease {
-            // A flight leaves the table only after all it brought is stored: what is not here and in no flight is missing.
-            if lease.has(wanted.piece) {
-                return Ok(Attached::Present);
-            }
             let flying = flights.get(&wanted.block).map_or(&[][..], Vec::as_slice);
             if let Some(ticket) =
                 flying.iter().find_map(|flight| flight.join(wanted.piece, JOIN_PIECES, &wanted.origin))
             {
                 return Ok(Attached::Flight(ticket));
+            }
+            // Looked at after the flights, which let go of a piece only when it is stored: what was in none of them and
+            // is not here is missing.
+            if lease.has(wanted.piece) {
+                return Ok(Attached::Present);
             }
         }
         let end = self.extent(&flights, &wanted);
@@ -114,6 +119,33 @@ impl Fetcher {
         Ok(Attached::Flight(ticket))
     }
 
+    /// Begins to bring a block that will probably be read next, and holds a place in its flight until the reader takes it
+    /// or some seconds have passed. Returns at once; what fails is left to the reader.
+    pub fn go_ahead(&self, store: BlockStore, block: BlockId, origin: Origin, place: Range<u64>) {
+        let fetcher = self.clone();
+        let bring = async move {
+            let length = place.end - place.start;
+            let Ok(lease) = store.lease_to_fill(block, length, &origin).await else { return };
+            let until = tier::piece_count(length).unwrap_or(tier::MAX_PIECES);
+            let lease = Some(Arc::new(lease));
+            let wanted = Wanted { block, origin, place, piece: 0, until, lease };
+            if let Ok(Attached::Flight(ticket)) = fetcher.attach(wanted) {
+                fetcher.inner.ahead.hold(block, ticket).await;
+            }
+        };
+        self.inner.tasks.spawn_on(bring, &self.inner.runtime);
+    }
+
+    /// The place held for the reader of a block.
+    pub fn take_held(&self, block: BlockId) -> Option<Ticket> {
+        self.inner.ahead.take(block)
+    }
+
+    /// Gives up the places that are held, so that a stop need not wait for them.
+    pub fn close(&self) {
+        self.inner.ahead.close();
+    }
+
     /// Resolves when no flight brings anything of the block: all that was fetched is stored, if it could be.
     pub async fn settled(&self, block: BlockId) {
         loop {
@@ -128,11 +160,10 @@ impl Fetcher {
         let length = wanted.place.end - wanted.place.start;
         let pieces = tier::piece_count(length).unwrap_or(tier::MAX_PIECES);
         let Some(lease) = &wanted.lease else { return wanted.until.min(pieces).max(wanted.piece + 1) };
-        let wish = wanted.until.max(wanted.piece + MISS_PIECES).min(pieces);
-        let mut end = lease.missing_until(wanted.piece, wish);
+        let mut end = wanted.until.max(wanted.piece + MISS_PIECES).min(pieces);
         for flight in flights.get(&wanted.block).map_or(&[][..], Vec::as_slice) {
             end = flight.give_way(wanted.piece, end);
         }
-        end.max(wanted.piece + 1)
+        lease.missing_until(wanted.piece, end).max(wanted.piece + 1)
     }
 }

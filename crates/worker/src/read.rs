@@ -16,6 +16,11 @@ use std::sync::Arc;
 use tier::PIECE_BYTES;
 use types::{BlockId, Principal};
 
+/// Blocks of a file read through here, one after the other, before the next one is expected here too: with several
+/// workers a neighbour is here by chance.
+const RUN_BLOCKS: u32 = 2;
+/// How near the end of a block its successor is begun; as much of it is then fetched.
+const AHEAD_BYTES: u64 = 8 * 1024 * 1024;
 /// Times one step may find that what it was about to read has just left, before it gives up.
 const STEP_TRIES: usize = 64;
 
@@ -56,6 +61,10 @@ pub struct BlockRead {
     ahead_end: u64,
     lease: Option<Arc<Lease>>,
     ticket: Option<Ticket>,
+    /// The place in a flight that was held for this read while it was expected.
+    held: Option<Ticket>,
+    /// The next block is still to be thought of.
+    looks_ahead: bool,
     /// Bytes were given out or the facts were asked anew: another version is an error from now on.
     committed: bool,
     /// The master confirmed that the content is in no store.
@@ -79,6 +88,8 @@ impl BlockRead {
             ahead_end: 0,
             lease: None,
             ticket: None,
+            held: None,
+            looks_ahead: false,
             committed: false,
             storeless: false,
             reads,
@@ -89,7 +100,36 @@ impl BlockRead {
         read.reads.metrics.active_reads.inc();
         read.reads.metrics.read_streams.inc();
         read.measure()?;
+        read.expect_next();
         Ok(read)
+    }
+
+    /// A stream over blocks that follow each other: takes the place held for it, and will prepare the next block.
+    fn expect_next(&mut self) {
+        if self.spec.positioned || self.spec.no_cache {
+            return;
+        }
+        let through = self.end == self.place.end - self.place.start;
+        self.held = self.reads.fetcher.take_held(self.spec.block);
+        self.looks_ahead = through && self.reads.sequences.run_before(self.spec.block) >= RUN_BLOCKS;
+    }
+
+    /// Near the end of a block, begins to bring the next one if it is in a store.
+    fn look_ahead(&mut self) {
+        let length = self.place.end - self.place.start;
+        if !self.spec.positioned && self.at == length {
+            self.reads.sequences.pass(self.spec.block);
+        }
+        if !self.looks_ahead || length - self.at > AHEAD_BYTES {
+            return;
+        }
+        self.looks_ahead = false;
+        let block = self.spec.block;
+        let Some(next) = block.container().block(block.index() + 1) else { return };
+        let place = self.facts.range_of(next);
+        if let Some(origin) = self.facts.origin().filter(|_| self.facts.cacheable && !place.is_empty()) {
+            self.reads.fetcher.go_ahead(self.reads.store.clone(), next, origin, place);
+        }
     }
 
     /// The next bytes, at most 1 MiB and never empty; None after the last. Cancel-safe. Errors end the read.
@@ -102,6 +142,7 @@ impl BlockRead {
                 self.at += u64::try_from(bytes.len()).expect("at most a MiB");
                 self.committed = true;
                 self.reads.metrics.read_bytes.inc_by(u64::try_from(bytes.len()).expect("at most a MiB"));
+                self.look_ahead();
                 return Ok(Some(bytes));
             }
         }
@@ -156,6 +197,9 @@ impl BlockRead {
         }
         let piece = piece_of(self.at);
         if let Some(lease) = self.lease.clone().filter(|lease| lease.has(piece)) {
+            if let Some(held) = &self.held {
+                held.move_to(piece);
+            }
             return self.fetch_piece(&lease, piece).await;
         }
         self.miss(piece).await.map(|()| None)
@@ -217,7 +261,10 @@ impl BlockRead {
             lease: self.lease.clone().filter(|_| caching),
         };
         match self.reads.fetcher.attach(wanted)? {
-            Attached::Flight(ticket) => self.ticket = Some(ticket),
+            Attached::Flight(ticket) => {
+                self.ticket = Some(ticket);
+                self.held = None;
+            }
             Attached::Present => {}
         }
         Ok(())

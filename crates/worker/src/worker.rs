@@ -64,6 +64,7 @@ pub struct Worker {
     metrics: Arc<Metrics>,
     registered: Arc<AtomicBool>,
     tasks: TaskTracker,
+    fetcher: Fetcher,
     stop: watch::Sender<bool>,
     driver: JoinHandle<()>,
     web: JoinHandle<()>,
@@ -127,7 +128,7 @@ impl Worker {
         let reads = Arc::new(Reads {
             store: store.clone(),
             resolver: Arc::clone(&resolver),
-            fetcher,
+            fetcher: fetcher.clone(),
             sequences: Sequences::default(),
             metrics: Arc::clone(&metrics),
         });
@@ -177,7 +178,7 @@ impl Worker {
                 warn!(%error, "web pages ended");
             }
         });
-        Ok(Worker { server, web_addr, link, store, metrics, registered, tasks, stop, driver, web })
+        Ok(Worker { server, web_addr, link, store, metrics, registered, tasks, fetcher, stop, driver, web })
     }
 
     /// Where clients connect.
@@ -226,6 +227,7 @@ impl Worker {
             warn!(connections = cut, "connections cut at the end of the drain");
         }
         self.stop.send_replace(true);
+        self.fetcher.close();
         self.tasks.close();
         if timeout(drain, self.tasks.wait()).await.is_err() {
             warn!(tasks = self.tasks.len(), "tasks did not end in time");

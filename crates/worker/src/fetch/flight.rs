@@ -172,6 +172,20 @@ impl Progress {
 }
 
 impl Ticket {
+    /// The reader is at this piece, which it got from elsewhere.
+    pub fn move_to(&self, piece: u32) {
+        self.move_in(&mut self.flight.progress.lock(), piece);
+    }
+
+    fn move_in(&self, progress: &mut Progress, piece: u32) {
+        if let Some((_, at)) = progress.readers.iter_mut().find(|(reader, _)| *reader == self.reader)
+            && *at != piece
+        {
+            *at = piece;
+            self.flight.moved.notify_waiters();
+        }
+    }
+
     /// The bytes from `offset` of the block on, at most `most`, as soon as they are there. Cancel-safe.
     pub async fn take(&self, offset: u64, most: u64) -> Taken {
         let piece = u32::try_from(offset / PIECE_BYTES).unwrap_or(u32::MAX);
@@ -181,12 +195,7 @@ impl Ticket {
             news.as_mut().enable();
             {
                 let mut progress = self.flight.progress.lock();
-                if let Some((_, at)) = progress.readers.iter_mut().find(|(reader, _)| *reader == self.reader)
-                    && *at != piece
-                {
-                    *at = piece;
-                    self.flight.moved.notify_waiters();
-                }
+                self.move_in(&mut progress, piece);
                 if let Some(segment) = progress.segments.iter().find(|segment| segment.has(piece)) {
                     let skip = offset - u64::from(segment.first) * PIECE_BYTES;
                     let skip = usize::try_from(skip).unwrap_or(usize::MAX).min(segment.data.len());

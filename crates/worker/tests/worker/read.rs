@@ -82,6 +82,30 @@ async fn a_random_miss_fetches_a_mebibyte_and_a_run_of_them_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_block_after_block_finds_the_next_one_begun() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let data = pattern(1, 6 * BLOCK);
+    cluster.object(1, &data).await;
+    let read = async |index: u64| {
+        let at = usize::try_from(index * BLOCK).expect("small");
+        assert!(client.read(block(1, index), 0, BLOCK).await.expect("read") == data.slice(at..at + 4_194_304));
+    };
+    read(0).await;
+    read(1).await;
+    cluster.idle().await;
+    assert_eq!(client.resident(block(1, 2)).await, 0, "two blocks may be here by chance");
+    read(2).await;
+    eventually_async(PATIENCE, || async { client.resident(block(1, 3)).await == i64::try_from(BLOCK).expect("small") })
+        .await;
+    read(3).await;
+    read(4).await;
+    read(5).await;
+    cluster.idle().await;
+    assert_eq!(cluster.worker().metrics().fetch_bytes.get(), 6 * BLOCK, "each byte came once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_cache_leaves_nothing_behind() {
     let cluster = Cluster::start().await;
     let client = cluster.client().await;
