@@ -65,6 +65,8 @@ pub enum Event {
     Request(Ticket, Request),
     /// Somebody needs metadata from a store.
     Want(Ticket, Want, Monotonic),
+    /// A read without a lease: say when this master is confirmed to lead and has applied what was acknowledged before.
+    Confirm(Ticket),
     /// The log's writer finished a batch.
     Persisted(BatchSeq),
     /// An under store answered.
@@ -148,6 +150,8 @@ pub struct Core {
     housekeeping: housekeeping::Housekeeping,
     next_job: u64,
     draining: Vec<Ticket>,
+    /// Confirmed reads and the index they wait for.
+    confirmed: Vec<(Ticket, LogIndex)>,
     flushing: bool,
     actions: Vec<Action>,
 }
@@ -175,6 +179,7 @@ impl Core {
             housekeeping: Default::default(),
             next_job: 1,
             draining: Vec::new(),
+            confirmed: Vec::new(),
             flushing: false,
             actions: Vec::new(),
         }
@@ -186,6 +191,7 @@ impl Core {
             Event::Tick => self.tick(now),
             Event::Request(ticket, request) => self.admit(Proposal { origin: Origin::Client(ticket), request }),
             Event::Want(ticket, want, deadline) => self.want(now, ticket, want, deadline),
+            Event::Confirm(ticket) => self.confirm(ticket),
             Event::Persisted(batch) => self.node.persisted(batch),
             Event::JobDone(job, result) => self.job_done(now, job, result),
             Event::Flushed(index) => self.flushed(index),
@@ -207,8 +213,13 @@ impl Core {
             for number in output.dropped {
                 self.dropped(number);
             }
+            self.confirmed.extend(output.reads.into_iter().map(|(ticket, index)| (Ticket(ticket), index)));
+            for ticket in output.dropped_reads {
+                self.reply(Ticket(ticket), Err(Error::NotLeader));
+            }
             self.committed.extend(output.committed);
             self.apply_committed(now)?;
+            self.answer_confirmed();
             self.follow_leadership(now);
             let may_propose = self.leading && !blocked && !self.queue.is_empty();
             if !output.more && !may_propose {
@@ -222,6 +233,23 @@ impl Core {
     /// The namespace, for tests and audits.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    fn confirm(&mut self, ticket: Ticket) {
+        match self.node.read_index(ticket.0) {
+            Ok(()) => {}
+            Err(Refused::FullOfReads { waiting }) => self.reply(ticket, Err(Error::Overloaded(waiting))),
+            Err(_) => self.reply(ticket, Err(Error::NotLeader)),
+        }
+    }
+
+    fn answer_confirmed(&mut self) {
+        let applied = self.node.applied();
+        let ready: Vec<Ticket> =
+            self.confirmed.extract_if(.., |(_, index)| *index <= applied).map(|(ticket, _)| ticket).collect();
+        for ticket in ready {
+            self.reply(ticket, Ok(Done::Nothing));
+        }
     }
 
     fn admit(&mut self, proposal: Proposal) {
@@ -319,7 +347,7 @@ impl Core {
             Origin::CloseIntent(id) => self.intents.closed(id),
             Origin::Collect(inode) => self.housekeeping.collected(inode, &applied.outcome),
             Origin::BeginPersist(container) => self.persist_begun(now, container, applied.outcome),
-            Origin::OpenLoad(inode) => self.load_opened(inode, applied.outcome),
+            Origin::OpenLoad(inode) => self.load_opened(now, inode, applied.outcome),
             Origin::LoadStep(inode) => self.load_stepped(now, inode, entry.op, applied.outcome),
             Origin::Look(look) => self.looked(look, applied.outcome),
             Origin::Housekeeping => {}

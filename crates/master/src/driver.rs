@@ -57,13 +57,18 @@ impl Handle {
         self.ask(deadline, |ticket| Event::Want(ticket, want, deadline)).await.map(drop)
     }
 
-    /// A linearisable read: what was acknowledged before the call is seen. Without a lease there is no answer.
-    pub fn read<R>(&self, read: impl FnMut(&dyn Read) -> Result<R, StoreError>) -> Result<R, Error> {
-        let result = self.shared.read_any(read)?;
-        if self.shared.has_lease() {
-            return Ok(result);
+    /// A linearisable read: what was acknowledged before the call is seen. Cost: none beyond the read while the lease
+    /// holds, else one round of heartbeats, shared by all who wait.
+    pub async fn read<R>(&self, mut read: impl FnMut(&dyn Read) -> Result<R, StoreError>) -> Result<R, Error> {
+        if self.shared.leads() {
+            let result = self.shared.read_any(&mut read)?;
+            if self.shared.has_lease() {
+                return Ok(result);
+            }
         }
-        Err(Error::NotLeader)
+        let deadline = self.shared.clock.monotonic() + self.shared.config.request_timeout;
+        self.ask(deadline, Event::Confirm).await?;
+        self.shared.read_any(read)
     }
 
     pub fn tell(&self, event: Event) -> Result<(), Error> {

@@ -65,6 +65,14 @@ impl ObjectInfo {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct PageToken(pub(crate) String);
 
+#[cfg(feature = "test-support")]
+impl PageToken {
+    /// A token that means something only to the test that made it.
+    pub fn of(text: &str) -> PageToken {
+        PageToken(text.to_owned())
+    }
+}
+
 /// Entries that cannot be a path of ours and were left out of a page: `//`, `.`, `..`, NUL, over-long names, names that are
 /// not UTF-8, and in a local directory links that lead outside and what is neither file nor directory.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

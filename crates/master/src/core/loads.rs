@@ -7,6 +7,7 @@ use hashbrown::HashSet;
 use meta::{Done, Family, Found, Inode, LoadPage, LoadPath, Node, Op, OpenLoad, Read, Record, Reject, Sync};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::time::Duration;
 use types::{GfsPath, InodeId, LoadId, LogIndex, Monotonic, MountId, Name, PersistenceState};
 
 /// Entries asked of a store at once, and inserted by one log entry.
@@ -17,16 +18,32 @@ const STALE_RETRIES: u32 = 4;
 const RUNS: usize = 10_000;
 /// Children compared for having vanished in one step.
 const VANISH_STEP: usize = 1_000;
+/// Directories remembered for the names asked of them.
+const MISSED: usize = 10_000;
+/// A second unknown name of a directory within this time is taken for the beginning of many.
+const TOGETHER: Duration = Duration::from_secs(10);
+/// How long a directory of more than one page is asked for single names only.
+const LARGE_FOR: Duration = Duration::from_secs(600);
 
 /// What somebody needs to know from a store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Want {
-    /// A path the namespace does not have: the key it would stand at.
-    Path { path: GfsPath, mount: MountId, key: String },
+    /// A path the namespace does not have: the key it would stand at. `directory`: the one it would stand in, if that is
+    /// known and its entries are not.
+    Path { path: GfsPath, mount: MountId, key: String, directory: Option<InodeId> },
     /// All entries of a directory. `compare`: those we know too.
     Directory { inode: InodeId, mount: MountId, key: String, compare: bool },
     /// Whether an inode we know is still what the store has.
     Inode { inode: InodeId, mount: MountId, key: String },
+}
+
+type Waiter = (Ticket, Monotonic);
+
+/// Unknown names of one directory.
+#[derive(Clone, Copy)]
+struct Missed {
+    last: Monotonic,
+    large_until: Option<Monotonic>,
 }
 
 enum Stage {
@@ -45,8 +62,14 @@ enum Stage {
 }
 
 struct DirectoryRun {
-    waiters: Vec<(Ticket, Monotonic)>,
+    waiters: Vec<Waiter>,
+    /// Who asked for a name that the first page may bring.
+    names: Vec<(Want, Waiter)>,
+    /// Who wants known entries compared too, which this run does not do.
+    compare_next: Vec<Waiter>,
     stage: Stage,
+    /// Pages whose entries are applied.
+    pages: u64,
     load: LoadId,
     mount: MountId,
     key: String,
@@ -64,7 +87,7 @@ enum LookKey {
 
 struct Look {
     want: Want,
-    waiters: Vec<(Ticket, Monotonic)>,
+    waiters: Vec<Waiter>,
     seen: LogIndex,
     tries: u32,
     job: Option<JobId>,
@@ -76,12 +99,19 @@ pub struct Loads {
     looks: BTreeMap<u64, Look>,
     by_key: BTreeMap<LookKey, u64>,
     jobs: BTreeMap<JobId, Asked>,
+    missed: BTreeMap<InodeId, Missed>,
     next: u64,
 }
 
 enum Asked {
     Directory(InodeId),
     Look(u64),
+}
+
+impl DirectoryRun {
+    fn first_page_is_in(&self) -> bool {
+        matches!(self.stage, Stage::Inserting { .. } | Stage::Vanishing { .. }) || self.pages > 0
+    }
 }
 
 impl Core {
@@ -92,37 +122,72 @@ impl Core {
         if self.loads.directories.len() + self.loads.looks.len() >= RUNS {
             return self.reply(ticket, Err(Error::Overloaded(RUNS)));
         }
+        let waiter = (ticket, deadline);
         match want {
-            Want::Directory { inode, mount, key, compare } => {
-                let waiter = (ticket, deadline);
-                if let Some(run) = self.loads.directories.get_mut(&inode) {
-                    if run.compare || !compare {
-                        run.waiters.push(waiter);
-                        return;
-                    }
-                    let why = "Busy: the directory is being loaded; try again".to_owned();
-                    return self.reply(ticket, Err(Reject::Busy(why).into()));
+            Want::Directory { inode, mount, key, compare } => match self.loads.directories.get_mut(&inode) {
+                Some(run) if run.compare || !compare => run.waiters.push(waiter),
+                Some(run) => run.compare_next.push(waiter),
+                None => {
+                    let run = self.new_run(mount, key, compare);
+                    self.start_run(now, inode, DirectoryRun { waiters: vec![waiter], ..run });
                 }
-                let seen = self.shared.applied();
-                let run = DirectoryRun {
-                    waiters: vec![waiter],
-                    stage: Stage::Opening,
-                    load: LoadId(0),
-                    mount,
-                    key,
-                    seen,
-                    compare,
-                    listed: HashSet::new(),
-                };
-                self.loads.directories.insert(inode, run);
-                self.task(now, Origin::OpenLoad(inode), Op::OpenLoad(OpenLoad { directory: inode, seen }));
+            },
+            Want::Path { directory: Some(directory), mount, ref key, .. } if self.comes_in_numbers(now, directory) => {
+                let prefix = key[..key.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
+                if let Some(run) = self.loads.directories.get_mut(&directory) {
+                    run.names.push((want, waiter));
+                } else {
+                    let run = self.new_run(mount, prefix, false);
+                    self.start_run(now, directory, DirectoryRun { names: vec![(want, waiter)], ..run });
+                }
             }
-            Want::Path { ref path, .. } => self.look(LookKey::Path(path.clone()), want.clone(), (ticket, deadline)),
-            Want::Inode { inode, .. } => self.look(LookKey::Inode(inode), want.clone(), (ticket, deadline)),
+            Want::Path { ref path, .. } => self.look(LookKey::Path(path.clone()), want.clone(), waiter),
+            Want::Inode { inode, .. } => self.look(LookKey::Inode(inode), want, waiter),
         }
     }
 
-    fn look(&mut self, key: LookKey, want: Want, waiter: (Ticket, Monotonic)) {
+    fn new_run(&self, mount: MountId, key: String, compare: bool) -> DirectoryRun {
+        DirectoryRun {
+            waiters: Vec::new(),
+            names: Vec::new(),
+            compare_next: Vec::new(),
+            stage: Stage::Opening,
+            pages: 0,
+            load: LoadId(0),
+            mount,
+            key,
+            seen: self.shared.applied(),
+            compare,
+            listed: HashSet::new(),
+        }
+    }
+
+    fn start_run(&mut self, now: Now, inode: InodeId, run: DirectoryRun) {
+        let seen = run.seen;
+        self.loads.directories.insert(inode, run);
+        self.task(now, Origin::OpenLoad(inode), Op::OpenLoad(OpenLoad { directory: inode, seen }));
+    }
+
+    /// Notes an unknown name of a directory; tells whether a page of its listing may bring it and its neighbours for the
+    /// price of asking for one.
+    fn comes_in_numbers(&mut self, now: Now, directory: InodeId) -> bool {
+        if self.loads.missed.len() >= MISSED {
+            self.loads.missed.clear();
+        }
+        let fresh = Missed { last: now.mono, large_until: None };
+        let Some(known) = self.loads.missed.get_mut(&directory) else {
+            self.loads.missed.insert(directory, fresh);
+            return false;
+        };
+        let together = now.mono - known.last < TOGETHER;
+        let large = known.large_until.is_some_and(|until| now.mono < until);
+        known.last = now.mono;
+        // A page that is in already will not bring more.
+        let late = self.loads.directories.get(&directory).is_some_and(|run| run.first_page_is_in());
+        together && !large && !late
+    }
+
+    fn look(&mut self, key: LookKey, want: Want, waiter: Waiter) {
         // A name under an open intent is what we say it is, not what the store still shows.
         let (Want::Path { mount, key: at, .. }
         | Want::Inode { mount, key: at, .. }
@@ -172,7 +237,7 @@ impl Core {
         let seen = look.seen;
         let op = match (&look.want, result) {
             (_, Err(err)) => return self.fail_look(number, err.into()),
-            (Want::Path { path, mount, key }, Ok(JobOk::Chain(chain))) => {
+            (Want::Path { path, mount, key, .. }, Ok(JobOk::Chain(chain))) => {
                 if chain.is_empty() {
                     return self.end_look(number, Ok(Done::Nothing));
                 }
@@ -223,7 +288,7 @@ impl Core {
         }
     }
 
-    pub(super) fn load_opened(&mut self, inode: InodeId, outcome: Result<Done, Reject>) {
+    pub(super) fn load_opened(&mut self, now: Now, inode: InodeId, outcome: Result<Done, Reject>) {
         match outcome {
             Ok(Done::Load(load)) => {
                 if let Some(run) = self.loads.directories.get_mut(&inode) {
@@ -231,8 +296,8 @@ impl Core {
                 }
                 self.list(inode, None);
             }
-            Ok(_) => self.end_load(inode, Ok(Done::Nothing)),
-            Err(reject) => self.end_load(inode, Err(reject.into())),
+            Ok(_) => self.end_load(now, inode, Ok(Done::Nothing)),
+            Err(reject) => self.end_load(now, inode, Err(reject.into())),
         }
     }
 
@@ -295,7 +360,7 @@ impl Core {
     pub(super) fn load_stepped(&mut self, now: Now, inode: InodeId, op: Op, outcome: Result<Done, Reject>) {
         if let (Op::LoadPage(_), Err(reject)) = (&op, outcome) {
             // The directory went away, or the session was replaced.
-            return self.end_load(inode, Err(reject.into()));
+            return self.end_load(now, inode, Err(reject.into()));
         }
         let Some(run) = self.loads.directories.get_mut(&inode) else { return };
         match &mut run.stage {
@@ -304,10 +369,23 @@ impl Core {
                 if *left > 0 {
                     return;
                 }
-                match next.take() {
-                    Some(after) => self.list(inode, Some(after)),
-                    None if run.compare => self.look_for_vanished(now, inode, None),
-                    None => self.end_load(inode, Ok(Done::Nothing)),
+                let next = next.take();
+                run.pages += 1;
+                let (names, compare) = (std::mem::take(&mut run.names), run.compare);
+                let goes_on = compare || !run.waiters.is_empty() || !run.compare_next.is_empty();
+                let asked_for_names = !names.is_empty();
+                self.answer_names(inode, names);
+                match next {
+                    Some(after) if goes_on => self.list(inode, Some(after)),
+                    Some(_) => {
+                        if asked_for_names && let Some(missed) = self.loads.missed.get_mut(&inode) {
+                            missed.large_until = Some(now.mono + LARGE_FOR);
+                        }
+                        self.close_session(now, inode);
+                        self.end_load(now, inode, Ok(Done::Nothing));
+                    }
+                    None if compare => self.look_for_vanished(now, inode, None),
+                    None => self.end_load(now, inode, Ok(Done::Nothing)),
                 }
             }
             Stage::Vanishing { left, after } => {
@@ -316,7 +394,7 @@ impl Core {
                     let after = after.take();
                     match after {
                         Some(after) => self.look_for_vanished(now, inode, Some(after)),
-                        None => self.end_load(inode, Ok(Done::Nothing)),
+                        None => self.end_load(now, inode, Ok(Done::Nothing)),
                     }
                 }
             }
@@ -330,7 +408,7 @@ impl Core {
         loop {
             let page = match meta::children(&self.shared.state.latest(), inode, after.as_ref(), VANISH_STEP) {
                 Ok(page) => page,
-                Err(err) => return self.end_load(inode, Err(err.into())),
+                Err(err) => return self.end_load(now, inode, Err(err.into())),
             };
             let Some(run) = self.loads.directories.get_mut(&inode) else { return };
             let more = (page.len() == VANISH_STEP).then(|| page.last().map(|(name, _)| name.clone())).flatten();
@@ -349,7 +427,7 @@ impl Core {
                         after = more;
                         continue;
                     }
-                    None => return self.end_load(inode, Ok(Done::Nothing)),
+                    None => return self.end_load(now, inode, Ok(Done::Nothing)),
                 }
             }
             run.stage = Stage::Vanishing { left: ops.len(), after: more };
@@ -361,39 +439,76 @@ impl Core {
     }
 
     fn abort_load(&mut self, now: Now, inode: InodeId, err: Error) {
+        self.close_session(now, inode);
+        self.fail_load(inode, err);
+    }
+
+    fn close_session(&mut self, now: Now, inode: InodeId) {
         if let Some(run) = self.loads.directories.get(&inode) {
             let op = Op::AbortLoad(meta::AbortLoad { directory: inode, load: run.load });
             self.task(now, Origin::Housekeeping, op);
         }
-        self.fail_load(inode, err);
     }
 
     pub(super) fn fail_load(&mut self, inode: InodeId, err: Error) {
-        self.end_load(inode, Err(err));
+        let late = self.finish_run(inode, &Err(err.clone()));
+        for (ticket, _) in late.into_iter().flat_map(|run| run.waiters) {
+            self.reply(ticket, Err(err.clone()));
+        }
     }
 
-    fn end_load(&mut self, inode: InodeId, result: Result<Done, Error>) {
-        let Some(run) = self.loads.directories.remove(&inode) else { return };
+    fn end_load(&mut self, now: Now, inode: InodeId, result: Result<Done, Error>) {
+        if let Some(next) = self.finish_run(inode, &result) {
+            self.start_run(now, inode, next);
+        }
+    }
+
+    /// Answers everybody a run was for. Returns the run that those want who came too late for this one.
+    fn finish_run(&mut self, inode: InodeId, result: &Result<Done, Error>) -> Option<DirectoryRun> {
+        let run = self.loads.directories.remove(&inode)?;
         if let Stage::Listing(job) = run.stage {
             self.loads.jobs.remove(&job);
         }
         for (ticket, _) in run.waiters {
             self.reply(ticket, result.clone());
         }
+        self.answer_names(inode, run.names);
+        let next = self.new_run(run.mount, run.key, true);
+        (!run.compare_next.is_empty()).then_some(DirectoryRun { waiters: run.compare_next, ..next })
+    }
+
+    /// Names the page brought are there; each other one is asked for by itself, as a listing that began before the
+    /// question proves nothing.
+    fn answer_names(&mut self, directory: InodeId, names: Vec<(Want, Waiter)>) {
+        for (want, waiter) in names {
+            let Want::Path { path, .. } = &want else { continue };
+            let name = Name::new(path.file_name()).ok();
+            let key = name.map(|name| meta::edge_key(directory, &name));
+            let found = key.map(|key| self.shared.state.latest().get(Family::Edges, &key));
+            match found {
+                Some(Ok(Some(_))) => self.reply(waiter.0, Ok(Done::Nothing)),
+                _ => self.look(LookKey::Path(path.clone()), want, waiter),
+            }
+        }
     }
 
     /// Callers whose deadline passed are told so; the fetch goes on for the others.
     pub(super) fn tick_loads(&mut self, now: Now) {
         let mut late = Vec::new();
-        let waiting = self.loads.directories.values_mut().map(|run| &mut run.waiters);
-        for waiters in waiting.chain(self.loads.looks.values_mut().map(|look| &mut look.waiters)) {
-            waiters.retain(|(ticket, deadline)| {
-                let keep = now.mono < *deadline;
-                if !keep {
-                    late.push(*ticket);
-                }
-                keep
-            });
+        let mut in_time = |(ticket, deadline): &Waiter| {
+            let keep = now.mono < *deadline;
+            if !keep {
+                late.push(*ticket);
+            }
+            keep
+        };
+        for run in self.loads.directories.values_mut() {
+            run.waiters.retain(&mut in_time);
+            run.names.retain(|(_, waiter)| in_time(waiter));
+            run.compare_next.retain(&mut in_time);
+        }
+        for look in self.loads.looks.values_mut() {
+            look.waiters.retain(&mut in_time);
         }
         for ticket in late {
             let message = "the under store has not answered in time; try again".to_owned();
@@ -403,7 +518,10 @@ impl Core {
 
     pub(super) fn drop_loads(&mut self) {
         let loads = std::mem::take(&mut self.loads);
-        let directories = loads.directories.into_values().flat_map(|run| run.waiters);
+        let directories = loads.directories.into_values().flat_map(|run| {
+            let names = run.names.into_iter().map(|(_, waiter)| waiter);
+            run.waiters.into_iter().chain(names).chain(run.compare_next)
+        });
         let looks = loads.looks.into_values().flat_map(|look| look.waiters);
         for (ticket, _) in directories.chain(looks) {
             self.reply(ticket, Err(Error::NotLeader));

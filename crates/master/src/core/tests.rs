@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{MasterConfig, Metastore};
 use journal::{Boot, JournalLog, MemLog, MemberId, NodeConfig};
 use meta::{CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,6 +114,7 @@ struct World {
     next_ticket: u64,
     acknowledged: BTreeMap<Ticket, Op>,
     asked: BTreeMap<Ticket, Op>,
+    replied: BTreeSet<Ticket>,
     digest: u64,
 }
 
@@ -137,6 +138,7 @@ impl World {
             next_ticket: 1,
             acknowledged: BTreeMap::new(),
             asked: BTreeMap::new(),
+            replied: BTreeSet::new(),
             digest: 0,
         };
         world.settle();
@@ -155,6 +157,9 @@ impl World {
             let mut line = String::new();
             write!(line, "{} {action:?}", now.mono.0.as_millis()).expect("strings grow");
             self.digest = BuildHasherDefault::<DefaultHasher>::default().hash_one((self.digest, line));
+            if let Action::Reply(ticket, _) = &action {
+                self.replied.insert(*ticket);
+            }
             match action {
                 Action::Append(batch) => self.appends.push(batch),
                 Action::Job(id, job) => self.jobs.push((id, job)),
@@ -217,6 +222,29 @@ impl World {
         self.step(Event::Request(ticket, Request { who: Caller::system(), operation, op, deadline }));
     }
 
+    /// Asks for an unknown name, as the wire does.
+    fn want(&mut self, path: GfsPath) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let deadline = self.clock.monotonic() + Duration::from_secs(5);
+        let parent = path.parent().expect("below the root");
+        let above = meta::status(&self.shared.state.latest(), &Caller::system(), &parent).expect("readable");
+        let directory = above.ok().map(|status| status.spot.inode.id);
+        let key = path.as_str()[1..].to_owned();
+        self.step(Event::Want(ticket, Want::Path { path, mount: types::MountId(1), key, directory }, deadline));
+        ticket
+    }
+
+    /// The only open job, answered like this.
+    fn answer(&mut self, result: JobOk) {
+        assert_eq!(self.jobs.len(), 1, "{:?}", self.jobs);
+        let (id, _) = self.jobs.remove(0);
+        self.step(Event::JobDone(id, Ok(result)));
+        while !self.appends.is_empty() {
+            self.sync();
+        }
+    }
+
     fn random_step(&mut self) {
         let path = |dice: &Dice| GfsPath::parse(&format!("/d{}/f{}", dice.below(3), dice.below(4))).expect("a path");
         match self.dice.below(20) {
@@ -246,11 +274,7 @@ impl World {
             }
             11 | 12 => {
                 let path = path(&self.dice);
-                let key = path.as_str()[1..].to_owned();
-                let ticket = Ticket(self.next_ticket);
-                self.next_ticket += 1;
-                let deadline = self.clock.monotonic() + Duration::from_secs(5);
-                self.step(Event::Want(ticket, Want::Path { path, mount: types::MountId(1), key }, deadline));
+                self.want(path);
             }
             13..=15 => self.sync(),
             16 | 17 => {
@@ -302,9 +326,8 @@ fn boot(clock: &Arc<TestClock>, disk: &Arc<MemoryDisk>, log: &MemLog, seed: u64)
     (Core::new(core_config, node, namespace, shared.clone()), shared)
 }
 
-/// A store that has every object it is asked for, and does what it is told.
-fn well(job: &Job) -> JobOk {
-    let found = |name: &str, directory: bool| Found {
+fn found(name: &str, directory: bool) -> Found {
+    Found {
         name: Name::new(name).expect("a name"),
         directory,
         length: 5,
@@ -313,7 +336,11 @@ fn well(job: &Job) -> JobOk {
         owner: None,
         group: None,
         mode: None,
-    };
+    }
+}
+
+/// A store that has every object it is asked for, and does what it is told.
+fn well(job: &Job) -> JobOk {
     match job {
         Job::Chain { key, .. } => {
             let names: Vec<&str> = key.split('/').collect();
@@ -399,6 +426,62 @@ fn what_was_acknowledged_is_there_after_a_power_cut() {
             assert!(found.is_ok(), "seed {seed}: {} was acknowledged and is gone", create.path);
         }
     }
+}
+
+#[test]
+fn a_read_without_a_lease_is_answered_once_the_group_confirmed_this_master() {
+    let mut world = World::new(7);
+    world.step(Event::Confirm(Ticket(900)));
+    assert!(world.replied.contains(&Ticket(900)), "a group of one confirms at once");
+}
+
+/// A page of a listing with these files.
+fn page(names: &[&str], next: Option<&str>) -> JobOk {
+    let items = names.iter().map(|name| found(name, false)).collect();
+    JobOk::Page { items, next: next.map(ufs::PageToken::of), skipped: 0 }
+}
+
+fn in_root(name: &str) -> GfsPath {
+    GfsPath::parse(&format!("/{name}")).expect("a path")
+}
+
+#[test]
+fn a_second_unknown_name_of_a_directory_brings_its_neighbours() {
+    let mut world = World::new(5);
+    world.want(in_root("a"));
+    assert!(matches!(&world.jobs[..], [(_, Job::Chain { .. })]), "the first is asked for alone: {:?}", world.jobs);
+    world.answer(JobOk::Chain(vec![found("a", false)]));
+    let (second, third, absent) = (world.want(in_root("b")), world.want(in_root("c")), world.want(in_root("x")));
+    while !world.appends.is_empty() {
+        world.sync();
+    }
+    assert!(matches!(&world.jobs[..], [(_, Job::List { .. })]), "one listing for all: {:?}", world.jobs);
+    world.answer(page(&["a", "b", "c", "d"], None));
+    assert!(world.replied.contains(&second) && world.replied.contains(&third));
+    // The listing may have begun before the question, so what it lacks is asked for by itself.
+    assert!(!world.replied.contains(&absent));
+    assert!(matches!(&world.jobs[..], [(_, Job::Chain { key, .. })] if key == "x"), "{:?}", world.jobs);
+    world.answer(JobOk::Chain(Vec::new()));
+    assert!(world.replied.contains(&absent));
+    let neighbour = meta::status(&world.shared.state.latest(), &Caller::system(), &in_root("d")).expect("readable");
+    assert!(neighbour.is_ok(), "it came along");
+}
+
+#[test]
+fn a_large_directory_is_not_listed_for_a_few_names() {
+    let mut world = World::new(6);
+    world.want(in_root("a"));
+    world.answer(JobOk::Chain(vec![found("a", false)]));
+    let second = world.want(in_root("y"));
+    while !world.appends.is_empty() {
+        world.sync();
+    }
+    world.answer(page(&["a", "b"], Some("more")));
+    assert!(matches!(&world.jobs[..], [(_, Job::Chain { key, .. })] if key == "y"), "{:?}", world.jobs);
+    world.answer(JobOk::Chain(vec![found("y", false)]));
+    assert!(world.replied.contains(&second));
+    world.want(in_root("z"));
+    assert!(matches!(&world.jobs[..], [(_, Job::Chain { .. })]), "it is known to be large: {:?}", world.jobs);
 }
 
 #[test]

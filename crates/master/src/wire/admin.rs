@@ -91,7 +91,7 @@ impl Admin for Operators {
 
     async fn list_namespaces(&self, request: Request<ListNamespacesRequest>) -> Answer<ListNamespacesResponse> {
         caller(&request)?;
-        let namespaces = self.fs.mounts()?.iter().map(namespace).collect();
+        let namespaces = self.fs.mounts().await?.iter().map(namespace).collect();
         Ok(Response::new(ListNamespacesResponse { namespaces }))
     }
 
@@ -116,7 +116,7 @@ impl Admin for Operators {
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Answer<SetPolicyResponse> {
         let who = caller(&request)?;
         let request = request.into_inner();
-        let mut op = empty_update(&self.fs.mount_named(&request.name)?)?;
+        let mut op = empty_update(&self.fs.mount_named(&request.name).await?)?;
         op.write_policy = request.write_policy.map(write_policy).transpose()?;
         op.read_policy = request.read_policy.map(convert::read_policy::from_admin).transpose().map_err(Error::from)?;
         self.fs

@@ -97,7 +97,7 @@ impl FileSystem {
     /// The status of a path as fresh as asked for, or why not.
     pub async fn status(&self, principal: &Principal, path: &GfsPath, fresh: Freshness) -> Result<Status, Error> {
         let who = self.who(principal);
-        let known = self.handle.read(|read| meta::status(read, &who, path))?;
+        let known = self.handle.read(|read| meta::status(read, &who, path)).await?;
         let fresh = match &known {
             Ok(status) => self.effective(status.mount.read_policy, fresh),
             Err(_) => fresh,
@@ -105,7 +105,7 @@ impl FileSystem {
         let now = self.shared().clock.monotonic();
         let want = match (&known, fresh) {
             (_, Freshness::Never) | (Ok(_), Freshness::Once) => None,
-            (Err(Reject::NotFound(_)), _) => self.want_path(&who, path)?,
+            (Err(Reject::NotFound(_)), _) => self.want_path(&who, path).await?,
             (Err(_), _) => None,
             (Ok(status), Freshness::Always) => want_inode(status),
             (Ok(status), Freshness::Within(age)) => {
@@ -118,17 +118,17 @@ impl FileSystem {
             return known.map_err(Error::from);
         }
         self.handle.want(want).await?;
-        let found = self.handle.read(|read| meta::status(read, &who, path))?;
+        let found = self.handle.read(|read| meta::status(read, &who, path)).await?;
         match &found {
             Ok(status) => self.checks.note(status.spot.inode.id, now),
             Err(_) => self.checks.note_missing(path, now),
         }
         // Gone and perhaps replaced by a new object: look once for the name itself.
         if let (Ok(_), Err(Reject::NotFound(_))) = (&known, &found)
-            && let Some(want) = self.want_path(&who, path)?
+            && let Some(want) = self.want_path(&who, path).await?
         {
             self.handle.want(want).await?;
-            return self.handle.read(|read| meta::status(read, &who, path))?.map_err(Error::from);
+            return self.handle.read(|read| meta::status(read, &who, path)).await?.map_err(Error::from);
         }
         found.map_err(Error::from)
     }
@@ -142,8 +142,8 @@ impl FileSystem {
     }
 
     /// The store's key of a path that is not in the namespace; None when it can be in no store.
-    fn want_path(&self, who: &Caller, path: &GfsPath) -> Result<Option<Want>, Error> {
-        let resolved = self.handle.read(|read| meta::resolve(read, who, path))?;
+    async fn want_path(&self, who: &Caller, path: &GfsPath) -> Result<Option<Want>, Error> {
+        let resolved = self.handle.read(|read| meta::resolve(read, who, path)).await?;
         let Ok(resolved) = resolved else { return Ok(None) };
         let Some(last) = resolved.spots.last() else { return Ok(None) };
         if resolved.missing.is_empty() || !last.inode.is_directory() {
@@ -151,13 +151,16 @@ impl FileSystem {
         }
         let missing: Vec<&str> = resolved.missing.iter().map(Name::as_str).collect();
         let key = format!("{}{}", last.key, missing.join("/"));
-        Ok(Some(Want::Path { path: path.clone(), mount: last.mount, key }))
+        let in_store = |directory: &&meta::Directory| directory.persisted || directory.mount.is_some();
+        let unknown = |directory: &&meta::Directory| missing.len() == 1 && in_store(directory) && !directory.loaded;
+        let directory = last.inode.directory().filter(unknown).map(|_| last.inode.id);
+        Ok(Some(Want::Path { path: path.clone(), mount: last.mount, key, directory }))
     }
 
     /// Makes sure the parent of a path is known, so that a mutation sees what the store has.
     async fn prepare(&self, principal: &Principal, path: &GfsPath) -> Result<(), Error> {
         let who = self.who(principal);
-        let resolved = self.handle.read(|read| meta::resolve(read, &who, path))?;
+        let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
         let Ok(resolved) = resolved else { return Ok(()) };
         if resolved.missing.is_empty() {
             return Ok(());
@@ -168,7 +171,7 @@ impl FileSystem {
         {
             return Ok(());
         }
-        match self.want_path(&who, path)? {
+        match self.want_path(&who, path).await? {
             Some(want) => self.handle.want(want).await,
             None => Ok(()),
         }
@@ -202,8 +205,8 @@ impl FileSystem {
     }
 
     /// The message for an inode an operation made or found.
-    fn info_of(&self, inode: InodeId) -> Result<FileInfo, Error> {
-        let status = self.handle.read(|read| meta::by_inode(read, inode))?;
+    async fn info_of(&self, inode: InodeId) -> Result<FileInfo, Error> {
+        let status = self.handle.read(|read| meta::by_inode(read, inode)).await?;
         let status = status.ok_or_else(|| Error::NotFound("the file was removed meanwhile".to_owned()))?;
         Ok(file_info(self.shared(), &status))
     }
@@ -307,7 +310,8 @@ impl FileSystemMasterClientService for FileSystem {
             return Ok(Response::new(Box::pin(tokio_stream::empty())));
         }
         let who = self.who(&principal);
-        let first = self.handle.read(|read| meta::list(read, &who, &path, None, LIST_STEP))?.map_err(Error::from)?;
+        let first =
+            self.handle.read(|read| meta::list(read, &who, &path, None, LIST_STEP)).await?.map_err(Error::from)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(LIST_AHEAD);
         let this = self.clone();
         tokio::spawn(async move {
@@ -319,7 +323,7 @@ impl FileSystemMasterClientService for FileSystem {
                     }
                 }
                 let Some(after) = page.next.clone() else { return };
-                let next = this.handle.read(|read| meta::list(read, &who, &path, Some(&after), LIST_STEP));
+                let next = this.handle.read(|read| meta::list(read, &who, &path, Some(&after), LIST_STEP)).await;
                 page = match next.and_then(|page| page.map_err(Error::from)) {
                     Ok(page) => page,
                     Err(err) => {
@@ -353,7 +357,7 @@ impl FileSystemMasterClientService for FileSystem {
         self.prepare(&who, &path).await?;
         let done = self.submit(&who, operation, op).await?;
         let Done::Inode(inode) = done else { return Err(unexpected("create", &done)) };
-        Ok(Response::new(CreateFilePResponse { file_info: Some(self.info_of(inode)?) }))
+        Ok(Response::new(CreateFilePResponse { file_info: Some(self.info_of(inode).await?) }))
     }
 
     async fn complete_file(&self, request: Request<CompleteFilePRequest>) -> Answer<CompleteFilePResponse> {
@@ -459,7 +463,7 @@ impl FileSystemMasterClientService for FileSystem {
         for raw in request.into_inner().block_ids {
             let Some(block) = BlockId::from_wire(raw) else { continue };
             // Only blocks of files that were never completed: the rest is not the caller's to drop.
-            let status = self.handle.read(|read| meta::by_container(read, block.container()))?;
+            let status = self.handle.read(|read| meta::by_container(read, block.container())).await?;
             let incomplete = status.is_none_or(|s| s.spot.inode.file().is_some_and(|file| !file.complete));
             if incomplete {
                 for worker in self.shared().locations.remove_container(block.container()) {
@@ -511,7 +515,7 @@ impl FileSystemMasterClientService for FileSystem {
         caller(&request)?;
         let id =
             file_id(request.into_inner().file_id)?.ok_or_else(|| Error::Invalid("a file id is needed".to_owned()))?;
-        let status = self.handle.read(|read| meta::by_container(read, id.container()))?;
+        let status = self.handle.read(|read| meta::by_container(read, id.container())).await?;
         let status = status.ok_or_else(|| Error::NotFound(format!("{id} does not exist")))?;
         Ok(Response::new(GetFilePathPResponse { path: Some(status.spot.path.as_str().to_owned()) }))
     }
@@ -560,7 +564,7 @@ impl FileSystem {
         let who = self.who(principal);
         let mut directories = vec![path.clone()];
         while let Some(path) = directories.pop() {
-            let status = match self.handle.read(|read| meta::status(read, &who, &path))? {
+            let status = match self.handle.read(|read| meta::status(read, &who, &path)).await? {
                 Ok(status) => status,
                 Err(Reject::NotFound(_)) => continue,
                 Err(reject) => return Err(reject.into()),
@@ -569,7 +573,7 @@ impl FileSystem {
             if directory.persisted && !directory.loaded {
                 let before = directory.children;
                 self.list(principal, &path, Freshness::Once).await?;
-                let status = self.handle.read(|read| meta::status(read, &who, &path))?.map_err(Error::from)?;
+                let status = self.handle.read(|read| meta::status(read, &who, &path)).await?.map_err(Error::from)?;
                 if status.spot.inode.directory().is_some_and(|d| d.children > before) {
                     let why = format!(
                         "{path} holds entries in the under store that were not known here; they are listed now: \
@@ -580,8 +584,10 @@ impl FileSystem {
             }
             let mut after: Option<Name> = None;
             loop {
-                let page =
-                    self.handle.read(|read| meta::children(read, status.spot.inode.id, after.as_ref(), LIST_STEP))?;
+                let page = self
+                    .handle
+                    .read(|read| meta::children(read, status.spot.inode.id, after.as_ref(), LIST_STEP))
+                    .await?;
                 for (name, child) in &page {
                     if child.is_directory() {
                         directories.push(path.join(name).map_err(|err| Error::Rejected(err.into()))?);
@@ -599,7 +605,7 @@ impl FileSystem {
     /// A directory whose entries are only in the store is not empty.
     async fn know_children(&self, principal: &Principal, path: &GfsPath) -> Result<(), Error> {
         let who = self.who(principal);
-        let status = self.handle.read(|read| meta::status(read, &who, path))?;
+        let status = self.handle.read(|read| meta::status(read, &who, path)).await?;
         let unknown = status.is_ok_and(|s| s.spot.inode.directory().is_some_and(|d| d.persisted && !d.loaded));
         if unknown { self.list(principal, path, Freshness::Once).await } else { Ok(()) }
     }
@@ -607,7 +613,7 @@ impl FileSystem {
     /// Drops cached blocks of what the store holds. Unpersisted data stay.
     async fn free_below(&self, principal: &Principal, path: &GfsPath, recursive: bool) -> Result<(), Error> {
         let who = self.who(principal);
-        let status = self.handle.read(|read| meta::status(read, &who, path))?.map_err(Error::from)?;
+        let status = self.handle.read(|read| meta::status(read, &who, path)).await?.map_err(Error::from)?;
         if status.spot.inode.is_directory() && !recursive {
             return Err(Reject::IsDirectory(path.clone()).into());
         }
@@ -623,7 +629,7 @@ impl FileSystem {
             }
             let mut after: Option<Name> = None;
             loop {
-                let page = self.handle.read(|read| meta::children(read, inode.id, after.as_ref(), LIST_STEP))?;
+                let page = self.handle.read(|read| meta::children(read, inode.id, after.as_ref(), LIST_STEP)).await?;
                 after = page.last().filter(|_| page.len() == LIST_STEP).map(|(name, _)| name.clone());
                 waiting.extend(page.into_iter().map(|(_, child)| child));
                 if after.is_none() {

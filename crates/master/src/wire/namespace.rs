@@ -53,13 +53,13 @@ impl FileSystem {
         Opener { clock: self.handle.shared.clock.clone(), entropy: self.handle.shared.entropy.clone() }
     }
 
-    pub fn mounts(&self) -> Result<Vec<Mount>, Error> {
-        self.handle.read(meta::mounts)
+    pub async fn mounts(&self) -> Result<Vec<Mount>, Error> {
+        self.handle.read(meta::mounts).await
     }
 
-    pub fn mount_named(&self, text: &str) -> Result<Mount, Error> {
+    pub async fn mount_named(&self, text: &str) -> Result<Mount, Error> {
         let path = GfsPath::root().join(&name(text)?).map_err(|err| Error::Rejected(err.into()))?;
-        let found = self.mounts()?.into_iter().find(|mount| mount.path == path);
+        let found = self.mounts().await?.into_iter().find(|mount| mount.path == path);
         found.ok_or_else(|| Error::Rejected(meta::Reject::NoNamespace(text.to_owned())))
     }
 
@@ -127,7 +127,7 @@ pub async fn update(fs: &FileSystem, request: Request<UpdateNamespacePRequest>) 
     let who = caller(&request)?;
     let request = request.into_inner();
     let options = request.options.unwrap_or_default();
-    let mount = fs.mount_named(&request.namespace.unwrap_or_default())?;
+    let mount = fs.mount_named(&request.namespace.unwrap_or_default()).await?;
     let mut op = empty_update(&mount)?;
     op.read_only = options.read_only;
     op.shared = options.shared;
@@ -170,7 +170,7 @@ pub async fn list(
 ) -> Answer<BoxStream<ListNamespacePResponse>> {
     let who = caller(&request)?;
     let mut answer = ListNamespacePResponse::default();
-    for mount in fs.mounts()?.iter().filter(|mount| !mount.path.is_root()) {
+    for mount in fs.mounts().await?.iter().filter(|mount| !mount.path.is_root()) {
         let status = fs.status(&who, &mount.path, super::file_system::Freshness::Never).await?;
         answer.file_info.push(file_info(&fs.handle.shared, &status));
     }
@@ -179,7 +179,7 @@ pub async fn list(
 
 pub async fn stat(fs: &FileSystem, request: Request<StatNamespacePRequest>) -> Answer<StatNamespacePResponse> {
     let who = caller(&request)?;
-    let mount = fs.mount_named(&request.into_inner().namespace.unwrap_or_default())?;
+    let mount = fs.mount_named(&request.into_inner().namespace.unwrap_or_default()).await?;
     let status = fs.status(&who, &mount.path, super::file_system::Freshness::Never).await?;
     Ok(Response::new(StatNamespacePResponse { file_info: Some(file_info(&fs.handle.shared, &status)) }))
 }
@@ -191,7 +191,7 @@ pub async fn set_attribute(
     let who = caller(&request)?;
     let request = request.into_inner();
     let options = request.options.unwrap_or_default();
-    let mount = fs.mount_named(&request.namespace.unwrap_or_default())?;
+    let mount = fs.mount_named(&request.namespace.unwrap_or_default()).await?;
     let mut op = empty_update(&mount)?;
     let (write, read) = (options.write_p_type, options.read_p_type);
     op.write_policy =

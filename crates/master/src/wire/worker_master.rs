@@ -123,20 +123,20 @@ impl WorkerGate {
         Ok(self.handle.shared.leads() && counters.is_some_and(|counters| container < counters.next_container))
     }
 
-    fn mount_of(&self, id: MountId) -> Result<meta::Mount, Error> {
-        let mount = self.handle.read(|read| meta::mount(read, id))?;
+    async fn mount_of(&self, id: MountId) -> Result<meta::Mount, Error> {
+        let mount = self.handle.read(|read| meta::mount(read, id)).await?;
         mount.ok_or_else(|| Error::NotFound(format!("{id} is not mounted")))
     }
 
-    fn resolve_status(&self, request: &ResolveRequest) -> Result<FileStatus, Error> {
+    async fn resolve_status(&self, request: &ResolveRequest) -> Result<FileStatus, Error> {
         if request.container != 0 {
             let container = ContainerId(request.container);
-            let status = self.handle.read(|read| meta::by_container(read, container))?;
+            let status = self.handle.read(|read| meta::by_container(read, container)).await?;
             return status
                 .ok_or_else(|| Error::NotFound(format!("no file owns {container}: it was removed or rewritten")));
         }
         let mount = MountId(request.mount);
-        let status = self.handle.read(|read| meta::by_key(read, mount, &request.key))?;
+        let status = self.handle.read(|read| meta::by_key(read, mount, &request.key)).await?;
         status.ok_or_else(|| Error::NotFound(format!("no file stands at key {:?} of {mount}", request.key)))
     }
 
@@ -154,7 +154,7 @@ impl WorkerGate {
             return who.check_owner("content", &spot.inode, &spot.path).map_err(Error::from);
         }
         let path = &spot.path;
-        match self.handle.read(|read| meta::status(read, &who, path))? {
+        match self.handle.read(|read| meta::status(read, &who, path)).await? {
             Ok(reached) => who.check(Right::READ, &reached.spot.inode, path).map_err(Error::from),
             Err(reject) => Err(reject.into()),
         }
@@ -314,7 +314,7 @@ impl WorkerMaster for WorkerGate {
     async fn resolve(&self, request: Request<ResolveRequest>) -> Answer<ResolveResponse> {
         self.proven(&request)?;
         let request = request.into_inner();
-        let status = self.resolve_status(&request)?;
+        let status = self.resolve_status(&request).await?;
         self.check_right(&request, &status).await?;
         let spot = &status.spot;
         let file =
@@ -351,7 +351,7 @@ impl WorkerMaster for WorkerGate {
 
     async fn mount(&self, request: Request<MountRequest>) -> Answer<MountResponse> {
         let session = self.proven(&request)?;
-        let mount = self.mount_of(MountId(request.into_inner().mount))?;
+        let mount = self.mount_of(MountId(request.into_inner().mount)).await?;
         let secrets = self.stores.unseal(&mount).map_err(Error::from)?;
         let sessions = self.sessions.lock();
         let key = sessions.get(&session).and_then(|session| session.key.as_ref());
@@ -409,7 +409,7 @@ impl WorkerMaster for WorkerGate {
         self.proven(&request)?;
         let request = request.into_inner();
         let container = ContainerId(request.container);
-        if let Some(status) = self.handle.read(|read| meta::by_container(read, container))? {
+        if let Some(status) = self.handle.read(|read| meta::by_container(read, container)).await? {
             let spot = status.spot;
             self.handle.want(Want::Inode { inode: spot.inode.id, mount: spot.mount, key: spot.key }).await?;
         }
