@@ -3,6 +3,7 @@
 //! Is:     what `./x` and `.ci/run` call.
 //! Never:  part of the product.
 
+mod bench;
 mod cmd;
 mod machine;
 mod suite;
@@ -21,6 +22,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(cmd::bench::Bench),
+    #[command(hide = true)]
+    BenchProbe(bench::probe::BenchProbe),
     Demo(cmd::demo::Demo),
     Lint(cmd::lint::Lint),
     Nightly(cmd::nightly::Nightly),
@@ -30,6 +34,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Bench(bench) => bench.run(),
+        Command::BenchProbe(probe) => probe.run(),
         Command::Demo(demo) => demo.run(),
         Command::Lint(lint) => lint.run(),
         Command::Nightly(nightly) => nightly.run(),

@@ -1,0 +1,34 @@
+//! CPU time and memory of processes, as Linux counts them.
+
+use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
+/// `/proc` counts in hundredths of a second on every architecture (USER_HZ).
+const TICK: Duration = Duration::from_millis(10);
+
+/// User and system time of a process and its threads, ended ones among them.
+pub fn of(pid: u32) -> Result<Duration> {
+    let stat =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("look at process {pid}"))?;
+    // The name is in parentheses and may hold anything; utime and stime are the 12th and 13th fields after it.
+    let fields: Vec<&str> = stat.rsplit_once(')').context("no name in /proc/PID/stat")?.1.split_whitespace().collect();
+    let ticks: u32 = fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
+    Ok(TICK * ticks)
+}
+
+/// CPU time of this process.
+pub fn own() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Bytes a process has in memory of its own: what it allocated, without the files it maps.
+pub fn memory(pid: u32) -> Result<u64> {
+    let status =
+        std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("look at process {pid}"))?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon in /proc/PID/status")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib << 10)
+}

@@ -1,0 +1,174 @@
+//! `cargo xtask bench`: what docs/benchmarks.md claims, measured, and the document written anew.
+
+use crate::bench::{Figure, Ground, cold, metadata, slow_readers, start, warm};
+use crate::{machine, tree};
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use comfy_table::{Table, presets};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const DOCUMENT: &str = "docs/benchmarks.md";
+
+/// One group of figures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Part {
+    /// Durable creates and warm status: CPU, syncs, latency
+    Metadata,
+    /// A warm sequential read against a bare server
+    Warm,
+    /// Cold reads against a direct GET
+    Cold,
+    /// Memory under slow readers
+    SlowReaders,
+    /// Start of a master with many files
+    Start,
+}
+
+/// Measure speed and memory, and write docs/benchmarks.md
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  ./x bench\n  ./x bench --only cold --only warm    looks, and leaves the document alone"
+)]
+pub struct Bench {
+    /// Measure only this; the document is left alone (may be given several times)
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// Files of the largest tree
+    #[arg(long, default_value_t = 1_000_000)]
+    files: u64,
+    /// Directory on the disk to be measured (default: the system's temporary directory)
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The goosefs binary to run
+    #[arg(long, env = "GOOSEFS_BIN")]
+    binary: PathBuf,
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        let began = Instant::now();
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("goosefs-bench-");
+        let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let dir = builder.tempdir_in(&parent).with_context(|| format!("make a directory in {}", parent.display()))?;
+        let ground = Ground { binary: self.binary.clone(), dir: dir.path().to_owned(), files: self.files };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let mut figures = Vec::new();
+        for part in Part::value_variants() {
+            if !self.only.is_empty() && !self.only.contains(part) {
+                continue;
+            }
+            eprintln!("measuring {} …", part.to_possible_value().expect("no part is hidden").get_name());
+            let measured = runtime.block_on(async {
+                match part {
+                    Part::Metadata => metadata::measure(&ground).await,
+                    Part::Warm => warm::measure(&ground).await,
+                    Part::Cold => cold::measure(&ground).await,
+                    Part::SlowReaders => slow_readers::measure(&ground).await,
+                    Part::Start => start::measure(&ground).await,
+                }
+            });
+            figures.extend(measured.with_context(|| format!("measure {part:?}"))?);
+            // The next one gets the whole disk.
+            for entry in std::fs::read_dir(dir.path())? {
+                std::fs::remove_dir_all(entry?.path())?;
+            }
+        }
+        println!("{}", table(&figures));
+        if self.only.is_empty() {
+            let date = machine::said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
+            let commit = machine::said("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
+            let text = document(&figures, &date, &commit, &machine::describe(), began.elapsed());
+            std::fs::write(tree::root()?.join(DOCUMENT), text).with_context(|| format!("write {DOCUMENT}"))?;
+            println!("{DOCUMENT} is written.");
+        }
+        match figures.iter().filter(|figure| figure.floor.as_ref().is_some_and(|(_, holds)| !holds)).count() {
+            0 => Ok(()),
+            missed => bail!("{missed} figures miss their floor"),
+        }
+    }
+}
+
+fn verdict(figure: &Figure) -> (&str, &str) {
+    match &figure.floor {
+        Some((floor, true)) => (floor, "holds"),
+        Some((floor, false)) => (floor, "MISSED"),
+        None => ("", ""),
+    }
+}
+
+fn table(figures: &[Figure]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(vec!["", "what", "measured", "floor", ""]);
+    for figure in figures {
+        let (floor, holds) = verdict(figure);
+        table.add_row(vec![figure.point, &figure.what, &figure.measured, floor, holds]);
+    }
+    table
+}
+
+fn document(figures: &[Figure], date: &str, commit: &str, machine: &str, took: Duration) -> String {
+    let mut out = format!(
+        "# Benchmarks\n\nWritten by `./x bench`: one run, everything on one machine, master, worker, client and store on \
+         its loopback. Ratios compare with a bare probe in the same run; CPU is that of the processes named, user and \
+         system. Nothing here says how fast another machine is.\n\n\
+         | | |\n|---|---|\n| when | {date} |\n| commit | {commit} |\n| machine | {machine} |\n| time | {:.0} min |\n\n\
+         | point | what | measured | floor | |\n|---|---|---|---|---|\n",
+        took.as_secs_f64() / 60.0
+    );
+    for figure in figures {
+        let (floor, holds) = verdict(figure);
+        writeln!(out, "| {} | {} | {} | {floor} | {holds} |", figure.point, figure.what, figure.measured)
+            .expect("a string takes everything");
+    }
+    out.push_str(PROBES);
+    out
+}
+
+const PROBES: &str = "
+## What the probes are
+
+- **Bare append**: one `pwrite` of the bytes a create adds to the journal, into a file allocated ahead on the same disk,
+  and one `fdatasync`, one after the other.
+- **Slow disk**: a library loaded into the master (`xtask/src/bench/slow_sync.c`) makes every `fdatasync` and `fsync` take
+  5 ms longer and counts them, RocksDB's own among them.
+- **Bare tonic server**: a process that answers `ReadBlock` with tonic's own server from a file in the page cache, with the
+  chunks the client asks for and a CRC32C of every 64 KiB, as a worker computes it. The client is the official one's
+  block reader, called as its file reader calls it.
+- **Store**: an S3 server over files in the page cache, in the process of the bench, behind a proxy that delays every
+  request by 20 ms and passes 200 MB/s in all. A direct GET goes through the same proxy by our own store client.
+- Memory is the process's anonymous pages (`RssAnon`).
+
+Smaller benches, each an example that prints its own comparison:
+
+| what | command |
+|---|---|
+| block stream: our body against the tonic encoder | `cargo run --release -p rpc --example block_stream` |
+| reads of records: raw, published, cached | `cargo run --release -p store --example reads` |
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_says_what_was_measured_where_and_whether_it_holds() {
+        let figures = [
+            Figure::shown("8.1", "create", "90 µs").held("≤ 120 µs", true),
+            Figure::shown("8.3", "read", "80 %").held("≥ 90 %", false),
+            Figure::shown("8.6", "replay", "1 s"),
+        ];
+        let text = document(&figures, "2030-01-02", "abc", "2 × cpu", Duration::from_secs(600));
+        for part in [
+            "| commit | abc |",
+            "10 min",
+            "| 8.1 | create | 90 µs | ≤ 120 µs | holds |",
+            "≥ 90 % | MISSED |",
+            "| 8.6 | replay | 1 s |  |  |",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+}
