@@ -13,6 +13,8 @@
 //! ```
 //! Why it is built so: `docs/design/0001-journal.md`. Byte layouts: `docs/formats/journal.md`.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 pub mod disk;
 mod entry;
 mod error;

@@ -5,6 +5,8 @@
 //! Never:  does IO of its own, reads a clock, draws a random number, waits. It reads through [`Read`] and writes into
 //!         [`Changes`], which the caller commits together with the applied index.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod effect;
 mod entry;
 mod index;

@@ -5,6 +5,8 @@
 //! Never:  talks to a worker, reads a clock, remembers an earlier answer.
 //! Source: Karger et al., 1997, <https://doi.org/10.1145/258533.258660>
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod hash;
 mod ring;
 

@@ -4,6 +4,8 @@
 //! Owns:   the `.proto` files and the quirks of the official wire.
 //! Never:  talks to anybody.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 #[allow(clippy::all, missing_docs, nonstandard_style)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/all.rs"));

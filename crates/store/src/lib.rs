@@ -5,6 +5,8 @@
 //! Owns:   the files of the database directory, the memory of its caches, the versions readers check.
 //! Never:  looks into a record, decides what to write, keeps a log of its own (the journal is the log).
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod cache;
 mod durable;
 mod error;

@@ -4,6 +4,8 @@
 //! Owns:   the accounting of space and the order of eviction; the presence map of a block's pieces.
 //! Never:  does IO, reads a clock, draws a random number. Recency is the order of calls.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod allocate;
 mod directory;
 mod error;

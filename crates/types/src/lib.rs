@@ -4,6 +4,8 @@
 //! Owns:   nothing.
 //! Never:  does IO, reads a clock, knows a wire format or a database.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod clock;
 mod error;
 mod fingerprint;

@@ -4,6 +4,8 @@
 //! Owns:   the session with the master, the changes not yet acknowledged, which files are being persisted.
 //! Never:  reads a clock, waits, or touches a disk or a socket: [`crate::driver`] does, and tells what came of it.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 use crate::persist::Task;
 use crate::store::{Change, Report};
 use std::collections::BTreeMap;
