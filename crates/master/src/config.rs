@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use types::{Secret, WriteType};
+use types::Secret;
 
 /// Where the namespace's records live.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,8 +79,6 @@ pub struct MasterConfig {
     pub persist_concurrency: usize,
     /// How long a name the store did not have is remembered as missing; zero: never.
     pub negative_cache: Duration,
-    /// What a file gets when neither call nor namespace says.
-    pub default_write_type: WriteType,
     /// How long a worker may keep a principal's right.
     pub right_valid: Duration,
     /// `goosefs.master.worker.heartbeat.interval`

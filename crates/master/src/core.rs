@@ -9,6 +9,8 @@
 //!
 //! Invariant: a request is answered only after its entry was committed, applied and published.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
+
 mod housekeeping;
 mod intents;
 mod job;
@@ -160,6 +162,7 @@ impl Core {
     /// A core over a recovered node and an opened namespace.
     pub fn new(config: CoreConfig, node: Node, namespace: Namespace, shared: Arc<Shared>) -> Core {
         let stamper = Stamper::new(&namespace);
+        shared.set_counters(namespace.counters());
         Core {
             config,
             node,
@@ -326,6 +329,7 @@ impl Core {
                 self.namespace.apply(&self.shared.state.latest(), &batch).map_err(|err| err.to_string())?;
             changes.applied = last;
             self.shared.state.publish(&changes).map_err(|err| err.to_string())?;
+            self.shared.set_counters(self.namespace.counters());
             self.shared.set_applied(last);
             self.node.advance_applied(last);
             for (((_, entry), ticket), applied) in batch.into_iter().zip(tickets).zip(applied) {
@@ -376,6 +380,7 @@ impl Core {
     fn effect(&mut self, now: Now, effect: Effect) {
         match effect {
             Effect::FreeContainer(container) => {
+                self.shared.streams.lock().forget(container);
                 for worker in self.shared.locations.remove_container(container) {
                     self.shared.registry.lock().free(worker, container);
                 }
@@ -465,6 +470,7 @@ impl Core {
         for id in open {
             self.start_intent(now, id);
         }
+        self.abort_earlier_loads(now);
         self.housekeeping.resume();
         self.persists.wake();
     }
@@ -503,8 +509,9 @@ impl Core {
     }
 
     fn tick(&mut self, now: Now) {
-        for worker in self.shared.registry.lock().expire(now.mono, self.config.worker_timeout) {
-            self.shared.locations.remove_worker(worker);
+        let lost = self.shared.registry.lock().expire(now.mono, self.config.worker_timeout);
+        for (worker, rows) in lost {
+            rows.into_iter().for_each(|rows| self.shared.locations.close(rows));
             self.persists.worker_lost(worker);
         }
         if !self.leading {

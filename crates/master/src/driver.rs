@@ -45,7 +45,7 @@ impl Handle {
     /// Has `op` committed, applied and, where the store must act first, carried out. Not cancel-safe in its effect:
     /// dropping the future gives up the answer only.
     pub async fn submit(&self, who: &Principal, operation: Option<OperationId>, op: Op) -> Result<Done, Error> {
-        let deadline = self.shared.clock.monotonic() + self.shared.config.request_timeout;
+        let deadline = self.deadline();
         let who = self.shared.authority.caller(who);
         let request = Request { who, operation, op, deadline };
         self.ask(deadline, |ticket| Event::Request(ticket, request)).await
@@ -53,8 +53,12 @@ impl Handle {
 
     /// Brings metadata from a store; when it returns, the namespace knows what the store answered.
     pub async fn want(&self, want: Want) -> Result<(), Error> {
-        let deadline = self.shared.clock.monotonic() + self.shared.config.request_timeout;
+        let deadline = self.deadline();
         self.ask(deadline, |ticket| Event::Want(ticket, want, deadline)).await.map(drop)
+    }
+
+    fn deadline(&self) -> Monotonic {
+        self.shared.clock.monotonic() + self.shared.config.request_timeout
     }
 
     /// A linearisable read: what was acknowledged before the call is seen. Cost: none beyond the read while the lease
@@ -66,8 +70,7 @@ impl Handle {
                 return Ok(result);
             }
         }
-        let deadline = self.shared.clock.monotonic() + self.shared.config.request_timeout;
-        self.ask(deadline, Event::Confirm).await?;
+        self.ask(self.deadline(), Event::Confirm).await?;
         self.shared.read_any(read)
     }
 

@@ -1,110 +1,145 @@
 //! Where blocks are: soft state, rebuilt from worker reports, indexed from both sides.
 //!
-//! Invariants: a container is in `by_container` exactly when some worker holds a block of it; `by_worker[w]` counts
-//! containers of which `w` holds a block; deleting a container or losing a worker costs what it frees.
+//! Rows stand sorted in chunks of neighbouring containers, and a worker's containers in chunks of their low bits: about
+//! 15 bytes a replica where containers stand close together. Arrays hold next to nothing in reserve, so what is deleted
+//! gives its memory back, whatever came before.
+//!
+//! Invariants: a chunk is in the table exactly when it has a row; an open session lists exactly the containers it has a row
+//! of; deleting a container or losing a worker costs what it frees; a closed session gets no row any more.
 
-use hashbrown::{HashMap, HashSet};
 use parking_lot::RwLock;
+use std::collections::BTreeMap;
 use types::{BlockId, ContainerId, WorkerId};
+
+/// Containers of one chunk of rows, as a power of two. With it a container's place in its chunk and a block's index fill
+/// 32 bits.
+const ROWS_BITS: u32 = 8;
+/// Containers of one chunk of what a session holds, as a power of two: few, so that adding one moves little.
+const HELD_BITS: u32 = 12;
+/// An array holds this part of its length in reserve, and one.
+const RESERVE: usize = 64;
+
+/// One registration of a worker: what an earlier one reports late is not of this one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Session(u32);
 
 /// One replica of one block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Place {
-    index: u32,
-    worker: WorkerId,
+struct Row {
+    /// The container's place in its chunk, then the block's index.
+    at: u32,
+    session: Session,
     resident_bytes: u32,
+}
+
+impl Row {
+    fn key(&self) -> (u32, Session) {
+        (self.at, self.session)
+    }
+}
+
+struct Holder {
+    worker: WorkerId,
+    /// By their upper bits, the lower bits of the containers it has rows of.
+    containers: BTreeMap<u64, Vec<u16>>,
 }
 
 #[derive(Default)]
 struct Table {
-    by_container: HashMap<ContainerId, Box<[Place]>>,
-    by_worker: HashMap<WorkerId, HashSet<ContainerId>>,
-    places: usize,
+    rows: BTreeMap<u64, Vec<Row>>,
+    sessions: BTreeMap<Session, Holder>,
+    last_session: u32,
+    replicas: usize,
 }
 
-/// The table of all block locations. Every call holds the lock for the rows it touches only.
+/// The table of all block locations. Every call holds the lock for the chunks it touches only.
 #[derive(Default)]
 pub struct Locations {
     table: RwLock<Table>,
 }
 
 impl Locations {
-    /// Records that `worker` holds `resident_bytes` of `block`. Repeats replace.
-    pub fn add(&self, worker: WorkerId, block: BlockId, resident_bytes: u64) {
-        let index = u32::try_from(block.index()).expect("block indexes have 24 bits");
+    /// Begins a registration of `worker`. Earlier ones stay until they are closed.
+    pub fn open(&self, worker: WorkerId) -> Session {
+        let mut table = self.table.write();
+        table.last_session += 1;
+        let session = Session(table.last_session);
+        table.sessions.insert(session, Holder { worker, containers: BTreeMap::new() });
+        session
+    }
+
+    /// Ends a registration: nothing of it is seen any more, and what it still reports is dropped. Cost: what it held.
+    pub fn close(&self, session: Session) {
+        let Some(holder) = self.table.write().sessions.remove(&session) else { return };
+        for (upper, lowers) in holder.containers {
+            for chunk in chunks_of(upper, &lowers) {
+                self.table.write().retain_in(chunk, |row| row.session != session);
+            }
+        }
+    }
+
+    /// Records that the worker of `session` holds `resident_bytes` of `block`. Repeats replace.
+    pub fn add(&self, session: Session, block: BlockId, resident_bytes: u64) {
         // Blocks are far below 4 GiB; a larger report only loses precision of a displayed percentage.
         let resident_bytes = u32::try_from(resident_bytes).unwrap_or(u32::MAX);
-        let place = Place { index, worker, resident_bytes };
+        let container = block.container();
+        let row = Row { at: place(container, block.index()), session, resident_bytes };
         let mut guard = self.table.write();
         let table = &mut *guard;
-        let row = table.by_container.entry(block.container()).or_default();
-        if let Some(old) = row.iter_mut().find(|old| old.index == index && old.worker == worker) {
-            *old = place;
-            return;
+        let Some(holder) = table.sessions.get_mut(&session) else { return };
+        let rows = table.rows.entry(chunk(container)).or_default();
+        match rows.binary_search_by_key(&row.key(), Row::key) {
+            Ok(at) => rows[at] = row,
+            Err(at) => {
+                insert(rows, at, row);
+                table.replicas += 1;
+                holder.add(container);
+            }
         }
-        let mut grown = std::mem::take(row).into_vec();
-        grown.push(place);
-        *row = grown.into_boxed_slice();
-        table.places += 1;
-        table.by_worker.entry(worker).or_default().insert(block.container());
     }
 
     /// Forgets one replica. Unknown ones are fine.
-    pub fn remove(&self, worker: WorkerId, block: BlockId) {
-        self.retain_in(block.container(), |place| !(place.worker == worker && u64::from(place.index) == block.index()));
+    pub fn remove(&self, session: Session, block: BlockId) {
+        let container = block.container();
+        let at = place(container, block.index());
+        let mut table = self.table.write();
+        table.retain_in(chunk(container), |row| row.key() != (at, session));
+        if !table.of(container).any(|row| row.session == session)
+            && let Some(holder) = table.sessions.get_mut(&session)
+        {
+            holder.remove(container);
+        }
     }
 
     /// Forgets a container and returns the workers that held parts of it.
     pub fn remove_container(&self, container: ContainerId) -> Vec<WorkerId> {
-        let workers = self.holders(container);
-        self.retain_in(container, |_| false);
+        let mut table = self.table.write();
+        let sessions = table.sessions_of(container);
+        if sessions.is_empty() {
+            return Vec::new();
+        }
+        let range = range(container);
+        table.retain_in(chunk(container), |row| !range.contains(&row.at));
+        let mut workers = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            if let Some(holder) = table.sessions.get_mut(&session) {
+                holder.remove(container);
+                workers.push(holder.worker);
+            }
+        }
+        workers.sort_unstable();
+        workers.dedup();
         workers
-    }
-
-    /// Forgets everything a worker held. Cost: what it held.
-    pub fn remove_worker(&self, worker: WorkerId) {
-        let held = self.table.write().by_worker.remove(&worker).unwrap_or_default();
-        for container in held {
-            self.retain_in(container, |place| place.worker != worker);
-        }
-        self.table.write().by_worker.remove(&worker);
-    }
-
-    fn retain_in(&self, container: ContainerId, keep: impl Fn(&Place) -> bool) {
-        let mut guard = self.table.write();
-        let table = &mut *guard;
-        let Some(row) = table.by_container.get_mut(&container) else { return };
-        let (kept, gone): (Vec<Place>, Vec<Place>) = row.iter().copied().partition(keep);
-        table.places -= gone.len();
-        for place in &gone {
-            if kept.iter().any(|k| k.worker == place.worker) {
-                continue;
-            }
-            if let Some(held) = table.by_worker.get_mut(&place.worker) {
-                held.remove(&container);
-                if held.is_empty() {
-                    table.by_worker.remove(&place.worker);
-                } else if held.capacity() > 64 && held.capacity() > 4 * held.len() {
-                    held.shrink_to_fit();
-                }
-            }
-        }
-        if kept.is_empty() {
-            table.by_container.remove(&container);
-            let (len, capacity) = (table.by_container.len(), table.by_container.capacity());
-            if capacity > 1024 && capacity > 4 * len {
-                table.by_container.shrink_to(2 * len);
-            }
-        } else {
-            *row = kept.into_boxed_slice();
-        }
     }
 
     /// (block index, worker, resident bytes) of every replica of a container, by index then worker.
     pub fn of(&self, container: ContainerId) -> Vec<(u64, WorkerId, u64)> {
         let table = self.table.read();
-        let Some(row) = table.by_container.get(&container) else { return Vec::new() };
-        let mut out: Vec<_> = row.iter().map(|p| (u64::from(p.index), p.worker, u64::from(p.resident_bytes))).collect();
+        let shown = |row: &Row| {
+            let worker = table.sessions.get(&row.session)?.worker;
+            Some((u64::from(row.at) & INDEX_MASK, worker, u64::from(row.resident_bytes)))
+        };
+        let mut out: Vec<_> = table.of(container).filter_map(shown).collect();
         out.sort_unstable();
         out
     }
@@ -112,110 +147,173 @@ impl Locations {
     /// Workers that hold any block of a container.
     pub fn holders(&self, container: ContainerId) -> Vec<WorkerId> {
         let table = self.table.read();
-        let mut out: Vec<_> =
-            table.by_container.get(&container).into_iter().flat_map(|row| row.iter().map(|p| p.worker)).collect();
+        let sessions = table.sessions_of(container);
+        let mut out: Vec<_> = sessions.iter().filter_map(|id| Some(table.sessions.get(id)?.worker)).collect();
         out.sort_unstable();
         out.dedup();
         out
     }
 
+    /// Containers with a replica, in order after `after`, those of up to `chunks` chunks; and whether that was the end.
+    pub fn containers(&self, after: ContainerId, chunks: usize) -> (Vec<ContainerId>, bool) {
+        let table = self.table.read();
+        let mut later = table.rows.range(chunk(after)..);
+        let mut out = Vec::new();
+        for (upper, rows) in later.by_ref().take(chunks) {
+            out.extend(rows.iter().map(|row| ContainerId(upper << ROWS_BITS | u64::from(row.at >> INDEX_BITS))));
+        }
+        out.dedup();
+        out.retain(|container| *container > after);
+        (out, later.next().is_none())
+    }
+
     /// Number of replicas known.
     pub fn count(&self) -> usize {
-        self.table.read().places
+        self.table.read().replicas
     }
 
-    /// Bytes the table occupies: rows, and both indexes by their capacity.
+    /// What the table takes, up to what the allocator adds. Cost: a look at every chunk.
     pub fn memory_bytes(&self) -> usize {
         let table = self.table.read();
-        let rows = table.places * size_of::<Place>();
-        let containers = table.by_container.capacity() * (size_of::<ContainerId>() + size_of::<Box<[Place]>>() + 1);
-        let held: usize = table.by_worker.values().map(|set| set.capacity() * (size_of::<ContainerId>() + 1)).sum();
-        rows + containers + held
+        let rows: usize = table.rows.values().map(|rows| rows.capacity() * size_of::<Row>()).sum();
+        let chunks = tree_bytes::<u64, Vec<Row>>(table.rows.len());
+        let held = |holder: &Holder| {
+            let lowers: usize = holder.containers.values().map(|lowers| lowers.capacity() * size_of::<u16>()).sum();
+            lowers + tree_bytes::<u64, Vec<u16>>(holder.containers.len())
+        };
+        let sessions: usize = table.sessions.values().map(held).sum();
+        rows + chunks + sessions + tree_bytes::<Session, Holder>(table.sessions.len())
     }
 
-    /// The invariants of the module's head, by recount. Cost: the whole table.
+    /// The invariants of the module's head, by recount, while no session is being closed. Cost: the whole table.
     pub fn check_invariants(&self) {
         let table = self.table.read();
-        let places: usize = table.by_container.values().map(|row| row.len()).sum();
-        assert_eq!(places, table.places, "the count of replicas has drifted");
-        for (container, row) in &table.by_container {
-            assert!(!row.is_empty(), "{container} has an empty row");
-            for place in row {
-                let known = table.by_worker.get(&place.worker).is_some_and(|held| held.contains(container));
-                assert!(known, "{container} is not listed under {}", place.worker);
+        let replicas: usize = table.rows.values().map(Vec::len).sum();
+        assert_eq!(replicas, table.replicas, "the count of replicas has drifted");
+        let mut listed = 0;
+        for (upper, rows) in &table.rows {
+            assert!(!rows.is_empty(), "chunk {upper} has no row");
+            assert!(rows.is_sorted_by_key(Row::key), "chunk {upper} is not sorted");
+            assert!(rows.capacity() <= most(rows.len()), "chunk {upper} holds {} for {}", rows.capacity(), rows.len());
+            let mut of: Vec<_> = rows.iter().map(|row| (row.at >> INDEX_BITS, row.session)).collect();
+            of.sort_unstable();
+            of.dedup();
+            listed += of.len();
+            for (low, session) in of {
+                let container = ContainerId(upper << ROWS_BITS | u64::from(low));
+                let holder = table.sessions.get(&session).unwrap_or_else(|| panic!("{session:?} is closed"));
+                assert!(holder.has(container), "{container} is not listed under {}", holder.worker);
             }
         }
-        for (worker, held) in &table.by_worker {
-            for container in held {
-                let there =
-                    table.by_container.get(container).is_some_and(|row| row.iter().any(|p| p.worker == *worker));
-                assert!(there, "{worker} lists {container}, which it does not hold");
-            }
+        let held: usize = table.sessions.values().flat_map(|holder| holder.containers.values()).map(Vec::len).sum();
+        assert_eq!(held, listed, "a worker lists what it does not hold");
+    }
+}
+
+impl Table {
+    fn of(&self, container: ContainerId) -> impl Iterator<Item = &Row> {
+        let range = range(container);
+        let rows = self.rows.get(&chunk(container)).map_or(&[][..], Vec::as_slice);
+        let first = rows.partition_point(|row| row.at < *range.start());
+        rows[first..].iter().take_while(move |row| range.contains(&row.at))
+    }
+
+    fn sessions_of(&self, container: ContainerId) -> Vec<Session> {
+        let mut out: Vec<_> = self.of(container).map(|row| row.session).collect();
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
+    fn retain_in(&mut self, chunk: u64, keep: impl Fn(&Row) -> bool) {
+        let Some(rows) = self.rows.get_mut(&chunk) else { return };
+        let before = rows.len();
+        rows.retain(keep);
+        self.replicas -= before - rows.len();
+        if rows.is_empty() {
+            self.rows.remove(&chunk);
+        } else {
+            trim(rows);
         }
     }
+}
+
+impl Holder {
+    fn split(container: ContainerId) -> (u64, u16) {
+        let low = container.0 & ((1 << HELD_BITS) - 1);
+        (container.0 >> HELD_BITS, u16::try_from(low).expect("twelve bits fit"))
+    }
+    fn add(&mut self, container: ContainerId) {
+        let (upper, low) = Holder::split(container);
+        let lowers = self.containers.entry(upper).or_default();
+        if let Err(at) = lowers.binary_search(&low) {
+            insert(lowers, at, low);
+        }
+    }
+    fn remove(&mut self, container: ContainerId) {
+        let (upper, low) = Holder::split(container);
+        let Some(lowers) = self.containers.get_mut(&upper) else { return };
+        if let Ok(at) = lowers.binary_search(&low) {
+            lowers.remove(at);
+            trim(lowers);
+        }
+        if lowers.is_empty() {
+            self.containers.remove(&upper);
+        }
+    }
+    fn has(&self, container: ContainerId) -> bool {
+        let (upper, low) = Holder::split(container);
+        self.containers.get(&upper).is_some_and(|lowers| lowers.binary_search(&low).is_ok())
+    }
+}
+
+const INDEX_BITS: u32 = 32 - ROWS_BITS;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+
+fn chunk(container: ContainerId) -> u64 {
+    container.0 >> ROWS_BITS
+}
+
+fn place(container: ContainerId, index: u64) -> u32 {
+    let low = container.0 & ((1 << ROWS_BITS) - 1);
+    u32::try_from(low << INDEX_BITS | index).expect("block indexes have 24 bits")
+}
+
+/// The places of all blocks of a container.
+fn range(container: ContainerId) -> std::ops::RangeInclusive<u32> {
+    place(container, 0)..=place(container, INDEX_MASK)
+}
+
+/// The chunks of rows in which containers with these bits stand.
+fn chunks_of(upper: u64, lowers: &[u16]) -> Vec<u64> {
+    let mut chunks: Vec<u64> =
+        lowers.iter().map(|low| chunk(ContainerId(upper << HELD_BITS | u64::from(*low)))).collect();
+    chunks.dedup();
+    chunks
+}
+
+/// Room an array of this length may have.
+fn most(len: usize) -> usize {
+    len + len / RESERVE + 1
+}
+
+fn insert<T>(array: &mut Vec<T>, at: usize, item: T) {
+    if array.len() == array.capacity() {
+        array.reserve_exact(most(array.len()) - array.len());
+    }
+    array.insert(at, item);
+}
+
+fn trim<T>(array: &mut Vec<T>) {
+    if array.capacity() > most(array.len()) {
+        array.shrink_to_fit();
+    }
+}
+
+/// A search tree's nodes are between half and wholly full.
+fn tree_bytes<K, V>(entries: usize) -> usize {
+    entries * (size_of::<K>() + size_of::<V>()) * 3 / 2
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-
-    fn block(container: u64, index: u64) -> BlockId {
-        ContainerId(container).block(index).expect("small")
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Add(u64, u64, u64),
-        Remove(u64, u64, u64),
-        Container(u64),
-        Worker(u64),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            6 => (1..4u64, 1..6u64, 0..3u64).prop_map(|(w, c, i)| Step::Add(w, c, i)),
-            2 => (1..4u64, 1..6u64, 0..3u64).prop_map(|(w, c, i)| Step::Remove(w, c, i)),
-            1 => (1..6u64).prop_map(Step::Container),
-            1 => (1..4u64).prop_map(Step::Worker),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn the_table_agrees_with_a_set(steps in prop::collection::vec(step(), 1..200)) {
-            let table = Locations::default();
-            let mut model = BTreeSet::new();
-            for step in steps {
-                match step {
-                    Step::Add(w, c, i) => { table.add(WorkerId(w), block(c, i), 7); model.insert((c, i, w)); }
-                    Step::Remove(w, c, i) => { table.remove(WorkerId(w), block(c, i)); model.remove(&(c, i, w)); }
-                    Step::Container(c) => { table.remove_container(ContainerId(c)); model.retain(|row| row.0 != c); }
-                    Step::Worker(w) => { table.remove_worker(WorkerId(w)); model.retain(|row| row.2 != w); }
-                }
-                table.check_invariants();
-                prop_assert_eq!(table.count(), model.len());
-                for c in 1..6 {
-                    let want: Vec<_> = model.iter().filter(|r| r.0 == c).map(|r| (r.1, WorkerId(r.2), 7)).collect();
-                    prop_assert_eq!(table.of(ContainerId(c)), want);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn memory_returns_to_its_start_after_everything_is_deleted() {
-        let table = Locations::default();
-        let start = table.memory_bytes();
-        for container in 1..=100_000 {
-            table.add(WorkerId(1), block(container, 0), 1);
-        }
-        assert!(table.memory_bytes() > start);
-        for container in 1..=100_000 {
-            table.remove_container(ContainerId(container));
-        }
-        assert_eq!(table.count(), 0);
-        assert!(table.memory_bytes() <= start + 256 * 1024, "{} bytes stay", table.memory_bytes());
-    }
-}
+mod tests;

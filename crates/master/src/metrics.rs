@@ -4,6 +4,7 @@ use crate::shared::Shared;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Different names clients may report; more are dropped and counted.
 const CLIENT_NAMES: usize = 1_000;
@@ -14,7 +15,9 @@ pub struct Metrics {
     clients: Mutex<BTreeMap<String, f64>>,
     workers: Mutex<BTreeMap<String, f64>>,
     /// Messages that carried an old fence: session, attempt, container.
-    pub stale_fences: std::sync::atomic::AtomicU64,
+    pub stale_fences: AtomicU64,
+    /// Containers found in the location table that the namespace does not have. Stays 0 unless there is a bug.
+    pub location_drift: AtomicU64,
 }
 
 impl Metrics {
@@ -45,14 +48,7 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     let mut out = shared.metrics.clients.lock().clone();
     out.extend(shared.metrics.workers.lock().clone());
     let registry = shared.registry.lock();
-    let mut tiers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for worker in registry.list().filter(|worker| worker.state == crate::registry::State::Live) {
-        for directory in worker.directories.iter().filter(|directory| directory.lost.is_empty()) {
-            let tier = tiers.entry(directory.alias.clone()).or_default();
-            tier.0 += directory.capacity_bytes;
-            tier.1 += directory.used_bytes;
-        }
-    }
+    let tiers = registry.tiers();
     let mut set = |name: String, value: u64| out.insert(name, to_f64(value));
     for (alias, (capacity, used)) in &tiers {
         set(format!("Cluster.CapacityTotalTier{alias}"), *capacity);
@@ -70,7 +66,8 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.BlockLocations".into(), u64::try_from(shared.locations.count()).unwrap_or(u64::MAX));
     set("Master.BlockLocationBytes".into(), u64::try_from(shared.locations.memory_bytes()).unwrap_or(u64::MAX));
     set("Master.IsLeader".into(), u64::from(shared.leads()));
-    set("Master.StaleFences".into(), shared.metrics.stale_fences.load(std::sync::atomic::Ordering::Relaxed));
+    set("Master.BlockLocationDrift".into(), shared.metrics.location_drift.load(Ordering::Relaxed));
+    set("Master.StaleFences".into(), shared.metrics.stale_fences.load(Ordering::Relaxed));
     out
 }
 

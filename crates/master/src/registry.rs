@@ -3,6 +3,7 @@
 //! Is:     soft state. Ids, epochs and addresses are in the log; everything here is rebuilt by registrations.
 //! Never:  reads a clock: time arrives with every call.
 
+use crate::locations::Session;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use types::{ContainerId, Monotonic, SessionEpoch, WorkerId};
@@ -51,6 +52,8 @@ pub struct Worker {
     pub started_unix_ms: i64,
     pub directories: Vec<Directory>,
     pub persist_used_bytes: u64,
+    /// Where its blocks are recorded, from its registration until it is lost.
+    rows: Option<Session>,
     sequence: u64,
     answered: Commands,
     free: BTreeSet<ContainerId>,
@@ -90,14 +93,23 @@ impl Registry {
         self.workers.entry(record.id).or_insert_with(|| Worker::new(record, Monotonic::default()));
     }
 
-    /// A registration begins: older sessions of the id are over.
-    pub fn begin(&mut self, record: &meta::WorkerRecord, now: Monotonic) {
-        let mut worker = Worker::new(record, now);
+    /// A registration begins that records its blocks under `rows`: older sessions of the id are over. Returns where the
+    /// last one recorded its blocks.
+    pub fn begin(&mut self, record: &meta::WorkerRecord, rows: Session, now: Monotonic) -> Option<Session> {
+        let mut worker = Worker { rows: Some(rows), ..Worker::new(record, now) };
+        let mut ended = None;
         if let Some(old) = self.workers.remove(&record.id) {
             // Frees are still owed; persist tasks are not: the core gives them out anew.
             worker.free = old.free;
+            ended = old.rows;
         }
         self.workers.insert(record.id, worker);
+        ended
+    }
+
+    /// Where the session in force of `id`, if it is this one, records its blocks.
+    pub fn rows(&self, id: WorkerId, epoch: SessionEpoch) -> Option<Session> {
+        self.workers.get(&id).filter(|worker| worker.epoch == epoch)?.rows
     }
 
     /// All its blocks have arrived. False when another registration began meanwhile.
@@ -195,13 +207,13 @@ impl Registry {
         }
     }
 
-    /// Marks workers silent for `timeout` as lost and returns them.
-    pub fn expire(&mut self, now: Monotonic, timeout: Duration) -> Vec<WorkerId> {
+    /// Marks workers silent for `timeout` as lost and returns them, with where their blocks are recorded.
+    pub fn expire(&mut self, now: Monotonic, timeout: Duration) -> Vec<(WorkerId, Option<Session>)> {
         let mut lost = Vec::new();
         for worker in self.workers.values_mut() {
             if worker.state == State::Live && now - worker.last_contact > timeout {
                 worker.state = State::Lost;
-                lost.push(worker.id);
+                lost.push((worker.id, worker.rows.take()));
             }
         }
         lost
@@ -214,6 +226,18 @@ impl Registry {
 
     pub fn get(&self, id: WorkerId) -> Option<&Worker> {
         self.workers.get(&id)
+    }
+
+    /// (capacity, used) bytes of what live workers have in each tier, by its alias.
+    pub fn tiers(&self) -> BTreeMap<String, (u64, u64)> {
+        let mut tiers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let live = self.workers.values().filter(|worker| worker.state == State::Live);
+        for directory in live.flat_map(|worker| &worker.directories).filter(|directory| directory.lost.is_empty()) {
+            let tier = tiers.entry(directory.alias.clone()).or_default();
+            tier.0 += directory.capacity_bytes;
+            tier.1 += directory.used_bytes;
+        }
+        tiers
     }
 
     pub fn live(&self) -> usize {
@@ -252,6 +276,7 @@ impl Worker {
             started_unix_ms: 0,
             directories: Vec::new(),
             persist_used_bytes: 0,
+            rows: None,
             sequence: 0,
             answered: Commands::default(),
             free: BTreeSet::new(),
@@ -265,6 +290,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::locations::Locations;
 
     fn record(epoch: u64) -> meta::WorkerRecord {
         meta::WorkerRecord {
@@ -283,8 +309,8 @@ mod tests {
 
     #[test]
     fn a_repeated_heartbeat_gets_the_same_answer_and_a_skipped_one_registers_again() {
-        let mut registry = Registry::default();
-        registry.begin(&record(1), at(0));
+        let (mut registry, rows) = (Registry::default(), Locations::default().open(WorkerId(7)));
+        registry.begin(&record(1), rows, at(0));
         assert!(matches!(registry.beat(WorkerId(7), SessionEpoch(1), 1, at(1)), Beat::Register), "not finished yet");
         assert!(registry.finish(WorkerId(7), SessionEpoch(1), at(1)));
         registry.free(WorkerId(7), ContainerId(3));
@@ -298,14 +324,15 @@ mod tests {
 
     #[test]
     fn a_silent_worker_is_lost_once_and_owed_frees_survive_its_return() {
-        let mut registry = Registry::default();
-        registry.begin(&record(1), at(0));
+        let (mut registry, table) = (Registry::default(), Locations::default());
+        let rows = [table.open(WorkerId(7)), table.open(WorkerId(7))];
+        assert_eq!(registry.begin(&record(1), rows[0], at(0)), None);
         registry.finish(WorkerId(7), SessionEpoch(1), at(0));
         assert!(registry.expire(at(500), Duration::from_secs(1)).is_empty());
-        assert_eq!(registry.expire(at(5000), Duration::from_secs(1)), [WorkerId(7)]);
+        assert_eq!(registry.expire(at(5000), Duration::from_secs(1)), [(WorkerId(7), Some(rows[0]))]);
         assert!(registry.expire(at(6000), Duration::from_secs(1)).is_empty());
         registry.free(WorkerId(7), ContainerId(9));
-        registry.begin(&record(2), at(7000));
+        assert_eq!(registry.begin(&record(2), rows[1], at(7000)), None, "its blocks were dropped when it was lost");
         registry.finish(WorkerId(7), SessionEpoch(2), at(7000));
         assert_eq!(registry.commands(WorkerId(7), SessionEpoch(2)).free, [ContainerId(9)]);
     }

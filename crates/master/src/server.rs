@@ -318,3 +318,6 @@ fn open_channels(work_dir: &Path) -> Result<Arc<Channels>, Error> {
     std::fs::create_dir_all(work_dir).map_err(|err| Error::Start(format!("make {}: {err}", work_dir.display())))?;
     Channels::open(&work_dir.join(CHANNELS)).map_err(|err| Error::Start(err.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

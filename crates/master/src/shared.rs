@@ -7,8 +7,8 @@ use crate::locations::Locations;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use hashbrown::HashMap;
-use meta::{Authority, Family, Read, Record, StoreError};
-use parking_lot::Mutex;
+use meta::{Authority, Read, StoreError};
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,6 +42,10 @@ impl Streams {
             self.last_heard.insert(container, now);
         }
     }
+    /// Its file is gone.
+    pub fn forget(&mut self, container: ContainerId) {
+        self.last_heard.remove(&container);
+    }
     pub fn is_live(&self, container: ContainerId, now: Monotonic) -> bool {
         self.last_heard.get(&container).is_some_and(|last| now - *last < STREAM_LIVE)
     }
@@ -58,6 +62,7 @@ pub struct Shared {
     pub entropy: Arc<dyn Entropy>,
     pub metrics: Metrics,
     pub started: Monotonic,
+    counters: RwLock<Option<Arc<meta::Counters>>>,
     applied: AtomicU64,
     leads: AtomicBool,
     lease_until_ns: AtomicU64,
@@ -86,6 +91,7 @@ impl Shared {
             clock,
             entropy,
             metrics: Metrics::default(),
+            counters: RwLock::default(),
             applied: AtomicU64::new(applied.0),
             leads: AtomicBool::new(false),
             lease_until_ns: AtomicU64::new(0),
@@ -118,12 +124,13 @@ impl Shared {
         self.leads() && now < self.lease_until_ns.load(Ordering::Acquire)
     }
 
-    /// Ids, times and versions as of the last applied entry; None before the namespace is made.
-    pub fn counters(&self) -> Result<Option<meta::Counters>, Error> {
-        self.read_any(|read| {
-            let bytes = read.get(Family::State, meta::COUNTERS_KEY)?;
-            bytes.map(|bytes| meta::Counters::decode(&bytes)).transpose()
-        })
+    /// Ids, times and versions no newer than what readers can see; None before the state was opened.
+    pub fn counters(&self) -> Option<Arc<meta::Counters>> {
+        self.counters.read().clone()
+    }
+
+    pub fn set_counters(&self, counters: &meta::Counters) {
+        *self.counters.write() = Some(Arc::new(counters.clone()));
     }
 
     /// Reads a consistent state without a lease: for answers that need none, such as a standby's.

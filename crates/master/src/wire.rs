@@ -10,13 +10,12 @@ pub mod worker_manager;
 pub mod worker_master;
 
 use crate::error::Error;
+use tonic::{Request, Status};
 use types::{GfsPath, Principal};
 
-/// Who called. The authentication layer put it there; without one the call is refused.
-fn caller<T>(request: &tonic::Request<T>) -> Result<Principal, Error> {
-    request.extensions().get::<Principal>().cloned().ok_or_else(|| {
-        Error::Unauthenticated("this connection is not authenticated; do the SASL handshake first".to_owned())
-    })
+/// Who called.
+fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
+    rpc::caller(request.extensions()).cloned()
 }
 
 fn path(text: Option<&str>) -> Result<GfsPath, Error> {

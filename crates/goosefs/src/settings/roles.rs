@@ -84,7 +84,6 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         "true",
         "a read-only root is not served; make a read-only namespace",
     )?;
-    let default_write_type = settings.word_if_set("goosefs.user.file.writetype.default");
     Ok(MasterConfig {
         hostname: settings.word("goosefs.master.hostname"),
         rpc_addr: listen(settings, "goosefs.master.bind.host", "goosefs.master.rpc.port")?,
@@ -120,9 +119,6 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         negative_cache: settings
             .duration_or_off("goosefs.master.metadata.negative.cache.lifetime")
             .unwrap_or(Duration::ZERO),
-        default_write_type: default_write_type.map_or(WriteType::CacheThrough, |name| {
-            WriteType::from_name(&name).expect("the table lists the write types")
-        }),
         right_valid: settings.duration("goosefs.master.right.lifetime")?,
         heartbeat_interval: settings.duration("goosefs.master.worker.heartbeat.interval")?,
         worker_timeout: settings.duration("goosefs.master.worker.timeout")?,

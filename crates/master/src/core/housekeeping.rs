@@ -2,10 +2,11 @@
 //! and flushing the database so that the log can be cut.
 
 use super::{Core, Now, Origin};
-use meta::{Collect, Done, ExpireIncomplete, ForgetOperations, Op, Reject};
+use meta::{Collect, Done, ExpireIncomplete, Family, ForgetOperations, Op, Read, Reject};
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use types::{InodeId, LogIndex, Monotonic};
+use types::{ContainerId, InodeId, LogIndex, Monotonic};
 
 /// Inodes freed by one collection entry.
 const COLLECT_STEP: u32 = 500;
@@ -17,7 +18,9 @@ const EXPIRE_STEP: usize = 1_000;
 /// Detached directories held in memory, and found by one look.
 const WAITING: usize = 100_000;
 const SCAN: usize = 1_000;
-/// Between rounds of forgetting and expiring.
+/// Chunks of the location table compared with the namespace in one round.
+const AUDIT_STEP: usize = 64;
+/// Between rounds of forgetting, expiring and comparing.
 const ROUND: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
@@ -26,6 +29,9 @@ pub struct Housekeeping {
     collecting: BTreeSet<InodeId>,
     last_round: Option<Monotonic>,
     rescan: bool,
+    /// How far the location table was compared, and what seemed wrong there.
+    audited: ContainerId,
+    suspects: Vec<ContainerId>,
 }
 
 impl Housekeeping {
@@ -60,6 +66,7 @@ impl Core {
         if self.housekeeping.last_round.is_none_or(|last| now.mono - last >= ROUND) {
             self.housekeeping.last_round = Some(now.mono);
             self.forget_and_expire(now);
+            self.audit_locations();
         }
         let behind = self.shared.applied().0.saturating_sub(self.shared.state.store().flushed().0);
         if behind >= self.config.checkpoint_entries {
@@ -104,6 +111,32 @@ impl Core {
             }
             self.task(now, Origin::Housekeeping, Op::ExpireIncomplete(ExpireIncomplete { container }));
         }
+    }
+
+    /// Compares the location table with the namespace, some of it in each round. A report that crossed a delete may show
+    /// for a moment, until its recorder looks again; what is still there a round later is drift.
+    fn audit_locations(&mut self) {
+        for container in std::mem::take(&mut self.housekeeping.suspects) {
+            let workers =
+                if self.is_gone(container) { self.shared.locations.remove_container(container) } else { Vec::new() };
+            if !workers.is_empty() {
+                tracing::error!(%container, "the location table held a container the namespace does not have; report this");
+                self.shared.metrics.location_drift.fetch_add(1, Ordering::Relaxed);
+            }
+            for worker in workers {
+                self.shared.registry.lock().free(worker, container);
+            }
+        }
+        let (containers, is_end) = self.shared.locations.containers(self.housekeeping.audited, AUDIT_STEP);
+        let last = containers.last().copied().filter(|_| !is_end);
+        self.housekeeping.audited = last.unwrap_or_default();
+        self.housekeeping.suspects = containers.into_iter().filter(|container| self.is_gone(*container)).collect();
+    }
+
+    /// Whether a container was given out and belongs to no file any more.
+    fn is_gone(&self, container: ContainerId) -> bool {
+        let found = self.shared.state.latest().get(Family::Containers, &meta::container_key(container));
+        container < self.namespace.counters().next_container && found.is_ok_and(|found| found.is_none())
     }
 
     /// How much of the log a restart would replay.

@@ -101,6 +101,8 @@ pub struct Loads {
     jobs: BTreeMap<JobId, Asked>,
     missed: BTreeMap<InodeId, Missed>,
     next: u64,
+    /// Sessions of runs that failed: still open in the state until the next moment that has a clock.
+    left_open: Vec<(InodeId, LoadId)>,
 }
 
 enum Asked {
@@ -122,16 +124,21 @@ impl Core {
         if self.loads.directories.len() + self.loads.looks.len() >= RUNS {
             return self.reply(ticket, Err(Error::Overloaded(RUNS)));
         }
+        self.abort_left_open(now);
         let waiter = (ticket, deadline);
         match want {
-            Want::Directory { inode, mount, key, compare } => match self.loads.directories.get_mut(&inode) {
-                Some(run) if run.compare || !compare => run.waiters.push(waiter),
-                Some(run) => run.compare_next.push(waiter),
-                None => {
+            Want::Directory { inode, mount, key, compare } => {
+                if let Some(run) = self.loads.directories.get_mut(&inode) {
+                    let waiters = if run.compare || !compare { &mut run.waiters } else { &mut run.compare_next };
+                    waiters.push(waiter);
+                } else if !compare && self.is_loaded(inode) {
+                    // Who asked just before the last page came needs no second listing.
+                    self.reply(ticket, Ok(Done::Nothing));
+                } else {
                     let run = self.new_run(mount, key, compare);
                     self.start_run(now, inode, DirectoryRun { waiters: vec![waiter], ..run });
                 }
-            },
+            }
             Want::Path { directory: Some(directory), mount, ref key, .. } if self.comes_in_numbers(now, directory) => {
                 let prefix = key[..key.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
                 if let Some(run) = self.loads.directories.get_mut(&directory) {
@@ -143,6 +150,23 @@ impl Core {
             }
             Want::Path { ref path, .. } => self.look(LookKey::Path(path.clone()), want.clone(), waiter),
             Want::Inode { inode, .. } => self.look(LookKey::Inode(inode), want, waiter),
+        }
+    }
+
+    fn is_loaded(&self, inode: InodeId) -> bool {
+        let known = meta::by_inode(&self.shared.state.latest(), inode).ok().flatten();
+        known.is_some_and(|status| status.spot.inode.directory().is_some_and(|directory| directory.loaded))
+    }
+
+    /// Sessions that earlier leaders left open: what was to come is lost with them.
+    pub(super) fn abort_earlier_loads(&mut self, now: Now) {
+        self.loads.left_open = self.namespace.loads().map(|(inode, load)| (inode, load.id)).collect();
+        self.abort_left_open(now);
+    }
+
+    fn abort_left_open(&mut self, now: Now) {
+        for (directory, load) in std::mem::take(&mut self.loads.left_open) {
+            self.task(now, Origin::Housekeeping, Op::AbortLoad(meta::AbortLoad { directory, load }));
         }
     }
 
@@ -439,8 +463,8 @@ impl Core {
     }
 
     fn abort_load(&mut self, now: Now, inode: InodeId, err: Error) {
-        self.close_session(now, inode);
         self.fail_load(inode, err);
+        self.abort_left_open(now);
     }
 
     fn close_session(&mut self, now: Now, inode: InodeId) {
@@ -466,6 +490,9 @@ impl Core {
     /// Answers everybody a run was for. Returns the run that those want who came too late for this one.
     fn finish_run(&mut self, inode: InodeId, result: &Result<Done, Error>) -> Option<DirectoryRun> {
         let run = self.loads.directories.remove(&inode)?;
+        if result.is_err() && run.load != LoadId(0) {
+            self.loads.left_open.push((inode, run.load));
+        }
         if let Stage::Listing(job) = run.stage {
             self.loads.jobs.remove(&job);
         }
@@ -494,6 +521,7 @@ impl Core {
 
     /// Callers whose deadline passed are told so; the fetch goes on for the others.
     pub(super) fn tick_loads(&mut self, now: Now) {
+        self.abort_left_open(now);
         let mut late = Vec::new();
         let mut in_time = |(ticket, deadline): &Waiter| {
             let keep = now.mono < *deadline;

@@ -4,12 +4,18 @@ use super::*;
 use crate::config::{MasterConfig, Metastore};
 use journal::{Boot, JournalLog, MemLog, MemberId, NodeConfig};
 use meta::{CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use store::{HeapStore, Lru, MemoryDisk, Published};
 use types::{Clock, ClusterId, Entropy, Fingerprint, GfsPath, Mode, Name, WriteType};
+
+mod loads;
+mod sea;
+
+mod crash_points;
+mod races;
 
 const CLUSTER: ClusterId = ClusterId(7);
 /// Steps of one history.
@@ -79,7 +85,6 @@ fn config() -> MasterConfig {
         persist_delay: Duration::from_secs(1),
         persist_concurrency: 4,
         negative_cache: Duration::ZERO,
-        default_write_type: WriteType::MustCache,
         right_valid: Duration::from_secs(30),
         heartbeat_interval: Duration::from_secs(1),
         worker_timeout: Duration::from_secs(10),
@@ -114,7 +119,7 @@ struct World {
     next_ticket: u64,
     acknowledged: BTreeMap<Ticket, Op>,
     asked: BTreeMap<Ticket, Op>,
-    replied: BTreeSet<Ticket>,
+    answers: BTreeMap<Ticket, Result<Done, Error>>,
     digest: u64,
 }
 
@@ -138,7 +143,7 @@ impl World {
             next_ticket: 1,
             acknowledged: BTreeMap::new(),
             asked: BTreeMap::new(),
-            replied: BTreeSet::new(),
+            answers: BTreeMap::new(),
             digest: 0,
         };
         world.settle();
@@ -157,18 +162,16 @@ impl World {
             let mut line = String::new();
             write!(line, "{} {action:?}", now.mono.0.as_millis()).expect("strings grow");
             self.digest = BuildHasherDefault::<DefaultHasher>::default().hash_one((self.digest, line));
-            if let Action::Reply(ticket, _) = &action {
-                self.replied.insert(*ticket);
-            }
             match action {
                 Action::Append(batch) => self.appends.push(batch),
                 Action::Job(id, job) => self.jobs.push((id, job)),
-                Action::Reply(ticket, Ok(_)) => {
-                    if let Some(op) = self.asked.get(&ticket) {
+                Action::Reply(ticket, result) => {
+                    if let Some(op) = self.asked.get(&ticket).filter(|_| result.is_ok()) {
                         self.acknowledged.insert(ticket, op.clone());
                     }
+                    self.answers.insert(ticket, result);
                 }
-                Action::Reply(_, Err(_)) | Action::Purge(_) | Action::MountsChanged => {}
+                Action::Purge(_) | Action::MountsChanged => {}
                 Action::Flush => {
                     let index = self.shared.state.store().flush().expect("the disk is well");
                     self.step(Event::Flushed(index));
@@ -224,14 +227,18 @@ impl World {
 
     /// Asks for an unknown name, as the wire does.
     fn want(&mut self, path: GfsPath) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        let deadline = self.clock.monotonic() + Duration::from_secs(5);
         let parent = path.parent().expect("below the root");
         let above = meta::status(&self.shared.state.latest(), &Caller::system(), &parent).expect("readable");
         let directory = above.ok().map(|status| status.spot.inode.id);
         let key = path.as_str()[1..].to_owned();
-        self.step(Event::Want(ticket, Want::Path { path, mount: types::MountId(1), key, directory }, deadline));
+        self.want_from_store(Want::Path { path, mount: types::MountId(1), key, directory })
+    }
+
+    fn want_from_store(&mut self, want: Want) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let deadline = self.clock.monotonic() + Duration::from_secs(5);
+        self.step(Event::Want(ticket, want, deadline));
         ticket
     }
 
@@ -432,7 +439,7 @@ fn what_was_acknowledged_is_there_after_a_power_cut() {
 fn a_read_without_a_lease_is_answered_once_the_group_confirmed_this_master() {
     let mut world = World::new(7);
     world.step(Event::Confirm(Ticket(900)));
-    assert!(world.replied.contains(&Ticket(900)), "a group of one confirms at once");
+    assert!(world.answers.contains_key(&Ticket(900)), "a group of one confirms at once");
 }
 
 /// A page of a listing with these files.
@@ -457,12 +464,12 @@ fn a_second_unknown_name_of_a_directory_brings_its_neighbours() {
     }
     assert!(matches!(&world.jobs[..], [(_, Job::List { .. })]), "one listing for all: {:?}", world.jobs);
     world.answer(page(&["a", "b", "c", "d"], None));
-    assert!(world.replied.contains(&second) && world.replied.contains(&third));
+    assert!(world.answers.contains_key(&second) && world.answers.contains_key(&third));
     // The listing may have begun before the question, so what it lacks is asked for by itself.
-    assert!(!world.replied.contains(&absent));
+    assert!(!world.answers.contains_key(&absent));
     assert!(matches!(&world.jobs[..], [(_, Job::Chain { key, .. })] if key == "x"), "{:?}", world.jobs);
     world.answer(JobOk::Chain(Vec::new()));
-    assert!(world.replied.contains(&absent));
+    assert!(world.answers.contains_key(&absent));
     let neighbour = meta::status(&world.shared.state.latest(), &Caller::system(), &in_root("d")).expect("readable");
     assert!(neighbour.is_ok(), "it came along");
 }
@@ -479,7 +486,7 @@ fn a_large_directory_is_not_listed_for_a_few_names() {
     world.answer(page(&["a", "b"], Some("more")));
     assert!(matches!(&world.jobs[..], [(_, Job::Chain { key, .. })] if key == "y"), "{:?}", world.jobs);
     world.answer(JobOk::Chain(vec![found("y", false)]));
-    assert!(world.replied.contains(&second));
+    assert!(world.answers.contains_key(&second));
     world.want(in_root("z"));
     assert!(matches!(&world.jobs[..], [(_, Job::Chain { .. })]), "it is known to be large: {:?}", world.jobs);
 }

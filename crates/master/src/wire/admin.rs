@@ -9,7 +9,6 @@ use meta::{Mount, Op};
 use proto::admin::admin_server::Admin;
 use proto::admin::*;
 use proto::convert;
-use std::collections::BTreeMap;
 use tonic::{Request, Response, Status};
 use types::WriteType;
 
@@ -50,18 +49,10 @@ impl Admin for Operators {
     async fn master_info(&self, request: Request<MasterInfoRequest>) -> Answer<MasterInfoResponse> {
         caller(&request)?;
         let shared = &self.fs.handle.shared;
-        let cluster = shared.counters()?.and_then(|counters| counters.cluster);
+        let cluster = shared.counters().and_then(|counters| counters.cluster);
         let now = shared.clock.monotonic();
         let uptime_ms = i64::try_from((now - shared.started).as_millis()).unwrap_or(i64::MAX);
         let registry = shared.registry.lock();
-        let mut tiers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        for worker in registry.list().filter(|worker| worker.state == State::Live) {
-            for directory in worker.directories.iter().filter(|directory| directory.lost.is_empty()) {
-                let tier = tiers.entry(directory.alias.clone()).or_default();
-                tier.0 += directory.capacity_bytes;
-                tier.1 += directory.used_bytes;
-            }
-        }
         let lost = registry.list().filter(|worker| worker.state == State::Lost).map(|worker| LostWorker {
             id: worker.id.0,
             host: worker.host.clone(),
@@ -79,7 +70,8 @@ impl Admin for Operators {
             zookeeper_enabled: false,
             live_workers: u32::try_from(registry.live()).unwrap_or(u32::MAX),
             lost_workers: u32::try_from(registry.lost()).unwrap_or(u32::MAX),
-            tiers: tiers
+            tiers: registry
+                .tiers()
                 .into_iter()
                 .map(|(alias, (capacity_bytes, used_bytes))| TierUse { alias, capacity_bytes, used_bytes })
                 .collect(),

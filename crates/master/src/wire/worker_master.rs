@@ -3,6 +3,7 @@
 use crate::core::{Event, Want};
 use crate::driver::Handle;
 use crate::error::Error;
+use crate::locations::Session as Rows;
 use crate::registry::{Beat, Commands, Directory};
 use crate::stores::Stores;
 use meta::{
@@ -71,7 +72,7 @@ impl WorkerGate {
     }
 
     fn cluster(&self) -> Result<(Vec<u8>, u64), Error> {
-        let counters = self.handle.shared.counters()?;
+        let counters = self.handle.shared.counters();
         let cluster = counters.as_ref().and_then(|counters| counters.cluster);
         let cluster = cluster.ok_or(Error::Starting("the namespace is being made"))?;
         Ok((cluster.0.to_be_bytes().to_vec(), counters.map_or(0, |counters| counters.incarnation.0)))
@@ -86,20 +87,21 @@ impl WorkerGate {
     }
 
     /// Records blocks a worker holds; those of containers that are gone are told back to it.
-    fn record(&self, worker: WorkerId, blocks: &[BlockReport]) -> Result<(), Error> {
+    fn record(&self, worker: WorkerId, rows: Rows, blocks: &[BlockReport]) -> Result<(), Error> {
         let shared = &self.handle.shared;
+        // Noted before anything is looked up: what is made later is not judged.
+        let (applied, given_out) = (shared.applied(), self.given_out());
         let mut last: Option<(ContainerId, bool)> = None;
         for report in blocks {
             let Some(block) = BlockId::from_wire(report.block.cast_signed()) else { continue };
             let container = block.container();
             let known = match last {
                 Some((id, known)) if id == container => known,
-                Some(_) | None => shared
-                    .read_any(|read| Ok(read.get(Family::Containers, &meta::container_key(container))?.is_some()))?,
+                Some(_) | None => self.is_known(container)?,
             };
             last = Some((container, known));
             if known {
-                shared.locations.add(worker, block, report.resident_bytes);
+                shared.locations.add(rows, block, report.resident_bytes);
                 if report.unpersisted {
                     shared.streams.lock().heard(container, shared.clock.monotonic());
                     let persisted =
@@ -110,17 +112,42 @@ impl WorkerGate {
                         shared.registry.lock().evictable(worker, container);
                     }
                 }
-            } else if self.may_judge(container)? {
+            } else if container < given_out {
                 shared.registry.lock().free(worker, container);
+            }
+        }
+        if shared.applied() != applied {
+            self.drop_deleted(blocks)?;
+        }
+        Ok(())
+    }
+
+    /// A file deleted while its blocks were recorded took its rows along before they were all there: takes them out again.
+    fn drop_deleted(&self, blocks: &[BlockReport]) -> Result<(), Error> {
+        let reported = blocks.iter().filter_map(|report| BlockId::from_wire(report.block.cast_signed()));
+        let mut containers: Vec<ContainerId> = reported.map(BlockId::container).collect();
+        containers.dedup();
+        for container in containers {
+            if self.is_known(container)? {
+                continue;
+            }
+            for worker in self.handle.shared.locations.remove_container(container) {
+                self.handle.shared.registry.lock().free(worker, container);
             }
         }
         Ok(())
     }
 
-    /// Whether an unknown container is one that is gone, not one this master has not heard of yet.
-    fn may_judge(&self, container: ContainerId) -> Result<bool, Error> {
-        let counters = self.handle.shared.counters()?;
-        Ok(self.handle.shared.leads() && counters.is_some_and(|counters| container < counters.next_container))
+    fn is_known(&self, container: ContainerId) -> Result<bool, Error> {
+        let key = meta::container_key(container);
+        self.handle.shared.read_any(|read| Ok(read.get(Family::Containers, &key)?.is_some()))
+    }
+
+    /// An unknown container below this one is gone; others this master may not have heard of yet.
+    fn given_out(&self) -> ContainerId {
+        let shared = &self.handle.shared;
+        let next = shared.counters().filter(|_| shared.leads()).map(|counters| counters.next_container);
+        next.unwrap_or_default()
     }
 
     async fn mount_of(&self, id: MountId) -> Result<meta::Mount, Error> {
@@ -254,16 +281,18 @@ impl WorkerMaster for WorkerGate {
             bytes.map(|bytes| WorkerRecord::decode(&bytes)).transpose()
         })?;
         let record = record.ok_or_else(|| Error::Refused(format!("{id} was forgotten while it registered")))?;
-        shared.locations.remove_worker(id);
-        {
+        let rows = shared.locations.open(id);
+        let earlier = {
             let mut registry = shared.registry.lock();
-            registry.begin(&record, shared.clock.monotonic());
+            let earlier = registry.begin(&record, rows, shared.clock.monotonic());
             let directories = head.directories.into_iter().map(directory).collect();
             registry.set_use(id, epoch, directories, head.persist_used_bytes, Some(head.started_unix_ms));
-        }
+            earlier
+        };
+        earlier.into_iter().for_each(|rows| shared.locations.close(rows));
         while let Some(part) = parts.message().await? {
             match part.part {
-                Some(register_request::Part::Blocks(blocks)) => self.record(id, &blocks.blocks)?,
+                Some(register_request::Part::Blocks(blocks)) => self.record(id, rows, &blocks.blocks)?,
                 Some(register_request::Part::Head(_)) | None => {
                     return Err(Error::Invalid("a registration has one head, then blocks".to_owned()).into());
                 }
@@ -288,17 +317,22 @@ impl WorkerMaster for WorkerGate {
         let shared = self.handle.shared.clone();
         let beat = request.into_inner();
         let (id, epoch) = (WorkerId(beat.worker), SessionEpoch(beat.epoch));
-        let verdict = shared.registry.lock().beat(id, epoch, beat.sequence, shared.clock.monotonic());
-        let commands = match verdict {
-            Beat::Register => return Ok(Response::new(HeartbeatResponse { register: true, ..Default::default() })),
-            Beat::Repeat(commands) => commands,
-            Beat::Apply => {
+        let (verdict, rows) = {
+            let mut registry = shared.registry.lock();
+            (registry.beat(id, epoch, beat.sequence, shared.clock.monotonic()), registry.rows(id, epoch))
+        };
+        let commands = match (verdict, rows) {
+            (Beat::Register, _) | (Beat::Apply, None) => {
+                return Ok(Response::new(HeartbeatResponse { register: true, ..Default::default() }));
+            }
+            (Beat::Repeat(commands), _) => commands,
+            (Beat::Apply, Some(rows)) => {
                 for raw in &beat.removed {
                     if let Some(block) = BlockId::from_wire(raw.cast_signed()) {
-                        shared.locations.remove(id, block);
+                        shared.locations.remove(rows, block);
                     }
                 }
-                self.record(id, &beat.added)?;
+                self.record(id, rows, &beat.added)?;
                 for (name, by) in &beat.metrics {
                     shared.metrics.add_worker(name, *by);
                 }

@@ -1,0 +1,255 @@
+//! A whole master in process: real log, database and ports. Files come through the driver's handle, a worker's reports
+//! over the wire.
+
+use super::*;
+use meta::{CompleteFile, CreateFile, Done, Op, Remove};
+use proto::internal::worker_master_client::WorkerMasterClient;
+use proto::internal::{
+    BlockReport, HeartbeatRequest, HeartbeatResponse, HelloRequest, ProveRequest, RegisterBlocks, RegisterHead,
+    RegisterRequest, register_request,
+};
+use rpc::{Side, SystemClock, SystemEntropy, Transcript};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+use tonic::Request;
+use tonic::metadata::{Binary, MetadataValue};
+use tonic::transport::Channel;
+use types::{BlockId, ContainerId, GfsPath, Principal, SessionEpoch, WorkerId, WriteType};
+
+/// Files that stand there all the time, and those of one directory.
+const STANDING: usize = 10_000;
+const PER_DIRECTORY: usize = 1_000;
+/// Of so many files one is completed; the others are still being written when they go.
+const COMPLETED: usize = 10;
+/// Requests in flight.
+const IN_FLIGHT: usize = 1_024;
+/// Blocks in one report.
+const REPORT: usize = 10_000;
+const BLOCK_BYTES: u64 = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How many files come and go each time: a million at night, when the random tests repeat often.
+fn files() -> usize {
+    let rounds: usize = std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    (rounds * 5_000).clamp(10_000, 1_000_000)
+}
+
+fn config(dir: &Path) -> MasterConfig {
+    let any = "127.0.0.1:0".parse().expect("an address");
+    MasterConfig {
+        hostname: "localhost".into(),
+        rpc_addr: any,
+        web_addr: any,
+        internal_addr: any,
+        journal_dir: dir.join("journal"),
+        metastore_dir: dir.join("metastore"),
+        metastore: Metastore::Rocks,
+        work_dir: dir.join("work"),
+        key_file: dir.join("key"),
+        root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
+        root_properties: BTreeMap::new(),
+        root_secrets: BTreeMap::new(),
+        root_mode: 0o755,
+        superuser: "root".into(),
+        supergroup: "supergroup".into(),
+        permission_enabled: true,
+        nosasl: false,
+        nosasl_user: "nobody".into(),
+        strict_channel: false,
+        ready_with_worker: false,
+        rpc_threads: 1,
+        segment_bytes: 16 << 20,
+        checkpoint_entries: 100_000,
+        cache_bytes: 64 << 20,
+        memory_budget_bytes: 256 << 20,
+        request_timeout: Duration::from_secs(60),
+        intent_wait: Duration::from_secs(2),
+        operation_retention: Duration::from_secs(900),
+        incomplete_expiry: Duration::from_secs(3600),
+        persist_delay: Duration::from_secs(1),
+        persist_concurrency: 4,
+        negative_cache: Duration::ZERO,
+        right_valid: Duration::from_secs(30),
+        heartbeat_interval: Duration::from_secs(1),
+        worker_timeout: Duration::from_secs(3600),
+        virtual_nodes: 100,
+    }
+}
+
+async fn start(config: &MasterConfig) -> Master {
+    std::fs::create_dir_all(&config.root_ufs).expect("a root store");
+    crate::format(config, &SystemEntropy, false).expect("empty directories");
+    Master::start(config.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy)).await.expect("a fresh master")
+}
+
+/// A worker that is nothing but its reports.
+struct Reporter {
+    client: WorkerMasterClient<Channel>,
+    session: MetadataValue<Binary>,
+    id: WorkerId,
+    epoch: SessionEpoch,
+    sequence: u64,
+    /// What it was told to free.
+    freed: BTreeSet<ContainerId>,
+}
+
+impl Reporter {
+    async fn join(master: &Master, key_file: &Path, blocks: Vec<BlockReport>) -> Reporter {
+        let address = format!("http://{}", master.internal_addr());
+        let mut client = WorkerMasterClient::connect(address).await.expect("the internal port");
+        let token = ClusterKey::load(key_file).expect("the cluster's key").token();
+        let (version, challenge) = (crate::wire::worker_master::VERSION, Transcript::challenge());
+        let hello = HelloRequest { version, challenge: challenge.to_vec().into(), ..HelloRequest::default() };
+        let answer = client.hello(hello).await.expect("a hello").into_inner();
+        let transcript = Transcript {
+            versions: (version, answer.version),
+            cluster: answer.cluster.to_vec(),
+            incarnation: answer.incarnation,
+            worker: challenge,
+            master: Transcript::read_challenge(&answer.challenge).expect("a challenge"),
+        };
+        let proof = token.prove(Side::Worker, &transcript).to_vec().into();
+        client.prove(ProveRequest { session: answer.session.clone(), proof }).await.expect("the same key");
+        let session = MetadataValue::from_bytes(&answer.session);
+        let head = RegisterHead {
+            identity: vec![7; 16].into(),
+            host: "worker".into(),
+            rpc_port: 1,
+            web_port: 2,
+            ..RegisterHead::default()
+        };
+        let mut parts = vec![RegisterRequest { part: Some(register_request::Part::Head(head)) }];
+        parts.extend(blocks.chunks(REPORT).map(|blocks| RegisterRequest {
+            part: Some(register_request::Part::Blocks(RegisterBlocks { blocks: blocks.to_vec() })),
+        }));
+        let mut request = Request::new(tokio_stream::iter(parts));
+        request.metadata_mut().insert_bin(crate::wire::worker_master::SESSION, session.clone());
+        let answer = client.register(request).await.expect("a registration").into_inner();
+        let (id, epoch) = (WorkerId(answer.worker), SessionEpoch(answer.epoch));
+        Reporter { client, session, id, epoch, sequence: 0, freed: BTreeSet::new() }
+    }
+
+    /// One heartbeat. What it says may be long out of date.
+    async fn beat(&mut self, added: &[BlockReport]) -> HeartbeatResponse {
+        self.sequence += 1;
+        let (worker, epoch, sequence) = (self.id.0, self.epoch.0, self.sequence);
+        let beat = HeartbeatRequest { worker, epoch, sequence, added: added.to_vec(), ..HeartbeatRequest::default() };
+        let mut request = Request::new(beat);
+        request.metadata_mut().insert_bin(crate::wire::worker_master::SESSION, self.session.clone());
+        let answer = self.client.heartbeat(request).await.expect("a heartbeat").into_inner();
+        assert!(!answer.register, "its session is in force");
+        self.freed.extend(answer.free.iter().copied().map(ContainerId));
+        answer
+    }
+
+    async fn report(&mut self, blocks: &[BlockReport]) {
+        for blocks in blocks.chunks(REPORT) {
+            self.beat(blocks).await;
+        }
+    }
+}
+
+async fn submit(handle: &Handle, op: Op) -> Done {
+    handle.submit(&Principal::system(), None, op).await.expect("nothing is in its way")
+}
+
+/// Makes files of one block below `top` and returns what their worker reports.
+async fn make(master: &Master, top: &str, worker: Option<WorkerId>, count: usize) -> Vec<BlockReport> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for lane in 0..IN_FLIGHT.min(count) {
+        let (handle, top) = (master.handle.clone(), top.to_owned());
+        tasks.spawn(async move {
+            let mut made = Vec::new();
+            for n in (lane..count).step_by(IN_FLIGHT) {
+                let path = GfsPath::parse(&format!("{top}/{}/{n}", n / PER_DIRECTORY)).expect("a path");
+                let op = CreateFile {
+                    path: path.clone(),
+                    block_bytes: BLOCK_BYTES,
+                    recursive: true,
+                    mode: Mode::new(0o644),
+                    write_type: Some(WriteType::MustCache),
+                };
+                let done = submit(&handle, Op::CreateFile(op)).await;
+                let Done::Inode(inode) = done else { panic!("{done:?}") };
+                let status =
+                    handle.read(|read| meta::by_inode(read, inode)).await.expect("it leads").expect("just made");
+                let container = status.spot.inode.container;
+                let block = container.block(0).expect("a small index");
+                if n.is_multiple_of(COMPLETED) {
+                    let op = CompleteFile {
+                        path,
+                        file: Some(container.file()),
+                        length: 1,
+                        checksum: None,
+                        locations: worker.map(|worker| (block, vec![worker])).into_iter().collect(),
+                        persist_after_ms: None,
+                        force_persisted: false,
+                    };
+                    submit(&handle, Op::CompleteFile(op)).await;
+                }
+                made.push(report(block));
+            }
+            made
+        });
+    }
+    let mut all: Vec<BlockReport> = tasks.join_all().await.into_iter().flatten().collect();
+    all.sort_by_key(|report| report.block);
+    all
+}
+
+fn report(block: BlockId) -> BlockReport {
+    BlockReport { block: block.to_wire().cast_unsigned(), resident_bytes: 1, unpersisted: true }
+}
+
+async fn remove(master: &Master, path: String) {
+    let path = GfsPath::parse(&path).expect("a path");
+    submit(&master.handle, Op::Remove(Remove { path, recursive: true, goosefs_only: false })).await;
+}
+
+#[test]
+fn files_that_come_and_go_leave_no_block_location_behind() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = config(dir.path());
+        let master = start(&config).await;
+        let shared = master.handle.shared.clone();
+        let standing = make(&master, "/standing", None, STANDING).await;
+        let mut worker = Reporter::join(&master, &config.key_file, standing).await;
+        let start_bytes = shared.locations.memory_bytes();
+        assert_eq!(shared.locations.count(), STANDING);
+        let files = files();
+        for round in 0..3 {
+            let began = Instant::now();
+            let top = format!("/churn-{round}");
+            let made = make(&master, &top, Some(worker.id), files).await;
+            worker.report(&made).await;
+            assert_eq!(shared.locations.count(), STANDING + files, "every block is reported");
+
+            // While the files go, the worker goes on telling of their blocks, as one does that hears of it late.
+            for (directory, blocks) in made.chunks(PER_DIRECTORY).enumerate() {
+                tokio::join!(remove(&master, format!("{top}/{directory}")), worker.beat(blocks));
+            }
+            remove(&master, top).await;
+            let gone: BTreeSet<ContainerId> =
+                made.iter().filter_map(|r| BlockId::from_wire(r.block.cast_signed())).map(BlockId::container).collect();
+            while !gone.is_subset(&worker.freed) {
+                worker.beat(&[]).await;
+                assert!(began.elapsed() < PATIENCE, "the worker is told to free {} of {files}", worker.freed.len());
+            }
+            // A heartbeat made before all that, delivered after it.
+            assert_eq!(shared.locations.count(), STANDING, "every file is gone");
+            worker.report(&made).await;
+            while !worker.beat(&[]).await.free.is_empty() {}
+
+            shared.locations.check_invariants();
+            assert_eq!(shared.locations.count(), STANDING, "no row came back");
+            let bytes = shared.locations.memory_bytes();
+            let drift = bytes.abs_diff(start_bytes) * 100;
+            assert!(drift <= start_bytes * 2, "round {round}: {start_bytes} bytes before, {bytes} after");
+        }
+        let figures = crate::metrics::values(&shared);
+        assert_eq!(figures["Master.BlockLocationDrift"], 0.0);
+        master.stop(Duration::from_secs(10)).await.expect("a clean stop");
+    });
+}
