@@ -27,6 +27,8 @@ const FILE_MODE: u16 = 0o644;
 const DIRECTORY_MODE: u16 = 0o755;
 /// What the official clients call their default block size.
 const DEFAULT_BLOCK_BYTES: i64 = 64 << 20;
+/// Times a directory is listed anew because it changed meanwhile.
+const LIST_TRIES: usize = 8;
 /// Paths in one batched status call.
 const STATUS_BATCH: usize = 10_000;
 
@@ -56,6 +58,8 @@ pub struct FileSystem {
 #[derive(Default)]
 pub struct Checks {
     at: parking_lot::Mutex<hashbrown::HashMap<InodeId, types::Monotonic>>,
+    /// Directories whose entries were compared; an inode itself may be checked without them.
+    listed: parking_lot::Mutex<hashbrown::HashMap<InodeId, types::Monotonic>>,
     missing: parking_lot::Mutex<hashbrown::HashMap<GfsPath, types::Monotonic>>,
 }
 
@@ -64,25 +68,30 @@ const CHECKS: usize = 200_000;
 
 impl Checks {
     fn note(&self, inode: InodeId, now: types::Monotonic) {
-        let mut at = self.at.lock();
-        if at.len() >= CHECKS {
-            at.clear();
-        }
-        at.insert(inode, now);
+        remember(&mut self.at.lock(), inode, now);
+    }
+    fn note_listed(&self, directory: InodeId, now: types::Monotonic) {
+        remember(&mut self.listed.lock(), directory, now);
+    }
+    fn is_listing_younger(&self, directory: InodeId, now: types::Monotonic, than: Duration) -> bool {
+        self.listed.lock().get(&directory).is_some_and(|at| now - *at < than)
     }
     fn is_younger(&self, inode: InodeId, now: types::Monotonic, than: Duration) -> bool {
         self.at.lock().get(&inode).is_some_and(|at| now - *at < than)
     }
     fn note_missing(&self, path: &GfsPath, now: types::Monotonic) {
-        let mut missing = self.missing.lock();
-        if missing.len() >= CHECKS {
-            missing.clear();
-        }
-        missing.insert(path.clone(), now);
+        remember(&mut self.missing.lock(), path.clone(), now);
     }
     fn is_missing(&self, path: &GfsPath, now: types::Monotonic, within: Duration) -> bool {
         !within.is_zero() && self.missing.lock().get(path).is_some_and(|at| now - *at < within)
     }
+}
+
+fn remember<K: Eq + std::hash::Hash>(map: &mut hashbrown::HashMap<K, types::Monotonic>, key: K, now: types::Monotonic) {
+    if map.len() >= CHECKS {
+        map.clear();
+    }
+    map.insert(key, now);
 }
 
 impl FileSystem {
@@ -177,7 +186,20 @@ impl FileSystem {
         }
     }
 
+    /// Makes sure that the entries of a directory are known, as fresh as asked for.
     async fn list(&self, principal: &Principal, path: &GfsPath, fresh: Freshness) -> Result<(), Error> {
+        for _ in 0..LIST_TRIES {
+            match self.list_once(principal, path, fresh).await {
+                // It changed while the store was asked: what came is not all.
+                Err(Error::Rejected(Reject::Busy(_) | Reject::Stale(_))) => {}
+                other => return other,
+            }
+        }
+        let why = format!("Busy: {path} changes faster than its store can be listed; try again");
+        Err(Error::Rejected(Reject::Busy(why)))
+    }
+
+    async fn list_once(&self, principal: &Principal, path: &GfsPath, fresh: Freshness) -> Result<(), Error> {
         let who = self.who(principal);
         let status = self.status(principal, path, fresh).await?;
         let Some(directory) = status.spot.inode.directory() else { return Ok(()) };
@@ -188,16 +210,21 @@ impl FileSystem {
             Freshness::Once if directory.loaded => return Ok(()),
             Freshness::Once => false,
             Freshness::Always => true,
-            Freshness::Within(age) if directory.loaded && self.checks.is_younger(inode, now, age) => return Ok(()),
+            Freshness::Within(age) if directory.loaded && self.checks.is_listing_younger(inode, now, age) => {
+                return Ok(());
+            }
             Freshness::Within(_) => true,
         };
         who.check(types::Right::READ, &status.spot.inode, path).map_err(Error::from)?;
-        let want = Want::Directory { inode, mount: status.spot.mount, key: status.spot.key, compare };
-        match self.handle.want(want).await {
-            // Somebody else is loading it; what is known now is what there is.
-            Err(Error::Rejected(Reject::Busy(_) | Reject::Stale(_))) => Ok(()),
-            other => other,
-        }
+        self.handle.want(Want::Directory { inode, mount: status.spot.mount, key: status.spot.key, compare }).await?;
+        self.checks.note_listed(inode, now);
+        Ok(())
+    }
+
+    /// Whether this operation took effect before: then no look at a store may refuse it any more.
+    pub async fn has_run(&self, operation: Option<OperationId>) -> Result<bool, Error> {
+        let Some(id) = operation else { return Ok(false) };
+        Ok(self.handle.read(|read| meta::operation(read, id)).await?.is_some())
     }
 
     async fn submit(&self, principal: &Principal, operation: Option<OperationId>, op: Op) -> Result<Done, Error> {
@@ -354,7 +381,9 @@ impl FileSystemMasterClientService for FileSystem {
             write_type: convert::write_type::from_wire(options.write_type).map_err(Error::from)?,
         });
         let operation = operation(options.common_options.as_ref())?;
-        self.prepare(&who, &path).await?;
+        if !self.has_run(operation).await? {
+            self.prepare(&who, &path).await?;
+        }
         let done = self.submit(&who, operation, op).await?;
         let Done::Inode(inode) = done else { return Err(unexpected("create", &done)) };
         Ok(Response::new(CreateFilePResponse { file_info: Some(self.info_of(inode).await?) }))
@@ -388,14 +417,17 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let path = path(request.path.as_deref())?;
-        self.prepare(&who, &path).await?;
+        let operation = operation(options.common_options.as_ref())?;
+        if !self.has_run(operation).await? {
+            self.prepare(&who, &path).await?;
+        }
         let op = Op::CreateDirectory(CreateDirectory {
             path,
             recursive: options.recursive.unwrap_or(false),
             allow_exists: options.allow_exists.unwrap_or(false),
             mode: wire_mode(options.mode.as_ref(), DIRECTORY_MODE)?,
         });
-        self.submit(&who, operation(options.common_options.as_ref())?, op).await?;
+        self.submit(&who, operation, op).await?;
         Ok(Response::new(CreateDirectoryPResponse {}))
     }
 
@@ -405,7 +437,8 @@ impl FileSystemMasterClientService for FileSystem {
         let options = request.options.unwrap_or_default();
         let path = path(request.path.as_deref())?;
         let (recursive, goosefs_only) = (options.recursive(), options.goosefs_only());
-        if !goosefs_only {
+        let operation = operation(options.common_options.as_ref())?;
+        if !goosefs_only && !self.has_run(operation).await? {
             self.prepare(&who, &path).await?;
             if recursive && !options.unchecked() {
                 self.refuse_unknown(&who, &path).await?;
@@ -414,7 +447,7 @@ impl FileSystemMasterClientService for FileSystem {
             }
         }
         let op = Op::Remove(Remove { path, recursive, goosefs_only });
-        self.submit(&who, operation(options.common_options.as_ref())?, op).await?;
+        self.submit(&who, operation, op).await?;
         Ok(Response::new(DeletePResponse {}))
     }
 
@@ -423,10 +456,13 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let (from, to) = (path(request.path.as_deref())?, path(request.dst_path.as_deref())?);
-        self.prepare(&who, &from).await?;
-        self.prepare(&who, &to).await?;
+        let operation = operation(options.common_options.as_ref())?;
+        if !self.has_run(operation).await? {
+            self.prepare(&who, &from).await?;
+            self.prepare(&who, &to).await?;
+        }
         let op = Op::Rename(Rename { path: from, to });
-        self.submit(&who, operation(options.common_options.as_ref())?, op).await?;
+        self.submit(&who, operation, op).await?;
         Ok(Response::new(RenamePResponse {}))
     }
 

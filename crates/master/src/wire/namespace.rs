@@ -36,7 +36,10 @@ impl FileSystem {
     pub async fn create_mount(&self, who: &Principal, operation: Option<OperationId>, wish: Wish) -> Result<(), Error> {
         let name = name(&wish.name)?;
         let (properties, secrets) = split_secrets(wish.properties);
-        let uri = reach(&self.opener(), &wish.uri, &properties, &secrets).await?;
+        let uri = match self.has_run(operation).await? {
+            true => wish.uri,
+            false => reach(&self.opener(), &wish.uri, &properties, &secrets).await?,
+        };
         let spec = MountSpec {
             uri,
             read_only: wish.read_only,
