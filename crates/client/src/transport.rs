@@ -4,7 +4,10 @@
 //! Owns:   the order of messages on a stream, and that a dropped write is never taken for a finished one.
 //! Never:  chooses a worker, retries.
 
+mod breakable;
+
 use crate::link::Service;
+use breakable::Breakable;
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use proto::grpc::block::block_worker_client::BlockWorkerClient;
@@ -19,7 +22,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -143,8 +146,10 @@ pub(crate) struct WriteStream {
     connection: Arc<Connection>,
     outgoing: mpsc::Sender<Outgoing>,
     acknowledged: mpsc::Receiver<u64>,
-    /// The call; dropped, it ends, and the stream is reset.
+    /// The call; dropped, it ends.
     call: JoinSet<Result<(), Status>>,
+    /// Dropped, it breaks the request off: without that, a call that has its answer's head leaves it open for ever.
+    _unbroken: oneshot::Sender<()>,
     sent: u64,
     patience: Duration,
 }
@@ -154,13 +159,15 @@ impl WriteStream {
         let (outgoing, queued) = mpsc::channel(WRITES_QUEUED);
         let (answers, acknowledged) = mpsc::channel(WRITES_QUEUED);
         outgoing.try_send(Outgoing::Message(command(first_command(target)))).expect("the channel was just made");
-        let service = connection.service();
+        let (unbroken, broken) = oneshot::channel();
+        let service = Breakable::new(connection.service(), broken);
         let mut call = JoinSet::new();
         call.spawn(async move {
-            let responses = stub(service).write_block(requests(queued)).await?.into_inner();
+            let mut stub = BlockWorkerClient::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
+            let responses = stub.write_block(requests(queued)).await?.into_inner();
             drain(responses, answers).await
         });
-        WriteStream { connection, outgoing, acknowledged, call, sent: 0, patience }
+        WriteStream { connection, outgoing, acknowledged, call, _unbroken: unbroken, sent: 0, patience }
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
