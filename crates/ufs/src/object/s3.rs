@@ -15,6 +15,9 @@ use types::Secret;
 /// Region used with an endpoint of one's own; such stores rarely look at it.
 const REGION_DEFAULT: &str = "us-east-1";
 
+/// Sent with every object and part; the cheapest that stores verify.
+const CHECKSUM_ALGORITHM: &str = "crc32c";
+
 /// Where an S3 bucket is and how it is entered.
 #[derive(Clone, Debug)]
 pub struct S3Options {
@@ -124,7 +127,9 @@ impl ObjectStore {
     pub fn s3(options: S3Options) -> Result<ObjectStore, UfsError> {
         let uri = options.uri();
         let redactor = Credential::redactor(options.credential.as_ref());
-        let mut builder = S3::default().bucket(&options.bucket).root(&options.prefix);
+        // The store compares what arrives with what was sent: nothing else would notice a byte changed on the way.
+        let mut builder =
+            S3::default().bucket(&options.bucket).root(&options.prefix).checksum_algorithm(CHECKSUM_ALGORITHM);
         if let Some(endpoint) = &options.endpoint {
             builder = builder.endpoint(endpoint);
         }

@@ -2,7 +2,8 @@
 //!
 //! One client per store, not one per process: its pool ends with the store, and one store's slow connections do not delay
 //! another's. It follows no redirects (a signed request must not go elsewhere), checks that a ranged answer is the range
-//! that was asked for, and that a listing that says "there is more" says where.
+//! that was asked for, and that a listing that says "there is more" says where. That bytes were damaged on their way to the
+//! store passes: the same request may be sent again.
 
 use bytes::Bytes;
 use futures::stream;
@@ -19,6 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_CONNECTIONS_MAX: usize = 64;
 /// After this long an idle connection is closed: most servers do so after a minute.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a store says of bytes that do not fit their checksum, or ended early: nothing of them was stored.
+const DAMAGED_CODES: [&str; 3] = ["BadDigest", "XAmzContentChecksumMismatch", "IncompleteBody"];
 
 /// Errors: the system's certificates cannot be loaded.
 pub(super) fn client(is_bucket_root: bool) -> Result<HttpTransporter> {
@@ -47,6 +51,9 @@ impl<T: HttpTransport> HttpTransport for Strict<T> {
         let asked = text(request.headers(), &RANGE).and_then(|range| bounds(range.strip_prefix("bytes=")?));
         let is_listing = request.extensions().get::<Operation>() == Some(&Operation::List);
         let response = self.inner.fetch(request).await?;
+        if response.status() == StatusCode::BAD_REQUEST {
+            return damaged_or(response).await;
+        }
         if !response.status().is_success() {
             return Ok(response);
         }
@@ -62,6 +69,18 @@ impl<T: HttpTransport> HttpTransport for Strict<T> {
         let body = HttpBody::new(stream::iter([Ok(Buffer::from(document))]), size);
         Ok(Response::from_parts(parts, body))
     }
+}
+
+/// A refusal as it came, unless it says that other bytes arrived than were sent: OpenDAL would take that for final.
+async fn damaged_or(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
+    let (parts, mut body) = response.into_parts();
+    let document = body.to_buffer().await?.to_bytes();
+    let text = String::from_utf8_lossy(&document);
+    if let Some(code) = DAMAGED_CODES.iter().find(|code| text.contains(&format!("<Code>{code}</Code>"))) {
+        return Err(Error::new(ErrorKind::Unexpected, format!("{code}: bytes were damaged on the way")).set_temporary());
+    }
+    let size = u64::try_from(document.len()).ok();
+    Ok(Response::from_parts(parts, HttpBody::new(stream::iter([Ok(Buffer::from(document))]), size)))
 }
 
 /// A listing that goes on must say where: OpenDAL would take it for complete, or begin again for ever.

@@ -20,8 +20,11 @@ const PARTS_MAX: u64 = 10_000;
 /// Parts sent at the same time by one writer. With the part being filled and the one in hand, a writer holds at most
 /// two parts more than this.
 const PARTS_IN_FLIGHT: usize = 4;
-/// How long the cleaning up after a dropped writer may take.
+/// How often the cleaning up after a dropped writer is tried, how long one try may take, and the pause before the second
+/// try, doubled for each further one: an upload often ends because its store is ill, so the store gets some minutes.
+const ABORT_TRIES: u32 = 10;
 const ABORT_TIMEOUT: Duration = Duration::from_secs(30);
+const ABORT_PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) struct ObjectWriter {
     bucket: Arc<Bucket>,
@@ -212,9 +215,14 @@ impl Writer for ObjectWriter {
         self.waiting_bytes = 0;
         match self.upload.take() {
             None => Ok(()),
-            Some(mut upload) => {
-                upload.abort_dyn().await.map_err(|error| self.bucket.failed(Verb::Write, &self.key, &error))
-            }
+            Some(mut upload) => match upload.abort_dyn().await {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    // Tried again when the writer is dropped.
+                    self.upload = Some(upload);
+                    Err(self.bucket.failed(Verb::Write, &self.key, &error))
+                }
+            },
         }
     }
 }
@@ -227,9 +235,15 @@ impl Drop for ObjectWriter {
         {
             let (uri, key) = (self.bucket.uri.clone(), self.key.clone());
             runtime.spawn(async move {
-                if !matches!(tokio::time::timeout(ABORT_TIMEOUT, upload.abort_dyn()).await, Ok(Ok(()))) {
-                    tracing::warn!(%uri, %key, "an unfinished upload could not be aborted; the bucket's lifecycle rule must");
+                for tried in 0..ABORT_TRIES {
+                    match tokio::time::timeout(ABORT_TIMEOUT, upload.abort_dyn()).await {
+                        Ok(Ok(())) => return,
+                        // Completed after all, or aborted by a try that got no answer.
+                        Ok(Err(error)) if error.kind() == opendal::ErrorKind::NotFound => return,
+                        Ok(Err(_)) | Err(_) => tokio::time::sleep(ABORT_PAUSE * 2_u32.pow(tried)).await,
+                    }
                 }
+                tracing::warn!(%uri, %key, "an unfinished upload could not be aborted; the bucket's lifecycle rule must");
             });
         }
     }
