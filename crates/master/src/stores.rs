@@ -3,7 +3,7 @@
 use crate::core::{Job, JobError, JobOk};
 use crate::shared::Shared;
 use hashbrown::HashMap;
-use meta::{Found, Mount};
+use meta::{Found, Mount, Renewed};
 use parking_lot::Mutex;
 use rpc::ClusterKey;
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ use ufs::{Key, LayerOptions, Layered, ObjectInfo, ObjectKind, Removal, UfsError,
 
 /// Objects removed or moved between two looks at the listing of a tree.
 const TREE_PAGE: usize = 1_000;
+/// New versions of copied objects that the end of one move tells; well below the largest log entry.
+const RENEWED_MAX: usize = 2_000;
 /// Context under which a mount's secrets are sealed at rest.
 pub const SECRET_CONTEXT: &str = "mount-secret";
 
@@ -223,7 +225,7 @@ impl Stores {
             }
             return Ok(JobOk::Done(None));
         }
-        let mut after = None;
+        let (mut after, mut renewed) = (None, Vec::new());
         loop {
             let page = match store.list_recursive(&source, after.as_ref(), TREE_PAGE).await {
                 Ok(page) => page,
@@ -239,7 +241,15 @@ impl Stores {
                         store.make_dir(&target, entry.mode).await.map_err(refused)?;
                     }
                     ObjectKind::File => {
-                        store.copy(&entry.key, &target, entry.fingerprint.as_ref()).await.map_err(refused)?;
+                        let copy =
+                            store.copy(&entry.key, &target, entry.fingerprint.as_ref()).await.map_err(refused)?;
+                        // What does not fit is found to be another version when it is read, and read anew.
+                        if renewed.len() < RENEWED_MAX
+                            && let (Some(was), Some(is)) = (&entry.fingerprint, copy.fingerprint)
+                            && *was != is
+                        {
+                            renewed.push(Renewed { key: below.to_owned(), was: was.clone(), is });
+                        }
                     }
                 }
             }
@@ -248,7 +258,7 @@ impl Stores {
                 break;
             }
         }
-        Ok(JobOk::Copied(None))
+        Ok(JobOk::CopiedTree(renewed))
     }
 }
 

@@ -228,6 +228,17 @@ pub enum IntentEnd {
     /// As `Done` for a rename or move the store did by copying: what was copied is still there and goes next, under an
     /// intent of its own.
     Copied { fingerprint: Option<Fingerprint> },
+    /// As `Copied` for a tree: the objects whose copy got a version of its own.
+    CopiedTree { renewed: Vec<Renewed> },
+}
+
+/// An object below a tree that was moved by copying.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Renewed {
+    /// Below the tree, as `dir/file`.
+    pub key: String,
+    pub was: Fingerprint,
+    pub is: Fingerprint,
 }
 
 /// Frees up to `limit` inodes below a detached directory. Done::Collected.

@@ -65,8 +65,10 @@ pub struct BlockRead {
     held: Option<Ticket>,
     /// The next block is still to be thought of.
     looks_ahead: bool,
-    /// Bytes were given out or the facts were asked anew: another version is an error from now on.
+    /// Bytes were given out: another content is an error from now on.
     committed: bool,
+    /// The master was asked anew because the store contradicted the facts.
+    looked_again: bool,
     /// The master confirmed that the content is in no store.
     storeless: bool,
 }
@@ -91,6 +93,7 @@ impl BlockRead {
             held: None,
             looks_ahead: false,
             committed: false,
+            looked_again: false,
             storeless: false,
             reads,
             who,
@@ -285,16 +288,17 @@ impl BlockRead {
         self.measure()
     }
 
-    /// A flight failed. If the object is another version now and nothing was given out yet, the master is asked anew,
-    /// once; else the read fails.
+    /// A flight failed. If the object is another version now, the master is asked anew, once: the same generation may have
+    /// been moved, and goes on where it is now. Else the read fails.
     async fn look_again(&mut self, error: WorkerError) -> Result<(), WorkerError> {
-        if self.committed || !matches!(error, WorkerError::Superseded { .. }) {
+        if self.looked_again || !matches!(error, WorkerError::Superseded { .. }) {
             return Err(error);
         }
-        self.committed = true;
+        self.looked_again = true;
         let facts =
             self.reads.resolver.again(&self.who, self.spec.block.container()).await.map_err(|_| error.clone())?;
-        if facts.origin() == self.facts.origin() {
+        let same_size = (facts.length, facts.block_bytes) == (self.facts.length, self.facts.block_bytes);
+        if facts.origin() == self.facts.origin() || (self.committed && !same_size) {
             return Err(error);
         }
         self.facts = facts;

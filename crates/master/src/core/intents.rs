@@ -105,6 +105,7 @@ impl Core {
                 match ok {
                     JobOk::Done(fingerprint) => IntentEnd::Done { fingerprint },
                     JobOk::Copied(fingerprint) => IntentEnd::Copied { fingerprint },
+                    JobOk::CopiedTree(renewed) => IntentEnd::CopiedTree { renewed },
                     JobOk::Found(_) | JobOk::Chain(_) | JobOk::Page { .. } => IntentEnd::Done { fingerprint: None },
                 }
             }

@@ -1,6 +1,6 @@
 //! What the core asks of under stores, as data.
 
-use meta::Found;
+use meta::{Found, Renewed};
 use types::{ErrorKind, Fingerprint, MountId};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -67,6 +67,8 @@ pub enum JobOk {
     Done(Option<Fingerprint>),
     /// As `Done`, by a copy: the source is still there.
     Copied(Option<Fingerprint>),
+    /// As `Copied` for a tree: objects whose copy has a version of its own.
+    CopiedTree(Vec<Renewed>),
 }
 
 /// The store's answer when it is no.

@@ -3,12 +3,13 @@
 //! Names that left the store are noted again as removed: until now a listing could still show them.
 
 use crate::effect::Done;
-use crate::entry::{CloseIntent, IntentEnd};
+use crate::entry::{CloseIntent, IntentEnd, Renewed};
 use crate::record::{Intent, IntentKind, Node};
 use crate::reject::Reject;
 use crate::step::{Gone, Outcome, Step};
 use crate::store::StoreError;
-use types::{Fingerprint, InodeId, IntentId, Name};
+use crate::walk::child;
+use types::{Fingerprint, InodeId, IntentId, Name, PersistenceState};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseIntent) -> Outcome {
     let intent = find(step, op.intent)?;
@@ -25,6 +26,14 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseIntent) -> Outcome {
         IntentEnd::Copied { fingerprint } => {
             let left = left_behind(step, &intent)?;
             let inode = done(step, &intent, fingerprint.as_ref())?;
+            (inode, Some(inode), left)
+        }
+        IntentEnd::CopiedTree { renewed } => {
+            let left = left_behind(step, &intent)?;
+            let inode = done(step, &intent, None)?;
+            if let IntentKind::MoveTree { inode, .. } = &intent.kind {
+                renew(step, *inode, renewed)?;
+            }
             (inode, Some(inode), left)
         }
         IntentEnd::Refused { .. } => (refused(step, &intent)?, None, None),
@@ -58,6 +67,27 @@ fn left_behind(step: &Step<'_, '_>, intent: &Intent) -> Result<Option<IntentKind
         }
         IntentKind::DeleteFile { .. } | IntentKind::DeleteTree { .. } | IntentKind::MakeDirectory { .. } => None,
     })
+}
+
+/// Files of a moved tree keep their content, and so their container, under the versions their copies got. One whose object
+/// was another already keeps the version it had: the next look at the store then makes a new generation of it.
+fn renew(step: &mut Step<'_, '_>, tree: InodeId, renewed: &[Renewed]) -> Result<(), StoreError> {
+    let Some(tree) = step.locate(tree)? else { return Ok(()) };
+    for one in renewed {
+        let mut at = Some(tree.last().clone());
+        for name in one.key.split('/') {
+            at = match (&at, Name::new(name)) {
+                (Some(above), Ok(name)) => child(step.txn, above, &name)?,
+                (Some(_) | None, _) => None,
+            };
+        }
+        let Some(spot) = at else { continue };
+        let file = spot.inode.file().filter(|file| file.complete && file.persistence == PersistenceState::Persisted);
+        if file.is_some_and(|file| file.fingerprint.as_ref() == Some(&one.was)) {
+            step.edit_file(&spot, |file| file.fingerprint = Some(one.is.clone()))?;
+        }
+    }
+    Ok(())
 }
 
 fn done(step: &mut Step<'_, '_>, intent: &Intent, new: Option<&Fingerprint>) -> Result<Option<InodeId>, StoreError> {

@@ -217,7 +217,7 @@ impl Sim {
                     }
                 }
                 if copies {
-                    return IntentEnd::Copied { fingerprint: None };
+                    return IntentEnd::CopiedTree { renewed: Vec::new() };
                 }
             }
             IntentKind::MakeDirectory { .. } => {}

@@ -217,6 +217,9 @@ fn entries_are_pinned() {
     let close = |end| entry(Op::CloseIntent(CloseIntent { intent: IntentId(7), attempt: Attempt(3), end }));
     text += &line("CloseIntent-Refused", &close(IntentEnd::Refused { why: "w".into() }));
     text += &line("CloseIntent-Copied", &close(IntentEnd::Copied { fingerprint: some_etag() }));
+    let renewed =
+        Renewed { key: "k/l".into(), was: Fingerprint::Etag("9b2c".into()), is: Fingerprint::Etag("9b2d".into()) };
+    text += &line("CloseIntent-CopiedTree", &close(IntentEnd::CopiedTree { renewed: vec![renewed] }));
     let anonymous = Entry { operation: None, ..entry(Op::RaiseRules(RaiseRules { version: 1 })) };
     text += &line("no-operation", &anonymous);
     expect_file!["../../golden/entries.txt"].assert_eq(&text);

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::*;
-use types::{Attempt, IntentId};
+use types::{Attempt, Fingerprint, IntentId};
 
 #[test]
 fn a_persisted_file_moves_when_the_store_has_moved_its_object() {
@@ -175,6 +175,27 @@ fn attempts_at_an_intent_are_fenced() {
 }
 
 #[test]
+fn files_of_a_tree_moved_by_copying_stay_the_generations_they_are() {
+    let mut world = World::with("/a/ /a/b/ /a/b/f! /a/g!");
+    world.must("mv /a /c");
+    let containers = [world.container("/c/b/f"), world.container("/c/g")];
+    let was = world.file("/c/b/f").fingerprint.expect("it has one");
+    let one = |key: &str, was: &Fingerprint| Renewed {
+        key: key.into(),
+        was: was.clone(),
+        is: Fingerprint::Etag("copy".into()),
+    };
+    let other = Fingerprint::Etag("overwritten behind our back".into());
+    let renewed = vec![one("b/f", &was), one("g", &other), one("gone", &was), one("g/no", &was), one("b", &was)];
+    let intent = world.intent().id;
+    let end = IntentEnd::CopiedTree { renewed };
+    assert_eq!(short(&world.run(close(intent, Attempt(0), end)).outcome), "ok");
+    assert_eq!(world.file("/c/b/f").fingerprint, etag("copy"));
+    assert_ne!(world.file("/c/g").fingerprint, etag("copy"), "not the object the namespace knows");
+    assert_eq!([world.container("/c/b/f"), world.container("/c/g")], containers);
+}
+
+#[test]
 fn what_a_copy_left_at_the_old_key_goes_under_an_intent_of_its_own() {
     let mut world = World::with("/f!");
     world.must("mv /f /g");
@@ -185,7 +206,7 @@ fn what_a_copy_left_at_the_old_key_goes_under_an_intent_of_its_own() {
     let mut world = World::with("/a/f!");
     world.must("mv /a /b");
     let intent = world.intent().id;
-    let copied = IntentEnd::Copied { fingerprint: None };
+    let copied = IntentEnd::CopiedTree { renewed: Vec::new() };
     assert_eq!(short(&world.run(close(intent, Attempt(0), copied)).outcome), "ok");
     assert!(matches!(&world.intent().kind, IntentKind::DeleteTree { key, .. } if key == "a/"), "{:?}", world.intent());
 }

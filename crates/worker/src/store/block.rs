@@ -109,11 +109,12 @@ impl Lease {
     pub fn length(&self) -> u64 {
         self.block.length
     }
-    /// Whether bytes from `origin` may stand beside those that are here.
+    /// Whether bytes from `origin` may stand beside those that are here. Beside a whole block none have to: it is of the
+    /// generation its id names, wherever that was moved since.
     pub fn agrees(&self, origin: &Origin) -> bool {
         let table = self.block.table.lock();
         match &table.origin {
-            Some(own) => own == origin || (own.fingerprint.is_none() && table.presence.is_whole()),
+            Some(own) => own == origin || table.presence.is_whole(),
             None => table.presence.is_whole(),
         }
     }
