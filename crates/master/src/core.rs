@@ -199,7 +199,8 @@ impl Core {
             Event::JobDone(job, result) => self.job_done(now, job, result),
             Event::Flushed(index) => self.flushed(index),
             Event::Drain(ticket) => self.draining.push(ticket),
-            Event::WorkerReady(_) => self.persists.wake(),
+            // A new session: what the old one was told to upload, nobody may be uploading any more.
+            Event::WorkerReady(worker) => self.persists.worker_lost(worker),
         }
     }
 

@@ -18,6 +18,7 @@ mod mounts;
 mod persist;
 mod read;
 mod recent;
+mod report;
 mod resolve;
 mod store;
 mod web;

@@ -190,12 +190,13 @@ impl MasterLink {
         })
     }
 
+    /// Returns false when it comes too late: the file is not being written there any more.
     pub async fn close_stream(
         &self,
         container: ContainerId,
         fingerprint: Option<&Fingerprint>,
         length: u64,
-    ) -> Result<(), WorkerError> {
+    ) -> Result<bool, WorkerError> {
         let print = print(fingerprint);
         self.call("report a written file to the master", self.patience, |session| {
             let message = wire::CloseStreamRequest { container: container.0, fingerprint: print.clone(), length };
@@ -203,7 +204,7 @@ impl MasterLink {
             async move { session.client.clone().close_stream(request).await }
         })
         .await
-        .map(drop)
+        .map(|answer| !answer.stale)
     }
 
     pub async fn grant_persist(&self, container: ContainerId, attempt: Attempt) -> Result<(), WorkerError> {
@@ -216,13 +217,14 @@ impl MasterLink {
         .map(drop)
     }
 
-    /// `outcome`: version and length of what was written, or why it was not.
+    /// `outcome`: version and length of what was written, or why it was not. Returns false when it comes too late: another
+    /// attempt, or none, counts by now.
     pub async fn end_persist(
         &self,
         container: ContainerId,
         attempt: Attempt,
         outcome: Result<(Option<Fingerprint>, u64), String>,
-    ) -> Result<(), WorkerError> {
+    ) -> Result<bool, WorkerError> {
         let message = match outcome {
             Ok((fingerprint, length)) => wire::EndPersistRequest {
                 container: container.0,
@@ -244,7 +246,7 @@ impl MasterLink {
             async move { session.client.clone().end_persist(request).await }
         })
         .await
-        .map(drop)
+        .map(|answer| !answer.stale)
     }
 
     pub async fn report_changed(

@@ -10,6 +10,7 @@ use crate::error::WorkerError;
 use crate::master_link::MasterLink;
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, parse_key};
+use crate::report::{take_back, told};
 use crate::store::{BlockStore, ReadOutcome};
 use bytes::Bytes;
 use proto::grpc::block::ReadRequest;
@@ -82,8 +83,8 @@ impl Persister {
         Persister { store, mounts, link, metrics, slots: Semaphore::new(concurrency.max(1)), nosasl }
     }
 
-    /// Uploads one file and tells the master how it went. Ends early, silently and without a trace in the store, when
-    /// `cancelled` becomes true before the grant.
+    /// Uploads one file and tells the master how it went. Ends early and silently when `cancelled` becomes true, without a
+    /// trace in the store if that was before the grant.
     pub async fn run(&self, task: Task, mut cancelled: watch::Receiver<bool>) {
         let Ok(_slot) = self.slots.acquire().await else { return };
         if *cancelled.borrow() {
@@ -96,18 +97,29 @@ impl Persister {
         let told = match outcome {
             Ok(Some((fingerprint, length))) => {
                 self.metrics.persisted_files.inc();
-                self.link.end_persist(container, attempt, Ok((fingerprint, length))).await
+                let told = told(|| self.link.end_persist(container, attempt, Ok((fingerprint.clone(), length)))).await;
+                if matches!(told, Ok(false)) {
+                    self.take_back(&task, fingerprint.as_ref()).await;
+                }
+                told
             }
             Ok(None) => return,
             Err(error) => {
                 self.metrics.persist_failures.inc();
                 tracing::warn!(%container, %attempt, error = %error.sentence(), "file not persisted");
-                self.link.end_persist(container, attempt, Err(error.sentence())).await
+                told(|| self.link.end_persist(container, attempt, Err(error.sentence()))).await
             }
         };
         if let Err(error) = told {
             // The attempt is fenced: the master asks again when it hears nothing.
             tracing::warn!(%container, %attempt, error = %error.sentence(), "cannot tell the master about a persist");
+        }
+    }
+
+    /// The file was removed, renamed or given to another attempt before this one was heard of.
+    async fn take_back(&self, task: &Task, written: Option<&Fingerprint>) {
+        if let (Ok(mounted), Ok(key)) = (self.mounts.get(task.mount).await, parse_key(&task.key)) {
+            take_back(&self.link, mounted.store.as_ref(), task.mount, &key, written).await;
         }
     }
 
@@ -146,7 +158,13 @@ impl Persister {
             give_up(writer.as_mut(), task).await;
             return Err(error);
         }
-        let object = writer.finish().await.map_err(failed)?;
+        let finished = tokio::select! {
+            biased;
+            finished = writer.finish() => finished,
+            // Dropped in the middle, the upload is cut off: the master gave the file to another attempt.
+            _ = cancelled.wait_for(|cancelled| *cancelled) => return Ok(None),
+        };
+        let object = finished.map_err(failed)?;
         if object.length != task.length {
             return Err(WorkerError::Bug(format!(
                 "the store has {} bytes at {}, the file has {}",

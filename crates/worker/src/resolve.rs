@@ -11,9 +11,11 @@ use crate::recent::Recent;
 use crate::store::Origin;
 use parking_lot::Mutex;
 use proto::internal::{Access, ResolveRequest, ResolveResponse};
+use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use types::{
     BlockId, Clock, ContainerId, ErrorKind, Fingerprint, Mode, Monotonic, MountId, Principal, Proof, WriteType,
 };
@@ -22,6 +24,11 @@ use types::{
 const FACTS_KEPT: usize = 50_000;
 /// Rights kept; at most twice as many.
 const RIGHTS_KEPT: usize = 100_000;
+
+/// How long a write waits for a master: it cannot begin without, and a restart is over soon. Reads do not wait, they have
+/// rights that stay valid.
+const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+const WRITE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the master says about one generation of one file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -130,12 +137,18 @@ impl Resolver {
         self.ask(container, &user_of(who)?, Access::Read).await
     }
 
-    /// The facts for a write by `who`: always asked, so that the master hears that the stream lives.
+    /// The facts for a write by `who`, who waits a while for a master.
     pub async fn for_write(&self, who: &Principal, container: ContainerId) -> Result<Arc<Facts>, WorkerError> {
-        self.ask(container, &user_of(who)?, Access::Write).await
+        let user = user_of(who)?;
+        patiently(|| self.ask(container, &user, Access::Write)).await
     }
 
-    /// The file that is being written at a key of a store.
+    /// Lets the master hear that a stream lives, without waiting.
+    pub async fn renew_write(&self, who: &Principal, container: ContainerId) -> Result<(), WorkerError> {
+        self.ask(container, &user_of(who)?, Access::Write).await.map(drop)
+    }
+
+    /// The file that is being written at a key of a store. Waits a while for a master.
     pub async fn for_store_write(&self, who: &Principal, mount: MountId, key: &str) -> Result<Arc<Facts>, WorkerError> {
         let user = user_of(who)?;
         let question = ResolveRequest {
@@ -145,8 +158,11 @@ impl Resolver {
             user: user.to_string(),
             access: Access::Write.into(),
         };
-        self.metrics.resolves.inc();
-        Facts::read(self.link.resolve(question).await?).map(Arc::new)
+        patiently(|| async {
+            self.metrics.resolves.inc();
+            Facts::read(self.link.resolve(question.clone()).await?).map(Arc::new)
+        })
+        .await
     }
 
     /// Drops what is known of a container.
@@ -186,6 +202,20 @@ impl Resolver {
             }
         }
         Ok(facts)
+    }
+}
+
+/// Asks until a master answers, whatever it says.
+async fn patiently<F>(ask: impl Fn() -> F) -> Result<Arc<Facts>, WorkerError>
+where
+    F: Future<Output = Result<Arc<Facts>, WorkerError>>,
+{
+    let give_up = Instant::now() + WRITE_PATIENCE;
+    loop {
+        match ask().await {
+            Err(WorkerError::NoMaster { .. }) if Instant::now() < give_up => sleep(WRITE_PAUSE).await,
+            answer => return answer,
+        }
     }
 }
 

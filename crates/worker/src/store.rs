@@ -46,6 +46,9 @@ use types::{BlockId, ContainerId, DirIndex};
 const IDLE_FILES_MAX: usize = 256;
 /// Reads in a directory that may fail before all of it is given up.
 const READ_FAILURES_MAX: u32 = 16;
+/// Tidyings after which half of the failed reads are forgiven: about a minute. Single bad sectors over the months are
+/// repaired one by one and are no reason to give up a disk.
+const FORGIVE_EVERY: u32 = 120;
 /// A directory closed because its file system was full opens again when this share of its quota is free there.
 const REOPEN_SHARE: u64 = 100;
 
@@ -115,6 +118,7 @@ struct State {
     dirty: BTreeSet<BlockId>,
     trash: Vec<PathBuf>,
     read_failures: Vec<u32>,
+    tidyings: u32,
 }
 
 impl BlockStore {
@@ -192,6 +196,7 @@ impl BlockStore {
         }
         let state = State {
             read_failures: vec![0; dirs.len()],
+            tidyings: 0,
             tiers,
             stored,
             open: HashMap::new(),
@@ -366,6 +371,14 @@ impl BlockStore {
                 let Move::Evict { block, .. } = step;
                 inner.metrics.evicted_blocks.inc();
                 inner.forget(&mut state, block);
+            }
+            state.tidyings = (state.tidyings + 1) % FORGIVE_EVERY;
+            if state.tidyings == 0 {
+                state
+                    .read_failures
+                    .iter_mut()
+                    .filter(|count| **count < READ_FAILURES_MAX)
+                    .for_each(|count| *count /= 2);
             }
             let dirty: Vec<Arc<Block>> =
                 state.dirty.iter().filter_map(|block| state.open.get(block).cloned()).collect();

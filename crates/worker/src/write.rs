@@ -7,18 +7,23 @@
 use crate::error::WorkerError;
 use crate::master_link::MasterLink;
 use crate::metrics::Metrics;
-use crate::mounts::Mounts;
+use crate::mounts::{Mounted, Mounts};
+use crate::report::{take_back, told};
 use crate::resolve::{Facts, Resolver};
 use crate::store::{BlockStore, BlockStream};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tier::Class;
-use types::{BlockId, Clock, Monotonic, MountId, Principal, WriteType};
+use tokio::time::sleep;
+use types::{BlockId, Clock, ContainerId, Monotonic, MountId, Principal, WriteType};
 use ufs::{Key, WriteOptions, Writer};
 
 /// How often the master hears that a stream lives, so that it does not expire the incomplete file.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
+
+/// How often a slow upload looks whether its file is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What writes need of the worker.
 pub struct Writes {
@@ -52,8 +57,8 @@ impl Renewal {
             return Ok(());
         }
         self.renewed_at = now;
-        match writes.resolver.for_write(&self.who, facts.container).await {
-            Ok(_) => Ok(()),
+        match writes.resolver.renew_write(&self.who, facts.container).await {
+            Ok(()) => Ok(()),
             // No master at the moment: the stream goes on, the close will tell.
             Err(error) if error.kind().is_transient() => Ok(()),
             Err(error) => Err(error),
@@ -104,12 +109,29 @@ impl BlockWrite {
     }
 }
 
+/// Returns when a file that is being completed at a key is no longer the one that stands there.
+async fn lost(resolver: &Resolver, who: &Principal, mount: MountId, key: &Key, container: ContainerId) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        match resolver.for_store_write(who, mount, key.as_str()).await {
+            Ok(facts) if facts.container == container => {}
+            Err(error) if error.kind().is_transient() => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+fn went_away(key: &Key) -> WorkerError {
+    WorkerError::Refused(format!("the file at {key} went away while it was written; write it again"))
+}
+
 /// A file being written into its under store.
 pub struct StoreWrite {
     writes: Arc<Writes>,
     facts: Arc<Facts>,
     renewal: Renewal,
     mount: MountId,
+    mounted: Mounted,
     key: Key,
     writer: Box<dyn Writer>,
     written_bytes: u64,
@@ -146,7 +168,7 @@ impl StoreWrite {
         let writer = mounted.store.write(&key, options).await.map_err(failed)?;
         writes.metrics.store_write_streams.inc();
         let renewal = Renewal { who, renewed_at: writes.clock.monotonic() };
-        Ok(StoreWrite { writes, facts, renewal, mount, key, writer, written_bytes: 0 })
+        Ok(StoreWrite { writes, facts, renewal, mount, mounted, key, writer, written_bytes: 0 })
     }
 
     pub async fn append(&mut self, data: Bytes) -> Result<(), WorkerError> {
@@ -181,7 +203,14 @@ impl StoreWrite {
             self.abort().await;
             return Err(WorkerError::Refused(format!("{key} belongs to another file by now; this one is not written")));
         }
-        let object = self.writer.finish().await.map_err(|source| self.failed(source))?;
+        let lost = lost(&self.writes.resolver, &self.renewal.who, self.mount, &self.key, self.facts.container);
+        let finished = tokio::select! {
+            biased;
+            finished = self.writer.finish() => finished,
+            // Dropped in the middle, the upload is cut off: a slow one must not land on what took the name meanwhile.
+            () = lost => return Err(went_away(&self.key)),
+        };
+        let object = finished.map_err(|source| self.failed(source))?;
         if object.length != self.written_bytes {
             return Err(WorkerError::Bug(format!(
                 "the store has {} bytes at {}, but {} were written",
@@ -189,8 +218,12 @@ impl StoreWrite {
             )));
         }
         let link: &MasterLink = self.writes.resolver.link();
-        link.close_stream(self.facts.container, object.fingerprint.as_ref(), self.written_bytes).await?;
-        Ok(self.written_bytes)
+        let written = object.fingerprint.as_ref();
+        if told(|| link.close_stream(self.facts.container, written, self.written_bytes)).await? {
+            return Ok(self.written_bytes);
+        }
+        take_back(link, self.mounted.store.as_ref(), self.mount, &self.key, written).await;
+        Err(went_away(&self.key))
     }
 
     /// Gives up; nothing remains in the store.

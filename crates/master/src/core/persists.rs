@@ -10,8 +10,11 @@ use types::{AgeMs, Attempt, ContainerId, WorkerId};
 const WINDOW: usize = 100_000;
 /// Records looked at in one scan step.
 const SCAN: usize = 1_000;
-/// Before another try when no worker can take the task.
-const NO_WORKER_RETRY_MS: u64 = 1_000;
+/// Before another try when no worker can take the task, or the file's name is held by an operation on the store.
+const RETRY_MS: u64 = 1_000;
+/// How long a new leader waits for the end of an upload that an earlier one let complete: its worker may still be there to
+/// tell, and two uploads of one file are not to overlap without need.
+const GRANTED_WAIT_MS: u64 = 3_000;
 
 enum Stage {
     Beginning,
@@ -56,7 +59,7 @@ impl Persists {
     pub fn ended(&mut self, container: ContainerId) {
         self.runs.remove(&container);
     }
-    /// Tasks given to this worker will not come back: they end at the next tick.
+    /// Tasks given to this worker will not come back, or are not known to: they end at the next tick.
     pub fn worker_lost(&mut self, worker: WorkerId) {
         for run in self.runs.values_mut() {
             match run.stage {
@@ -80,7 +83,7 @@ impl Core {
     pub(super) fn tick_persists(&mut self, now: Now) {
         self.end_lost_persists(now);
         if std::mem::take(&mut self.persists.rescan) {
-            self.scan_persists();
+            self.scan_persists(now);
         }
         for container in std::mem::take(&mut self.persists.named) {
             if let Some(record) = self.persist_record(container) {
@@ -112,19 +115,21 @@ impl Core {
             .collect();
         for (container, attempt) in lost {
             self.persists.runs.remove(&container);
-            self.fail_persist(now, container, attempt, "the worker that did it was lost".to_owned());
+            self.fail_persist(now, container, attempt, "the worker that did it was lost, or began anew".to_owned());
         }
     }
 
-    fn scan_persists(&mut self) {
+    fn scan_persists(&mut self, now: Now) {
         let mut after = None;
+        let heard_by = AgeMs(self.stamper.age(now).0 + GRANTED_WAIT_MS);
         while self.persists.due.len() < WINDOW {
             let Ok(page) = meta::persists(&self.shared.state.latest(), after, SCAN) else { return };
             after = page.last().map(|(container, _)| *container);
             let full = page.len() == SCAN;
             for (container, record) in page {
                 if !self.persists.runs.contains_key(&container) {
-                    self.persists.due.insert((record.due, container));
+                    let due = if record.granted { record.due.max(heard_by) } else { record.due };
+                    self.persists.due.insert((due, container));
                 }
             }
             if !full {
@@ -139,15 +144,19 @@ impl Core {
     }
 
     fn fail_persist(&mut self, now: Now, container: ContainerId, attempt: Attempt, error: String) {
-        let op = Op::FailPersist(FailPersist { container, attempt, retry_after_ms: NO_WORKER_RETRY_MS, error });
+        let op = Op::FailPersist(FailPersist { container, attempt, retry_after_ms: RETRY_MS, error });
         self.task(now, Origin::Housekeeping, op);
     }
 
     pub(super) fn persist_begun(&mut self, now: Now, container: ContainerId, outcome: Result<Done, Reject>) {
         let Some(attempt) = self.persists.runs.get(&container).map(|run| run.attempt) else { return };
         if outcome.is_err() {
-            // Removed, done, or another attempt: the record says what comes next.
+            // Removed, done, another attempt, or its name is held for now: the record says what comes next, and when there
+            // is none, nothing does.
             self.persists.runs.remove(&container);
+            if self.persist_record(container).is_some() {
+                self.persists.due.insert((AgeMs(self.stamper.age(now).0 + RETRY_MS), container));
+            }
             return;
         }
         match self.give_persist(container, attempt) {

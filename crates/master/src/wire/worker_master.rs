@@ -86,6 +86,18 @@ impl WorkerGate {
         result
     }
 
+    /// The same for a report that may come too late. Returns whether it did.
+    async fn report(&self, op: Op) -> Result<bool, Error> {
+        match self.submit(op).await {
+            Ok(_) => Ok(false),
+            Err(Error::Rejected(meta::Reject::Stale(why))) => {
+                tracing::info!(%why, "a worker's report came too late");
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Records blocks a worker holds; those of containers that are gone are told back to it.
     fn record(&self, worker: WorkerId, rows: Rows, blocks: &[BlockReport]) -> Result<(), Error> {
         let shared = &self.handle.shared;
@@ -410,8 +422,8 @@ impl WorkerMaster for WorkerGate {
             fingerprint: convert::fingerprint::from_wire(&request.fingerprint).map_err(Error::from)?,
             length: request.length,
         };
-        self.submit(Op::CloseStream(op)).await?;
-        Ok(Response::new(CloseStreamResponse {}))
+        let stale = self.report(Op::CloseStream(op)).await?;
+        Ok(Response::new(CloseStreamResponse { stale }))
     }
 
     async fn grant_persist(&self, request: Request<GrantPersistRequest>) -> Answer<GrantPersistResponse> {
@@ -435,8 +447,8 @@ impl WorkerMaster for WorkerGate {
             let error = request.error.chars().take(ERROR_CHARS).collect();
             Op::FailPersist(FailPersist { container, attempt, retry_after_ms: pause, error })
         };
-        self.submit(op).await?;
-        Ok(Response::new(EndPersistResponse {}))
+        let stale = self.report(op).await?;
+        Ok(Response::new(EndPersistResponse { stale }))
     }
 
     async fn report_changed(&self, request: Request<ReportChangedRequest>) -> Answer<ReportChangedResponse> {

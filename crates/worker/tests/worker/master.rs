@@ -266,7 +266,7 @@ impl WorkerMaster for Master {
     ) -> Result<Response<CloseStreamResponse>, Status> {
         self.session(&request)?;
         self.state.lock().closed.push(request.into_inner());
-        Ok(Response::new(CloseStreamResponse {}))
+        Ok(Response::new(CloseStreamResponse { stale: false }))
     }
 
     async fn grant_persist(
@@ -286,7 +286,7 @@ impl WorkerMaster for Master {
     async fn end_persist(&self, request: Request<EndPersistRequest>) -> Result<Response<EndPersistResponse>, Status> {
         self.session(&request)?;
         self.state.lock().ended.push(request.into_inner());
-        Ok(Response::new(EndPersistResponse {}))
+        Ok(Response::new(EndPersistResponse { stale: false }))
     }
 
     async fn report_changed(
