@@ -19,14 +19,14 @@ const MAX_BYTES: u64 = 300_000;
 const BLOCK: u64 = 64 << 10;
 
 /// Rounds of one run: few in `./x test`, more at night.
-fn rounds() -> u64 {
-    std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+pub fn rounds(few: u64) -> u64 {
+    std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
 }
 
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -37,9 +37,9 @@ impl Dice {
 
 /// What a file holds: made from these two numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Content {
-    seed: u64,
-    bytes: u64,
+pub struct Content {
+    pub seed: u64,
+    pub bytes: u64,
 }
 
 type Tree = BTreeMap<String, Content>;
@@ -147,7 +147,7 @@ fn nothing_acknowledged_is_lost_when_everything_is_killed() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut local = Local::start(dir.path());
     let mut known: Vec<Known> = vec![Known::default(); usize::try_from(CLIENTS).expect("small")];
-    for round in 0..rounds() {
+    for round in 0..rounds(10) {
         let mut dice = Dice(round + 1);
         let stop = Arc::new(AtomicBool::new(false));
         let live = Duration::from_millis(300 + dice.below(1200));
@@ -157,7 +157,10 @@ fn nothing_acknowledged_is_lost_when_everything_is_killed() {
                 .zip(0..)
                 .map(|(known, client)| {
                     let (config, stop) = (local.client_config(), stop.clone());
-                    let config = client::ClientConfig { rpc_timeout: Duration::from_secs(3), ..config };
+                    // Nobody waits for a restart: it comes when all have given up.
+                    let patience = Duration::from_millis(300);
+                    let config =
+                        client::ClientConfig { polling_timeout: patience, rpc_timeout: patience * 10, ..config };
                     let seed = dice.below(u64::MAX);
                     tokio::spawn(async move {
                         let fs = FileSystem::connect(config).await.expect("the master answers");

@@ -1,5 +1,8 @@
 //! Whole clusters: real processes, a real S3 server, kill −9.
 
+mod connected;
+mod faults;
 mod kill9;
+mod kill_apart;
 mod object_store;
 mod support;

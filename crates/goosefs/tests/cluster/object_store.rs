@@ -1,15 +1,14 @@
 //! A namespace over a real S3 server behind the fault proxy, through real processes: what appears, changes, moves and goes.
 
-use crate::support::Local;
+use crate::support::{BUCKET, Bucket, Local, namespace, path, read_all};
 use client::{FileSystem, Freshness, NewNamespace, Remove, WriteOptions};
-use std::collections::BTreeMap;
 use std::time::Duration;
+use testkit::data::Data;
 use testkit::eventually;
-use testkit::proxy::{FaultProxy, Protocol};
-use testkit::s3::{Options, S3Server};
-use types::{ErrorKind, GfsPath, Secret, WriteType};
+use testkit::proxy::FaultProxy;
+use testkit::s3::S3Server;
+use types::{ErrorKind, WriteType};
 
-const BUCKET: &str = "bucket";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct World {
@@ -21,52 +20,20 @@ struct World {
     _dir: tempfile::TempDir,
 }
 
-fn path(text: &str) -> GfsPath {
-    GfsPath::parse(text).expect("a path")
-}
-
-fn namespace(name: &str, bucket: &str, store: &S3Server, proxy: &FaultProxy, secret: &str) -> NewNamespace {
-    let properties = [
-        ("goosefs.underfs.s3.endpoint", proxy.endpoint()),
-        ("goosefs.underfs.s3.region", "us-east-1".to_owned()),
-        ("goosefs.underfs.s3.disable.dns.buckets", "true".to_owned()),
-    ];
-    let secrets = [("s3a.accessKeyId", store.access_key()), ("s3a.secretKey", secret)];
-    NewNamespace {
-        name: name.to_owned(),
-        ufs_uri: format!("s3://{bucket}"),
-        read_only: false,
-        shared: false,
-        write_policy: Some(WriteType::CacheThrough),
-        read_policy: None,
-        properties: properties.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
-        secrets: secrets.map(|(key, value)| (key.to_owned(), Secret::new(value))).into_iter().collect(),
-    }
-}
-
 impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = S3Server::start(&dir.path().join("s3"), Options::default()).expect("the store starts");
-        store.create_bucket(BUCKET).expect("a bucket");
-        let proxy = FaultProxy::start(store.addr(), Protocol::Http1).expect("the proxy starts");
+        let bucket = Bucket::start(&dir.path().join("s3"));
         let local = Local::start(&dir.path().join("goosefs"));
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let fs = runtime.block_on(local.client());
-        let new = namespace("ns", BUCKET, &store, &proxy, store.secret_key());
-        runtime.block_on(fs.create_namespace(new)).expect("the namespace is made");
+        runtime.block_on(fs.create_namespace(bucket.namespace("ns"))).expect("the namespace is made");
+        let Bucket { store, proxy } = bucket;
         World { store, proxy, _local: local, fs, runtime, _dir: dir }
     }
 
     fn read(&self, at: &str) -> client::Result<Vec<u8>> {
-        self.runtime.block_on(async {
-            let mut reader = self.fs.open(&path(at)).await?;
-            let mut all = Vec::new();
-            while let Some(chunk) = reader.next_chunk().await? {
-                all.extend_from_slice(&chunk);
-            }
-            Ok(all)
-        })
+        self.runtime.block_on(read_all(&self.fs, &path(at)))
     }
 
     fn write(&self, at: &str, bytes: &[u8]) {
@@ -139,6 +106,30 @@ fn writes_renames_and_deletes_reach_the_store() {
     let tree = Remove { recursive: true, ..Remove::default() };
     world.runtime.block_on(world.fs.remove(&path("/ns/b"), tree)).expect("removed");
     eventually(PATIENCE, || world.store.keys(BUCKET, "").is_empty());
+}
+
+#[test]
+fn a_large_file_in_a_moved_tree_is_the_same_file() {
+    let world = World::new();
+    // Two parts: a copy of such an object has another tag.
+    let content = Data::new(5).bytes(0, 9 << 20);
+    world.write("/ns/a/cached", &content);
+    world.runtime.block_on(async {
+        let through = WriteOptions { write_type: Some(WriteType::Through), ..WriteOptions::default() };
+        let mut writer = world.fs.create(&path("/ns/a/b/cold"), through).await.expect("created");
+        writer.write(&content).await.expect("written");
+        writer.close().await.expect("closed");
+    });
+    let id = |at: &str| world.runtime.block_on(world.fs.status(&path(at))).expect("known").file;
+    let before = [id("/ns/a/cached"), id("/ns/a/b/cold")];
+    world.runtime.block_on(world.fs.rename(&path("/ns/a"), &path("/ns/c"))).expect("renamed");
+    eventually(PATIENCE, || world.store.keys(BUCKET, "") == ["c/b/cold", "c/cached"]);
+    world.proxy.reset_stats();
+    assert!(world.read("/ns/c/cached").expect("read") == content);
+    assert_eq!(world.proxy.stats().total_requests(), 0, "what was cached before the move is cached after it");
+    assert!(world.read("/ns/c/b/cold").expect("read") == content);
+    let now = world.runtime.block_on(world.fs.status_with(&path("/ns/c/b/cold"), Freshness::NOW)).expect("looked at");
+    assert_eq!([id("/ns/c/cached"), now.file], before);
 }
 
 #[test]
