@@ -294,7 +294,7 @@ async fn finish(fs: &FileSystem, op: &Op, base: &str) {
 /// Where the files are in the end.
 enum Store {
     Local,
-    Bucket(Bucket),
+    Bucket(Box<Bucket>),
 }
 
 impl Store {
@@ -379,7 +379,8 @@ fn bystanders(store: &Store) -> &'static [(&'static str, &'static [u8])] {
 
 /// What befalls the object store for a while.
 fn trouble(store: &Store, dice: &mut Dice) {
-    let Store::Bucket(Bucket { proxy, .. }) = store else { return };
+    let Store::Bucket(bucket) = store else { return };
+    let proxy = &bucket.proxy;
     let seed = dice.below(u64::MAX);
     match dice.below(6) {
         0 => {
@@ -396,9 +397,9 @@ fn trouble(store: &Store, dice: &mut Dice) {
 }
 
 fn end_trouble(store: &Store) {
-    if let Store::Bucket(Bucket { proxy, .. }) = store {
-        proxy.clear();
-        proxy.accept().expect("its port is still ours");
+    if let Store::Bucket(bucket) = store {
+        bucket.proxy.clear();
+        bucket.proxy.accept().expect("its port is still ours");
     }
 }
 
@@ -441,7 +442,7 @@ async fn kill_and_restart(pair: &mut Pair, store: &Store, dice: &mut Dice) {
 fn run(few: u64, first_seed: u64, bucket: bool) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let dir = tempfile::tempdir().expect("a directory");
-    let store = if bucket { Store::Bucket(Bucket::start(&dir.path().join("s3"))) } else { Store::Local };
+    let store = if bucket { Store::Bucket(Box::new(Bucket::start(&dir.path().join("s3")))) } else { Store::Local };
     let mut pair = Pair::start(&dir.path().join("goosefs"));
     // One that stays connected over everything that happens.
     let witness = runtime.block_on(pair.client());
