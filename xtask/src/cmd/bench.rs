@@ -63,11 +63,11 @@ impl Bench {
             eprintln!("measuring {} …", part.to_possible_value().expect("no part is hidden").get_name());
             let measured = runtime.block_on(async {
                 match part {
-                    Part::Metadata => metadata::measure(&ground).await,
-                    Part::Warm => warm::measure(&ground).await,
-                    Part::Cold => cold::measure(&ground).await,
-                    Part::SlowReaders => slow_readers::measure(&ground).await,
-                    Part::Start => start::measure(&ground).await,
+                    Part::Metadata => Box::pin(metadata::measure(&ground)).await,
+                    Part::Warm => Box::pin(warm::measure(&ground)).await,
+                    Part::Cold => Box::pin(cold::measure(&ground)).await,
+                    Part::SlowReaders => Box::pin(slow_readers::measure(&ground)).await,
+                    Part::Start => Box::pin(start::measure(&ground)).await,
                 }
             });
             figures.extend(measured.with_context(|| format!("measure {part:?}"))?);
