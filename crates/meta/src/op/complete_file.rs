@@ -8,7 +8,7 @@ use crate::record::File;
 use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 use crate::store::Family;
-use types::{ContainerId, GfsPath, PersistenceState};
+use types::{ContainerId, GfsPath, PersistenceState, WriteType};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CompleteFile) -> Outcome {
     let resolved = find_file(step, &op.path, op.file)?;
@@ -22,7 +22,8 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CompleteFile) -> Outcome {
         };
     }
     check_blocks(spot.inode.container, file, op.length, &spot.path)?;
-    let persistence = persistence(file, op, &spot.path)?;
+    let wanted = resolved.write_type().is_some_and(WriteType::is_through);
+    let persistence = persistence(file, op, wanted, &spot.path)?;
     let mut done = file.clone();
     if persistence == PersistenceState::Persisted {
         done.locations.clear();
@@ -65,7 +66,9 @@ fn check_blocks(container: ContainerId, file: &File, length: u64, path: &GfsPath
 }
 
 /// A file is persisted only if a worker reported that its stream to the store was closed, with the same length.
-fn persistence(file: &File, op: &CompleteFile, path: &GfsPath) -> Result<PersistenceState, Reject> {
+///
+/// - `wanted`: the directory's policy wants data in the store, so those that are only cached follow without being told.
+fn persistence(file: &File, op: &CompleteFile, wanted: bool, path: &GfsPath) -> Result<PersistenceState, Reject> {
     match &file.closed {
         Some((_, closed)) if *closed == op.length => Ok(PersistenceState::Persisted),
         Some((_, closed)) => Err(Reject::StreamLength { path: path.clone(), closed: *closed, length: op.length }),
@@ -73,6 +76,7 @@ fn persistence(file: &File, op: &CompleteFile, path: &GfsPath) -> Result<Persist
             "{path} cannot be completed: its data were never written to the store; write it again"
         ))),
         None if op.persist_after_ms.is_some() => Ok(PersistenceState::ToBePersisted),
+        None if wanted && file.write_type == WriteType::AsyncThrough => Ok(PersistenceState::ToBePersisted),
         None => Ok(PersistenceState::NotPersisted),
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CreateFile) -> Outcome {
         complete: false,
         length: 0,
         block_bytes: op.block_bytes,
-        write_type: op.write_type.or_else(|| resolved.write_type()).unwrap_or(WriteType::MustCache),
+        write_type: op.write_type.unwrap_or_else(|| unsaid(resolved.write_type())),
         persistence: PersistenceState::NotPersisted,
         fingerprint: None,
         closed: None,
@@ -30,4 +30,14 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CreateFile) -> Outcome {
     };
     let made = step.make(&resolved, PARENT_MODE, op.mode, Node::File(file))?;
     Ok(Done::Inode(made.inode.id))
+}
+
+/// A client that names no write type writes to the cache alone, whatever the directory's policy says. Where the policy
+/// wants data in the store, they follow from there.
+fn unsaid(policy: Option<WriteType>) -> WriteType {
+    match policy {
+        Some(WriteType::CacheThrough | WriteType::Through) => WriteType::AsyncThrough,
+        Some(kind) => kind,
+        None => WriteType::MustCache,
+    }
 }

@@ -3,7 +3,7 @@
 use super::files::update;
 use super::world::*;
 use crate::*;
-use types::{ReadPolicy, WriteType};
+use types::{PersistenceState, ReadPolicy, WriteType};
 
 fn with(setup: &str) -> World {
     let mut world = World::with("");
@@ -96,7 +96,10 @@ fn policies_reach_clients_through_directories() {
     assert_eq!(inner(&world, "/n/a").as_deref(), Some("CACHE_THROUGH"));
     assert_eq!(inner(&world, "/").as_deref(), None);
     world.must("create /n/a/f");
-    assert_eq!(world.file("/n/a/f").write_type, WriteType::CacheThrough);
+    // Whoever names no type writes to the cache alone: the store follows.
+    assert_eq!(world.file("/n/a/f").write_type, WriteType::AsyncThrough);
+    world.must("complete /n/a/f 3");
+    assert_eq!(world.file("/n/a/f").persistence, PersistenceState::ToBePersisted);
     world.must("xattr /n/a innerWriteType=THROUGH");
     assert_eq!(inner(&world, "/n/a").as_deref(), Some("THROUGH"));
     assert_eq!(inner(&world, "/n").as_deref(), Some("CACHE_THROUGH"));
