@@ -61,21 +61,7 @@ pub(crate) fn address(host: &str, port: u16) -> String {
 
 /// A failure of a connection as the answer to a call, so that both are judged alike.
 pub(crate) fn status_of(error: &rpc::Error) -> Status {
-    rpc::status(error.kind(), sentence(error))
-}
-
-/// An error with its causes.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
+    rpc::status(error.kind(), types::sentence(error))
 }
 
 /// Whether the connection itself is in doubt after such an answer.

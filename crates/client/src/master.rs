@@ -132,7 +132,7 @@ impl Master {
             }
             match link::open(host, *port, &self.config, until).await {
                 Ok(link) => return Ok(link),
-                Err(error) => sought = (link::sentence(&error), error.kind()),
+                Err(error) => sought = (types::sentence(&error), error.kind()),
             }
         }
         Err(sought)
@@ -142,7 +142,7 @@ impl Master {
     async fn leads(&self, host: &str, port: u16, until: Instant) -> std::result::Result<bool, Sought> {
         let until = until.min(Instant::now() + self.config.polling_timeout);
         let opened = link::open_plain(host, port, &self.config, until).await;
-        let link = opened.map_err(|error| (link::sentence(&error), error.kind()))?;
+        let link = opened.map_err(|error| (types::sentence(&error), error.kind()))?;
         let request = GetServiceVersionPRequest {
             service_type: Some(ServiceType::MetaMasterClientService.into()),
             allowed_on_standby_masters: Some(false),

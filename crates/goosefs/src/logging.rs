@@ -4,13 +4,14 @@
 //! Owns:   the filter: `RUST_LOG`, else INFO for servers and WARN for commands.
 //! Never:  sees a secret: those cannot be printed.
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
+use types::remedy;
 
 /// Sends log lines to standard error and, when `directory` is given, to `<directory>/<role>.log` too.
 /// Errors: the directory or file cannot be made.
@@ -23,7 +24,7 @@ pub fn start(default: &str, directory: Option<&Path>, role: &str) -> anyhow::Res
             std::fs::create_dir_all(directory)
                 .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
                 .map(|file| (BoxMakeWriter::new(std::io::stderr.and(Arc::new(file))), false))
-                .with_context(|| format!("cannot write the log {}", path.display()))?
+                .map_err(|error| anyhow!("cannot write the log {}: {error}; {}", path.display(), remedy(&error)))?
         }
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours).init();

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("goosefs: {error:#}");
+            eprintln!("goosefs: {}", types::sentence(error.as_ref()));
             ExitCode::FAILURE
         }
     }

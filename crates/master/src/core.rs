@@ -210,7 +210,7 @@ impl Core {
         loop {
             self.node.tick(now.mono);
             let blocked = self.propose_queued(now);
-            let output = self.node.drain().map_err(|err| err.to_string())?;
+            let output = self.node.drain().map_err(|err| types::sentence(&err))?;
             if let Some(batch) = output.append {
                 self.actions.push(Action::Append(batch));
             }

@@ -162,7 +162,7 @@ impl Driver {
                 Ok(actions) => {
                     for action in actions {
                         if let Err(err) = self.act(action, &mut waiting) {
-                            end = Some(Some(err.to_string()));
+                            end = Some(Some(types::sentence(&err)));
                         }
                     }
                 }
@@ -243,7 +243,10 @@ pub fn on_persisted(handle: &Handle) -> impl Fn(journal::BatchSeq, Result<(), jo
     move |batch, result| {
         let message = match result {
             Ok(()) => Message::Event(Event::Persisted(batch)),
-            Err(err) => Message::LogFailed(err.to_string()),
+            Err(err) => Message::LogFailed(format!(
+                "{}; what was acknowledged is safe there: free space or repair the disk, then start it again",
+                types::sentence(&err)
+            )),
         };
         // The state thread has ended: nobody is left to tell.
         let _ = inbox.send(message);

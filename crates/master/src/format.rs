@@ -14,7 +14,7 @@ use types::{ClusterId, Entropy};
 /// full disk, each in one sentence. Nothing is served by it: the first start makes the namespace.
 pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Result<ClusterId, Error> {
     let cluster = ClusterId(entropy.next_u128());
-    let start = |what: &str, err: &dyn std::fmt::Display| Error::Start(format!("{what}: {err}"));
+    let start = |what: &str, err: &dyn std::error::Error| Error::Start(format!("{what}: {}", types::sentence(err)));
     if force && config.metastore_dir.exists() {
         std::fs::remove_dir_all(&config.metastore_dir)
             .map_err(|err| start(&format!("remove {}", config.metastore_dir.display()), &err))?;
@@ -33,7 +33,8 @@ pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Resu
     if !config.key_file.exists() {
         ClusterKey::create(&config.key_file).map_err(|err| start("make the cluster's key", &err))?;
     }
-    std::fs::create_dir_all(&config.work_dir)
-        .map_err(|err| start(&format!("make {}", config.work_dir.display()), &err))?;
+    std::fs::create_dir_all(&config.work_dir).map_err(|err| {
+        Error::Start(format!("cannot make {}: {err}; {}", config.work_dir.display(), types::remedy(&err)))
+    })?;
     Ok(cluster)
 }

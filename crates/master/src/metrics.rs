@@ -18,6 +18,8 @@ pub struct Metrics {
     pub stale_fences: AtomicU64,
     /// Containers found in the location table that the namespace does not have. Stays 0 unless there is a bug.
     pub location_drift: AtomicU64,
+    /// Keys of under stores left out of listings because they cannot be a path, counted at each listing.
+    pub skipped_keys: AtomicU64,
 }
 
 impl Metrics {
@@ -68,6 +70,7 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.IsLeader".into(), u64::from(shared.leads()));
     set("Master.BlockLocationDrift".into(), shared.metrics.location_drift.load(Ordering::Relaxed));
     set("Master.StaleFences".into(), shared.metrics.stale_fences.load(Ordering::Relaxed));
+    set("Master.SkippedStoreKeys".into(), shared.metrics.skipped_keys.load(Ordering::Relaxed));
     out
 }
 

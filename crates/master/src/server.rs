@@ -69,12 +69,17 @@ impl Master {
         entropy: Arc<dyn Entropy>,
     ) -> Result<Master, Error> {
         let began = clock.monotonic();
-        let rpc = bind(config.rpc_addr, &config, "GooseFS master RPC")?;
-        let internal = bind(config.internal_addr, &config, "GooseFS internal RPC, for workers")?;
+        let rpc = bind(config.rpc_addr, &config, "GooseFS master RPC", "goosefs.master.rpc.port")?;
+        let internal = "GooseFS internal RPC, for workers";
+        let internal = bind(config.internal_addr, &config, internal, "goosefs.master.internal.rpc.port")?;
         let web = tokio::net::TcpListener::bind(config.web_addr).await.map_err(|err| {
-            Error::Start(format!("listen on {} for the web pages: {err}; set goosefs.master.web.port", config.web_addr))
+            Error::Start(format!(
+                "cannot listen on {} for web pages: {err}; set goosefs.master.web.bind.host to an address of this host \
+                 and goosefs.master.web.port to a free port",
+                config.web_addr
+            ))
         })?;
-        let key = Arc::new(ClusterKey::load(&config.key_file).map_err(|err| Error::Start(err.to_string()))?);
+        let key = Arc::new(ClusterKey::load(&config.key_file).map_err(start)?);
         let (log, recovered) = open_log(&config)?;
         let state = open_state(&config, recovered.cluster)?;
         let opener = Opener { clock: clock.clone(), entropy: entropy.clone() };
@@ -89,8 +94,7 @@ impl Master {
             shared.registry.lock().expect(&worker);
         }
         let boot = Boot { applied, now: clock.monotonic(), seed: entropy.next_u64() };
-        let node = Node::new(NodeConfig::new(MEMBER, vec![MEMBER]), recovered, log.reader(), boot)
-            .map_err(|err| Error::Start(err.to_string()))?;
+        let node = Node::new(NodeConfig::new(MEMBER, vec![MEMBER]), recovered, log.reader(), boot).map_err(start)?;
         let (handle, inbox) = channel(shared.clone());
         let writer = LogWriter::start(log, clock.clone(), on_persisted(&handle))
             .map_err(|err| Error::Start(format!("start the journal's thread: {err}")))?;
@@ -117,7 +121,7 @@ impl Master {
         let gate = Arc::new(WorkerGate::new(handle.clone(), stores, &key, groups));
         let workers = WorkerMasterServer::from_arc(gate).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let routes = Routes::new().service(workers);
-        let internal = internal.serve(move |_| routes.clone()).map_err(|err| Error::Start(err.to_string()))?;
+        let internal = internal.serve(move |_| routes.clone()).map_err(start)?;
         let web_addr = web.local_addr().map_err(|err| Error::Start(format!("the web port: {err}")))?;
         let pages = crate::web::routes(shared.clone());
         let web = tokio::spawn(async move {
@@ -178,16 +182,22 @@ impl Master {
     }
 }
 
-fn bind(address: SocketAddr, config: &MasterConfig, name: &str) -> Result<Server, Error> {
+/// Why a start failed, with all causes.
+fn start(err: impl std::error::Error) -> Error {
+    Error::Start(types::sentence(&err))
+}
+
+/// - `key`: the setting that names the port.
+fn bind(address: SocketAddr, config: &MasterConfig, name: &str, key: &str) -> Result<Server, Error> {
     let hint = format!("The web pages are on port {}.", config.web_addr.port());
     let server = ServerConfig { name: name.to_owned(), hint, threads: config.rpc_threads, ..ServerConfig::default() };
-    Server::bind(&address.to_string(), server).map_err(|err| Error::Start(err.to_string()))
+    let bound = Server::bind(&address.to_string(), server);
+    bound.map_err(|err| Error::Start(format!("{}; see goosefs.master.bind.host and {key}", types::sentence(&err))))
 }
 
 fn open_log(config: &MasterConfig) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
     let options = SegmentOptions { segment_bytes: config.segment_bytes };
-    let (log, recovered) =
-        SegmentLog::open(RealDisk, &config.journal_dir, None, options).map_err(|err| Error::Start(err.to_string()))?;
+    let (log, recovered) = SegmentLog::open(RealDisk, &config.journal_dir, None, options).map_err(start)?;
     if let Some(cut) = &recovered.cut {
         tracing::warn!(file = %cut.path.display(), offset = cut.offset, "a torn batch at the end of the log was cut: it was never acknowledged");
     }
@@ -222,10 +232,9 @@ async fn root_mount(
     secrets.extend(config.root_secrets.clone());
     let uri = match &known {
         None => reach(opener, &config.root_ufs, &properties, &secrets).await?,
-        Some(_) => opener
-            .open(&config.root_ufs, &properties, &secrets)
-            .map(|store| store.uri().to_owned())
-            .map_err(|err| Error::Start(err.to_string()))?,
+        Some(_) => {
+            opener.open(&config.root_ufs, &properties, &secrets).map(|store| store.uri().to_owned()).map_err(start)?
+        }
     };
     if let Some(known) = known.filter(|known| known.uri != uri) {
         return Err(Error::Start(format!(
@@ -311,12 +320,13 @@ fn serve_clients(
             let sasl = Sasl::new(rules, Impersonation::none(), channels.clone(), groups.clone(), stopping);
             identify.layer(routes.clone().service(sasl.server()))
         })
-        .map_err(|err| Error::Start(err.to_string()))
+        .map_err(start)
 }
 
 fn open_channels(work_dir: &Path) -> Result<Arc<Channels>, Error> {
-    std::fs::create_dir_all(work_dir).map_err(|err| Error::Start(format!("make {}: {err}", work_dir.display())))?;
-    Channels::open(&work_dir.join(CHANNELS)).map_err(|err| Error::Start(err.to_string()))
+    std::fs::create_dir_all(work_dir)
+        .map_err(|err| Error::Start(format!("cannot make {}: {err}; {}", work_dir.display(), types::remedy(&err))))?;
+    Channels::open(&work_dir.join(CHANNELS)).map_err(start)
 }
 
 #[cfg(test)]

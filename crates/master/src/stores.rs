@@ -110,7 +110,7 @@ impl Stores {
                     Err(err) => return Err(refused(err)),
                 };
                 let items = page.entries.iter().filter_map(found).collect();
-                Ok(JobOk::Page { items, next: page.next, skipped: page.skipped.count })
+                Ok(JobOk::Page { items, next: page.next, skipped: page.skipped })
             }
             Job::DeleteFile { mount, key, fingerprint } => {
                 let store = self.get(mount)?;

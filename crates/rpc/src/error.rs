@@ -12,14 +12,14 @@ pub enum Error {
     #[error("{address:?} is not an address to listen on; write host:port, such as 0.0.0.0:9200")]
     BadListenAddress { address: String, source: io::Error },
     #[error("cannot listen on {address}: the port is in use; stop the process that has it, or set another port")]
-    PortInUse { address: SocketAddr, source: io::Error },
+    PortInUse { address: SocketAddr },
     #[error(
         "cannot listen on {address}: no permission; ports below 1024 need the capability to bind them, \
          use a higher port or grant it"
     )]
-    NoPermission { address: SocketAddr, source: io::Error },
+    NoPermission { address: SocketAddr },
     #[error("cannot listen on {address}: no interface of this host has the address; use one of its own or 0.0.0.0")]
-    NotOurAddress { address: SocketAddr, source: io::Error },
+    NotOurAddress { address: SocketAddr },
     #[error("listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("start thread {name} of the RPC server")]

@@ -152,9 +152,9 @@ impl Server {
         let mut candidates = address.to_socket_addrs().map_err(bad)?;
         let wanted = candidates.next().ok_or_else(|| bad(io::Error::from(io::ErrorKind::NotFound)))?;
         let listener = listen(wanted).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => Error::PortInUse { address: wanted, source },
-            io::ErrorKind::PermissionDenied => Error::NoPermission { address: wanted, source },
-            io::ErrorKind::AddrNotAvailable => Error::NotOurAddress { address: wanted, source },
+            io::ErrorKind::AddrInUse => Error::PortInUse { address: wanted },
+            io::ErrorKind::PermissionDenied => Error::NoPermission { address: wanted },
+            io::ErrorKind::AddrNotAvailable => Error::NotOurAddress { address: wanted },
             _ => Error::Listen { address: wanted, source },
         })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { address: wanted, source })?;

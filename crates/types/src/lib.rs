@@ -17,7 +17,7 @@ mod secret;
 mod time;
 
 pub use clock::{Clock, Entropy};
-pub use error::ErrorKind;
+pub use error::{ErrorKind, remedy, sentence};
 pub use fingerprint::Fingerprint;
 pub use id::{
     Attempt, BlockId, ClusterId, ContainerId, DirIndex, FileId, Incarnation, InodeId, IntentId, LoadId, LogIndex,

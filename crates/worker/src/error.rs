@@ -88,16 +88,6 @@ impl WorkerError {
 
     /// The sentence with its causes, for answers and logs.
     pub fn sentence(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let words = error.to_string();
-            if !text.contains(&words) {
-                text.push_str(": ");
-                text.push_str(&words);
-            }
-            cause = error.source();
-        }
-        text
+        types::sentence(self)
     }
 }

@@ -115,6 +115,11 @@ impl MasterLink {
         *self.own.lock() = own;
     }
 
+    /// Why a master that answers refuses this worker; None while nobody does.
+    pub async fn refusal(&self) -> Option<String> {
+        self.state.lock().await.refusal.as_ref().map(WorkerError::sentence)
+    }
+
     /// Tells a master everything that is here.
     pub async fn register(&self, presence: Presence, blocks: Vec<Report>) -> Result<Registered, WorkerError> {
         let own = self.own();
@@ -345,7 +350,7 @@ impl MasterLink {
                     (state.session, state.turn, state.quiet_until) = (Some(Arc::clone(&session)), turn, None);
                     return Ok(session);
                 }
-                Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => state.last_error = error.to_string(),
+                Ok(Err(error)) if error.kind() == ErrorKind::Unavailable => state.last_error = error.sentence(),
                 Ok(Err(error)) => {
                     (state.refusal, state.quiet_until) = (Some(error.clone()), Some(Instant::now() + QUIET));
                     return Err(error);

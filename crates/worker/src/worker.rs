@@ -77,7 +77,7 @@ impl Worker {
     /// Runs on the present tokio runtime; connections have threads of their own. Errors: a sentence for each thing that
     /// is wrong with directories, key file, addresses.
     pub async fn start(config: WorkerConfig, env: Env) -> Result<Worker, WorkerError> {
-        let setup = |error: rpc::Error| WorkerError::Layout { why: error.to_string() };
+        let setup = |error: rpc::Error| WorkerError::Layout { why: types::sentence(&error) };
         let token = WorkerToken::load(&config.key_file).map_err(setup)?;
         let metrics = Arc::new(Metrics::default());
         let budget = Budget::new(config.memory_budget_bytes / DATA_SHARE);
@@ -87,10 +87,10 @@ impl Worker {
             let fresh = env.entropy.next_u128();
             let settings = config.tier_settings();
             let open = move || BlockStore::open(&config.directories, settings, io, budget, metrics, fresh);
-            tokio::task::spawn_blocking(open).await.map_err(|_| WorkerError::Stopping)??
+            tokio::task::spawn_blocking(open).await.map_err(|_| WorkerError::Stopping)?.map_err(no_directory)?
         };
         std::fs::create_dir_all(&config.work_dir)
-            .map_err(|error| WorkerError::disk("create", &config.work_dir, error))?;
+            .map_err(|error| no_directory(WorkerError::disk("make", &config.work_dir, error)))?;
         let channels = Channels::open(&config.work_dir.join("channels")).map_err(setup)?;
         let server_config = ServerConfig {
             name: "GooseFS worker RPC".to_owned(),
@@ -98,12 +98,16 @@ impl Worker {
             threads: config.rpc_threads.max(1),
             ..ServerConfig::default()
         };
-        let server = Server::bind(&config.rpc_addr.to_string(), server_config).map_err(setup)?;
+        let server = Server::bind(&config.rpc_addr.to_string(), server_config).map_err(|error| {
+            let why = types::sentence(&error);
+            WorkerError::Layout { why: format!("{why}; see goosefs.worker.bind.host and goosefs.worker.rpc.port") }
+        })?;
         let web_listener = tokio::net::TcpListener::bind(config.web_addr).await.map_err(|error| {
             let address = config.web_addr;
             WorkerError::Layout {
                 why: format!(
-                    "cannot listen on {address} for web pages: {error}; set goosefs.worker.web.port to a free port"
+                    "cannot listen on {address} for web pages: {error}; set goosefs.worker.web.bind.host to an address \
+                     of this host and goosefs.worker.web.port to a free port"
                 ),
             }
         })?;
@@ -193,6 +197,10 @@ impl Worker {
     pub fn is_registered(&self) -> bool {
         self.registered.load(Ordering::Relaxed)
     }
+    /// Why a master that answers does not take this worker; it is asked again all the same.
+    pub async fn refusal(&self) -> Option<String> {
+        self.link.refusal().await
+    }
     /// None until a master gave one.
     pub fn id(&self) -> Option<WorkerId> {
         self.link.own().worker
@@ -236,6 +244,16 @@ impl Worker {
         let _ = timeout(drain, self.web).await;
         self.store.release();
         info!("worker stopped");
+    }
+}
+
+/// What keeps a worker from starting is told with what to do about it.
+fn no_directory(error: WorkerError) -> WorkerError {
+    match &error {
+        WorkerError::Disk { source, .. } => {
+            WorkerError::Layout { why: format!("cannot {}; {}", error.sentence(), types::remedy(source)) }
+        }
+        _ => error,
     }
 }
 

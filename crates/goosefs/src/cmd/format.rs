@@ -75,7 +75,7 @@ fn format_master(how: &How, settings: &Settings) -> anyhow::Result<()> {
     }
     // A store somebody named is theirs to make: an unmounted disk must not become a directory.
     if settings.source("goosefs.master.mount.table.root.ufs") == Source::Default {
-        std::fs::create_dir_all(&config.root_ufs).with_context(|| format!("cannot make {}", config.root_ufs))?;
+        make(Path::new(&config.root_ufs))?;
     }
     let cluster = ::master::format(&config, &SystemEntropy, how.force)?;
     println!(
@@ -116,7 +116,7 @@ fn format_directory(how: &How, directory: &DirectoryConfig) -> anyhow::Result<()
             remove(&entry).with_context(|| format!("cannot remove {}", entry.display()))?;
         }
     }
-    std::fs::create_dir_all(path).with_context(|| format!("cannot make {shown}"))?;
+    make(path)?;
     println!("Formatted {shown}");
     Ok(())
 }
@@ -135,8 +135,17 @@ pub fn is_empty(directory: &Path) -> anyhow::Result<bool> {
     match std::fs::read_dir(directory) {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", directory.display())),
+        Err(error) => Err(unusable("read", directory, &error)),
     }
+}
+
+/// Makes a directory with all above it; fine if it is there.
+pub fn make(directory: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).map_err(|error| unusable("make", directory, &error))
+}
+
+fn unusable(verb: &str, path: &Path, error: &std::io::Error) -> anyhow::Error {
+    anyhow::anyhow!("cannot {verb} {}: {error}; {}", path.display(), types::remedy(error))
 }
 
 #[cfg(test)]

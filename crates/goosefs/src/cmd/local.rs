@@ -83,10 +83,9 @@ fn arrange(args: &Args, settings: &mut Settings) -> anyhow::Result<PathBuf> {
 
 /// Makes what the first start needs; later starts find it.
 fn prepare(master: &MasterConfig, directory: &std::path::Path) -> anyhow::Result<()> {
-    let made = std::fs::create_dir_all(directory);
-    made.with_context(|| format!("cannot make {}; choose a directory you may write to", directory.display()))?;
+    format::make(directory)?;
     if master.root_ufs == format!("{}/ufs", directory.display()) {
-        std::fs::create_dir_all(&master.root_ufs).with_context(|| format!("cannot make {}", master.root_ufs))?;
+        format::make(master.root_ufs.as_ref())?;
     }
     if format::is_empty(&master.journal_dir)? && format::is_empty(&master.metastore_dir)? {
         ::master::format(master, &SystemEntropy, false)?;
@@ -107,7 +106,7 @@ async fn serve(config: MasterConfig, worker: WorkerConfig, directory: PathBuf) -
             return Err(error.into());
         }
     };
-    let asked = match registered(&master).await {
+    let asked = match registered(&master, &worker).await {
         Ok(()) => {
             println!("{}", welcome(&master, &worker, &root_ufs, &directory));
             stop.asked(master.failed()).await
@@ -125,9 +124,12 @@ async fn serve(config: MasterConfig, worker: WorkerConfig, directory: PathBuf) -
     stopped
 }
 
-async fn registered(master: &Master) -> anyhow::Result<()> {
+async fn registered(master: &Master, worker: &Worker) -> anyhow::Result<()> {
     let deadline = Instant::now() + REGISTERS_WITHIN;
     while master.live_workers() == 0 {
+        if let Some(why) = worker.refusal().await {
+            bail!("the master does not take the worker: {why}");
+        }
         if Instant::now() >= deadline {
             bail!("the worker did not register within {} s; its log says why", REGISTERS_WITHIN.as_secs());
         }

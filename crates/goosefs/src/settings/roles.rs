@@ -17,6 +17,7 @@ use worker::{DirectoryConfig, WorkerConfig};
 
 const MASTERS: &str = "goosefs.master.rpc.addresses";
 const AUTH: &str = "goosefs.security.authentication.type";
+const REPLICAS_MIN: &str = "goosefs.user.file.replication.durable.min";
 const LOGIN: &str = "goosefs.security.login.username";
 /// Whom servers take unauthenticated callers for, unless told.
 const NOBODY: &str = "nobody";
@@ -34,6 +35,12 @@ pub fn client(settings: &Settings) -> Result<ClientConfig, Error> {
         "CRC32" => return Err(unusable(settings, "goosefs.user.streaming.writer.checksum.type", "set CRC32C or NULL")),
         _ => ChecksumKind::Crc32c,
     };
+    let (replicas, replicas_min) =
+        (size(settings, "goosefs.user.file.replication.durable"), size(settings, REPLICAS_MIN));
+    if replicas_min > replicas {
+        let why = "it is above goosefs.user.file.replication.durable; lower it, or raise that one";
+        return Err(unusable(settings, REPLICAS_MIN, why));
+    }
     Ok(ClientConfig {
         masters: masters(settings, "goosefs.master.rpc.port"),
         user: user(settings)?,
@@ -51,8 +58,8 @@ pub fn client(settings: &Settings) -> Result<ClientConfig, Error> {
         read_caches: settings.word("goosefs.user.file.readtype.default") == "CACHE",
         load,
         sync_interval: settings.duration_or_off("goosefs.user.file.metadata.sync.interval"),
-        replicas: size(settings, "goosefs.user.file.replication.durable"),
-        replicas_min: size(settings, "goosefs.user.file.replication.durable.min"),
+        replicas,
+        replicas_min,
         persist_wait: settings.duration_or_off("goosefs.user.file.persistence.initial.wait.time"),
         persist_on_rename: settings.switch("goosefs.user.file.persist.on.rename"),
         read_workers: size(settings, "goosefs.user.file.read.max.node.retry"),
@@ -84,11 +91,28 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         "true",
         "a read-only root is not served; make a read-only namespace",
     )?;
+    let rpc_addr = listen(settings, "goosefs.master.bind.host", "goosefs.master.rpc.port")?;
+    let web_addr = listen(settings, "goosefs.master.web.bind.host", "goosefs.master.web.port")?;
+    let internal_addr = listen(settings, "goosefs.master.bind.host", "goosefs.master.internal.rpc.port")?;
+    distinct(
+        settings,
+        &[
+            ("goosefs.master.rpc.port", rpc_addr),
+            ("goosefs.master.web.port", web_addr),
+            ("goosefs.master.internal.rpc.port", internal_addr),
+        ],
+    )?;
+    let heartbeat_interval = settings.duration("goosefs.master.worker.heartbeat.interval")?;
+    let worker_timeout = settings.duration("goosefs.master.worker.timeout")?;
+    if worker_timeout <= heartbeat_interval {
+        let why = "it must be longer than goosefs.master.worker.heartbeat.interval, or no worker stays";
+        return Err(unusable(settings, "goosefs.master.worker.timeout", why));
+    }
     Ok(MasterConfig {
         hostname: settings.word("goosefs.master.hostname"),
-        rpc_addr: listen(settings, "goosefs.master.bind.host", "goosefs.master.rpc.port")?,
-        web_addr: listen(settings, "goosefs.master.web.bind.host", "goosefs.master.web.port")?,
-        internal_addr: listen(settings, "goosefs.master.bind.host", "goosefs.master.internal.rpc.port")?,
+        rpc_addr,
+        web_addr,
+        internal_addr,
         journal_dir: settings.path("goosefs.master.journal.folder"),
         metastore_dir: metastore_dir.into(),
         metastore: if settings.word("goosefs.master.metastore") == "HEAP" { Metastore::Heap } else { Metastore::Rocks },
@@ -120,8 +144,8 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
             .duration_or_off("goosefs.master.metadata.negative.cache.lifetime")
             .unwrap_or(Duration::ZERO),
         right_valid: settings.duration("goosefs.master.right.lifetime")?,
-        heartbeat_interval: settings.duration("goosefs.master.worker.heartbeat.interval")?,
-        worker_timeout: settings.duration("goosefs.master.worker.timeout")?,
+        heartbeat_interval,
+        worker_timeout,
         virtual_nodes: small(settings, "goosefs.master.consistent.hash.virtual.node.num.per.worker"),
     })
 }
@@ -132,10 +156,13 @@ pub fn worker(settings: &Settings) -> Result<WorkerConfig, Error> {
     let volatile = settings.switch("goosefs.worker.tieredstore.unpersisted.volatile.allowed");
     let masters = masters(settings, "goosefs.master.internal.rpc.port");
     let internal = settings.port("goosefs.master.internal.rpc.port");
+    let rpc_addr = listen(settings, "goosefs.worker.bind.host", "goosefs.worker.rpc.port")?;
+    let web_addr = listen(settings, "goosefs.worker.web.bind.host", "goosefs.worker.web.port")?;
+    distinct(settings, &[("goosefs.worker.rpc.port", rpc_addr), ("goosefs.worker.web.port", web_addr)])?;
     Ok(WorkerConfig {
         hostname: worker_hostname(settings)?,
-        rpc_addr: listen(settings, "goosefs.worker.bind.host", "goosefs.worker.rpc.port")?,
-        web_addr: listen(settings, "goosefs.worker.web.bind.host", "goosefs.worker.web.port")?,
+        rpc_addr,
+        web_addr,
         masters: masters.into_iter().map(|(host, _)| join(&host, internal)).collect(),
         directories: directories(settings)?,
         read_share_min: permille(settings.ratio("goosefs.worker.read.cache.min.ratio")),
@@ -227,6 +254,17 @@ fn listen(settings: &Settings, host_key: &str, port_key: &str) -> Result<SocketA
     }
     let found = (host.as_str(), port).to_socket_addrs().ok().and_then(|mut all| all.next());
     found.ok_or_else(|| unusable(settings, host_key, "it is no address, and no name that resolves to one"))
+}
+
+/// Two ports of one process at one address: the second would find it in use, by the process itself.
+fn distinct(settings: &Settings, ports: &[(&str, SocketAddr)]) -> Result<(), Error> {
+    for (n, (key, address)) in ports.iter().enumerate() {
+        let same = ports[..n].iter().find(|(_, earlier)| earlier == address && address.port() != 0);
+        if let Some((earlier, _)) = same {
+            return Err(unusable(settings, key, format!("{earlier} is the same; give each a port of its own")));
+        }
+    }
+    Ok(())
 }
 
 fn is_nosasl(settings: &Settings) -> Result<bool, Error> {

@@ -61,7 +61,7 @@ pub enum JobOk {
     Page {
         items: Vec<Found>,
         next: Option<ufs::PageToken>,
-        skipped: u64,
+        skipped: ufs::Skipped,
     },
     /// The new version of the object moved, where there is one.
     Done(Option<Fingerprint>),

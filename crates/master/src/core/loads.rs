@@ -341,8 +341,13 @@ impl Core {
         let Some(run) = self.loads.directories.get_mut(&inode) else { return };
         let (items, next) = match result {
             Ok(JobOk::Page { items, next, skipped }) => {
-                if skipped > 0 {
-                    tracing::warn!(mount = %run.mount, prefix = %run.key, skipped, "keys that cannot be paths were skipped");
+                if skipped.count > 0 {
+                    let (mount, prefix, count) = (run.mount, &run.key, skipped.count);
+                    tracing::warn!(
+                        %mount, prefix, count, such_as = skipped.samples.join(" "),
+                        "keys that cannot be paths are not shown; give their objects other names"
+                    );
+                    self.shared.metrics.skipped_keys.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
                 }
                 (items, next)
             }

@@ -362,7 +362,7 @@ fn well(job: &Job) -> JobOk {
             let name = key.trim_end_matches('/').rsplit('/').next().expect("split gives one");
             JobOk::Found(Name::new(name).is_ok().then(|| found(name, key.ends_with('/'))))
         }
-        Job::List { .. } => JobOk::Page { items: Vec::new(), next: None, skipped: 0 },
+        Job::List { .. } => JobOk::Page { items: Vec::new(), next: None, skipped: ufs::Skipped::default() },
         Job::DeleteFile { .. }
         | Job::DeleteTree { .. }
         | Job::MoveFile { .. }
@@ -445,7 +445,7 @@ fn a_read_without_a_lease_is_answered_once_the_group_confirmed_this_master() {
 /// A page of a listing with these files.
 fn page(names: &[&str], next: Option<&str>) -> JobOk {
     let items = names.iter().map(|name| found(name, false)).collect();
-    JobOk::Page { items, next: next.map(ufs::PageToken::of), skipped: 0 }
+    JobOk::Page { items, next: next.map(ufs::PageToken::of), skipped: ufs::Skipped::default() }
 }
 
 fn in_root(name: &str) -> GfsPath {

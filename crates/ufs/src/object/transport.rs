@@ -50,7 +50,8 @@ impl<T: HttpTransport> HttpTransport for Strict<T> {
     async fn fetch(&self, request: Request<Buffer>) -> Result<Response<HttpBody>> {
         let asked = text(request.headers(), &RANGE).and_then(|range| bounds(range.strip_prefix("bytes=")?));
         let is_listing = request.extensions().get::<Operation>() == Some(&Operation::List);
-        let response = self.inner.fetch(request).await?;
+        let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let response = self.inner.fetch(request).await.map_err(|error| unanswered(&host, &error))?;
         if response.status() == StatusCode::BAD_REQUEST {
             return damaged_or(response).await;
         }
@@ -81,6 +82,18 @@ async fn damaged_or(response: Response<HttpBody>) -> Result<Response<HttpBody>> 
     }
     let size = u64::try_from(document.len()).ok();
     Ok(Response::from_parts(parts, HttpBody::new(stream::iter([Ok(Buffer::from(document))]), size)))
+}
+
+/// The same failure with the host that was asked: an address that is wrong must be seen.
+fn unanswered(host: &str, error: &Error) -> Error {
+    let mut words = format!("no answer from {host}: {}", error.message());
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    let told = Error::new(error.kind(), words);
+    if error.is_temporary() { told.set_temporary() } else { told }
 }
 
 /// A listing that goes on must say where: OpenDAL would take it for complete, or begin again for ever.

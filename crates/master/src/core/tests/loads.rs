@@ -24,7 +24,7 @@ fn serve(world: &mut World, files: usize, page: usize, mut look: impl FnMut(&mut
                 (at..files).take(page.min(*limit)).map(|n| found(&format!("f{n:06}"), false)).collect();
             at += items.len();
             let next = (at < files).then(|| ufs::PageToken::of("more"));
-            world.step(Event::JobDone(id, Ok(JobOk::Page { items, next, skipped: 0 })));
+            world.step(Event::JobDone(id, Ok(JobOk::Page { items, next, skipped: ufs::Skipped::default() })));
             look(world);
         }
         world.clock.0.fetch_add(20, Ordering::Relaxed);
@@ -86,7 +86,7 @@ fn a_directory_whose_load_a_crash_cut_short_can_be_loaded_again() {
             pages += 1;
             world.step(Event::JobDone(
                 id,
-                Ok(JobOk::Page { items, next: Some(ufs::PageToken::of("more")), skipped: 0 }),
+                Ok(JobOk::Page { items, next: Some(ufs::PageToken::of("more")), skipped: ufs::Skipped::default() }),
             ));
         }
     }
