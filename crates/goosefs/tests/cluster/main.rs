@@ -5,4 +5,5 @@ mod faults;
 mod kill9;
 mod kill_apart;
 mod object_store;
+#[allow(dead_code)] // other programs use the rest of it
 mod support;

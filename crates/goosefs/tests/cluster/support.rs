@@ -67,6 +67,40 @@ impl Local {
     fn web(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.ports[1]).into()
     }
+
+    /// What the process has printed since it was started.
+    pub fn output(&self) -> String {
+        self.process.as_ref().expect("it runs").output()
+    }
+
+    /// Waits for the process to end by itself; what it printed.
+    pub fn ended(&mut self, deadline: Duration) -> String {
+        let process = self.process.take().expect("it runs");
+        let status = process.wait_exit(deadline).expect("it ends");
+        assert_eq!(status.code(), Some(1), "it ends by itself, and says that it failed");
+        process.output()
+    }
+
+    /// All its ports: the master's for clients, its web port, its port for workers; the worker's, its web port.
+    pub fn addrs(&self) -> Vec<SocketAddr> {
+        self.ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect()
+    }
+
+    /// Where clients reach the master.
+    pub fn master_addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports[0]).into()
+    }
+
+    /// Where clients reach the worker.
+    pub fn worker_addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports[3]).into()
+    }
+
+    /// The directory that is the root store.
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("state/ufs")
+    }
+
     pub async fn client(&self) -> FileSystem {
         FileSystem::connect(self.client_config()).await.expect("the master answers")
     }
