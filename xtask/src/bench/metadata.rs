@@ -4,6 +4,7 @@ use super::servers::Servers;
 use super::{Figure, Ground, cpu, median, ms, quantile, us_each, used_bytes};
 use anyhow::{Context, Result};
 use goosefs_sdk::client::MasterClient;
+use goosefs_sdk::config::GoosefsConfig;
 use goosefs_sdk::proto::grpc::file::{CreateFilePOptions, WritePType};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -104,15 +105,9 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     create(&master, "alone", ALONE, 1).await?;
     let alone = us_each(cpu::of(pid)?.saturating_sub(before), ALONE);
     let entry_bytes = used_bytes(&servers.journal())?.saturating_sub(used) / ALONE;
-    // In turns, so that whatever else the disk does falls on both.
-    let mut bare_file = BareAppends::new(&dir, usize::try_from(entry_bytes.clamp(1, 4096))?)?;
-    let (mut alone_times, mut bare) = (Vec::new(), Vec::new());
-    for n in 0..ALONE {
-        let began = Instant::now();
-        create_one(&master, "turns", n).await?;
-        alone_times.push(began.elapsed());
-        bare.push(bare_file.append()?);
-    }
+    let config = servers.official();
+    let (mut alone_times, mut bare, mut asked_alone) =
+        tokio::task::spawn_blocking(move || turns(&config, &dir, entry_bytes)).await??;
     let (p50, bare_p50) = (median(&mut alone_times), median(&mut bare));
     let ratio = p50.as_secs_f64() / bare_p50.as_secs_f64();
 
@@ -142,10 +137,11 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
             "8.1",
             format!("durable create by one client: p50 against a bare append of {entry_bytes} bytes + fdatasync"),
             format!(
-                "{:.2} ms against {:.2} ms: {ratio:.1} × (p99 {:.2} ms)",
+                "{:.2} ms against {:.2} ms: {ratio:.1} × (p99 {:.2} ms; a GetStatus takes {:.2} ms)",
                 ms(p50),
                 ms(bare_p50),
-                ms(quantile(&mut alone_times, 99))
+                ms(quantile(&mut alone_times, 99)),
+                ms(median(&mut asked_alone))
             ),
         )
         .held("≤ 3 ×", ratio <= 3.0),
@@ -160,6 +156,31 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
         .held("≤ 40 µs", status <= 40.0),
     );
     Ok(figures)
+}
+
+/// Creates, bare appends and status calls of one client in turns, so that whatever else the machine does falls on all of
+/// them. The client runs in one thread, as one caller does.
+fn turns(
+    config: &GoosefsConfig,
+    dir: &Path,
+    entry_bytes: u64,
+) -> Result<(Vec<Duration>, Vec<Duration>, Vec<Duration>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut bare_file = BareAppends::new(dir, usize::try_from(entry_bytes.clamp(1, 4096))?)?;
+    runtime.block_on(async {
+        let master = MasterClient::connect(config).await?;
+        let (mut creates, mut bare, mut statuses) = (Vec::new(), Vec::new(), Vec::new());
+        for n in 0..ALONE {
+            let began = Instant::now();
+            create_one(&master, "turns", n).await?;
+            creates.push(began.elapsed());
+            bare.push(bare_file.append()?);
+            let began = Instant::now();
+            master.get_status(&path("turns", n)).await?;
+            statuses.push(began.elapsed());
+        }
+        Ok((creates, bare, statuses))
+    })
 }
 
 /// What the disk alone takes for the journal's bytes: one write into allocated room, one fdatasync.

@@ -84,7 +84,11 @@ impl State {
             }
             ("PUT", Some(id)) => {
                 let number = asks("partNumber").expect("a number").parse().expect("a number");
-                self.uploads.get_mut(&id).expect("an open upload").insert(number, body.to_bytes());
+                // A part may still be on its way when the upload is aborted.
+                let Some(upload) = self.uploads.get_mut(&id) else {
+                    return refuse(StatusCode::NOT_FOUND, "NoSuchUpload");
+                };
+                upload.insert(number, body.to_bytes());
                 Answer {
                     status: StatusCode::OK,
                     headers: vec![("etag", format!("\"part{number}\""))],
