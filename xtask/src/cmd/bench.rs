@@ -134,9 +134,9 @@ const PROBES: &str = "
   and one `fdatasync`, one after the other.
 - **Slow disk**: a library loaded into the master (`xtask/src/bench/slow_sync.c`) makes every `fdatasync` and `fsync` take
   5 ms longer and counts them, RocksDB's own among them.
-- **Bare tonic server**: a process that answers `ReadBlock` with tonic's own server from a file in the page cache, with the
-  chunks the client asks for and a CRC32C of every 64 KiB, as a worker computes it. The client is the official one's
-  block reader, called as its file reader calls it.
+- **Bare tonic server**: a process that answers `ReadBlock` with tonic's service on hyper's HTTP/2 server, from a file in the
+  page cache, with the chunks the client asks for and a CRC32C of every 64 KiB, as a worker computes it. The client is the
+  official one's block reader, called as its file stream calls it.
 - **Store**: an S3 server over files in the page cache, in the process of the bench, behind a proxy that delays every
   request by 20 ms and passes 200 MB/s in all. A direct GET goes through the same proxy by our own store client.
 - Memory is the process's anonymous pages (`RssAnon`).
