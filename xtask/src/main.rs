@@ -4,6 +4,7 @@
 //! Never:  part of the product.
 
 mod bench;
+mod bucket;
 mod cmd;
 mod machine;
 mod suite;

@@ -10,13 +10,11 @@ use futures::TryStreamExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
-use support::Local;
+use support::{BUCKET, Bucket, Local, path, read_all};
 use testkit::eventually;
-use testkit::proxy::{FaultProxy, Protocol};
-use testkit::s3::{Options, S3Server};
-use types::{ErrorKind, GfsPath, LoadMetadata, Secret, WriteType};
+use testkit::s3::S3Server;
+use types::{ErrorKind, LoadMetadata, WriteType};
 
-const BUCKET: &str = "bucket";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients that list one directory at once.
 const ASKERS: usize = 16;
@@ -24,10 +22,6 @@ const ASKERS: usize = 16;
 const GROWTH_BYTES: u64 = 320 << 20;
 /// Entries of one page of a store's listing.
 const PAGE: u64 = 1_000;
-
-fn path(text: &str) -> GfsPath {
-    GfsPath::parse(text).expect("a path")
-}
 
 /// Runs a command against the cluster.
 fn goosefs(local: &Local, args: &[&str]) -> Output {
@@ -74,12 +68,7 @@ async fn list(fs: &FileSystem, at: &str, interval: Duration) -> Vec<String> {
 }
 
 async fn read(fs: &FileSystem, at: &str) -> client::Result<Vec<u8>> {
-    let mut reader = fs.open(&path(at)).await?;
-    let mut all = Vec::new();
-    while let Some(chunk) = reader.next_chunk().await? {
-        all.extend_from_slice(&chunk);
-    }
-    Ok(all)
+    read_all(fs, &path(at)).await
 }
 
 /// Whether any file below `dir` holds these bytes; its name.
@@ -100,25 +89,16 @@ fn file_with(dir: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
     None
 }
 
-fn s3_attributes(proxy: &FaultProxy) -> [String; 3] {
-    [
-        format!("goosefs.underfs.s3.endpoint={}", proxy.endpoint()),
-        "goosefs.underfs.s3.region=us-east-1".to_owned(),
-        "goosefs.underfs.s3.disable.dns.buckets=true".to_owned(),
-    ]
-}
-
 #[test]
 fn a_namespace_lives_through_the_commands_and_a_restart_and_keeps_its_secrets() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let dir = tempfile::tempdir().expect("a directory");
-    let store = S3Server::start(&dir.path().join("s3"), Options::default()).expect("the store starts");
-    store.create_bucket(BUCKET).expect("a bucket");
-    let proxy = FaultProxy::start(store.addr(), Protocol::Http1).expect("the proxy starts");
+    let bucket = Bucket::start(&dir.path().join("s3"));
+    let (store, proxy) = (&bucket.store, &bucket.proxy);
     let mut local = Local::start(&dir.path().join("goosefs"));
 
-    let attributes = s3_attributes(&proxy);
-    let secrets = [format!("s3a.accessKeyId={}", store.access_key()), format!("s3a.secretKey={}", store.secret_key())];
+    let attributes = S3Server::properties(proxy.endpoint()).map(|(key, value)| format!("{key}={value}"));
+    let secrets = store.secrets().map(|(key, value)| format!("{key}={value}"));
     let mut create = vec!["ns", "create", "lake", "s3://bucket", "--wPolicy", "CACHE_THROUGH"];
     attributes.iter().for_each(|attribute| create.extend(["--attribute", attribute]));
     secrets.iter().for_each(|secret| create.extend(["--secret", secret]));
@@ -314,34 +294,19 @@ fn peak_bytes(process: &Path) -> u64 {
 fn a_large_directory_is_listed_once_for_all_who_ask_and_in_bounded_memory() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let dir = tempfile::tempdir().expect("a directory");
-    let store = S3Server::start(&dir.path().join("s3"), Options::default()).expect("the store starts");
-    store.create_bucket(BUCKET).expect("a bucket");
+    let bucket = Bucket::start(&dir.path().join("s3"));
+    let (store, proxy) = (&bucket.store, &bucket.proxy);
     let objects = objects();
     for n in 0..objects {
         store.put(BUCKET, &format!("large/object-{n:07}"), b"").expect("put");
     }
-    let proxy = FaultProxy::start(store.addr(), Protocol::Http1).expect("the proxy starts");
     let settings = ["goosefs.master.metastore.cache.bytes=32MB", "goosefs.master.process.memory.budget=256MB"];
     let local = Local::start_with(&dir.path().join("goosefs"), &settings);
     let process = process_on(&dir.path().join("goosefs"));
     let config = client::ClientConfig { rpc_timeout: PATIENCE * 20, ..local.client_config() };
     runtime.block_on(async {
         let fs = FileSystem::connect(config.clone()).await.expect("the master answers");
-        let property = |text: String| {
-            let (key, value) = text.split_once('=').expect("key=value");
-            (key.to_owned(), value.to_owned())
-        };
-        let secrets = [("s3a.accessKeyId", store.access_key()), ("s3a.secretKey", store.secret_key())];
-        let new = NewNamespace {
-            name: "ns".to_owned(),
-            ufs_uri: format!("s3://{BUCKET}"),
-            read_only: false,
-            shared: false,
-            write_policy: None,
-            read_policy: None,
-            properties: s3_attributes(&proxy).into_iter().map(property).collect(),
-            secrets: secrets.map(|(key, value)| (key.to_owned(), Secret::new(value))).into_iter().collect(),
-        };
+        let new = NewNamespace { write_policy: None, ..bucket.namespace("ns") };
         fs.create_namespace(new).await.expect("the namespace is made");
         fs.status(&path("/ns/large")).await.expect("a prefix is a directory");
         let before = peak_bytes(&process);

@@ -11,16 +11,12 @@ use proto::grpc::file::*;
 use rpc::{AuthType, Connection, Identity, Service};
 use std::path::Path;
 use std::time::Duration;
-use support::Local;
+use support::{Local, path};
 use testkit::data::Data;
-use types::{ErrorKind, GfsPath, OperationId, WriteType};
+use types::{ErrorKind, OperationId, WriteType};
 
 const BLOCK: u64 = 64 << 10;
 const FILE: usize = 600_000;
-
-fn path(text: &str) -> GfsPath {
-    GfsPath::parse(text).expect("a path")
-}
 
 async fn write(fs: &FileSystem, at: &str, seed: u64, kind: WriteType) {
     let options =

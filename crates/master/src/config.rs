@@ -88,3 +88,49 @@ pub struct MasterConfig {
     /// Ring points of a worker (`goosefs.master.consistent.hash.virtual.node.num.per.worker`).
     pub virtual_nodes: u32,
 }
+
+#[cfg(test)]
+impl MasterConfig {
+    /// Small, quick to time out, and without a place on any disk.
+    pub fn for_tests() -> MasterConfig {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        MasterConfig {
+            hostname: "localhost".into(),
+            rpc_addr: any,
+            web_addr: any,
+            internal_addr: any,
+            journal_dir: "/none".into(),
+            metastore_dir: "/none".into(),
+            metastore: Metastore::Heap,
+            work_dir: "/none".into(),
+            key_file: "/none".into(),
+            root_ufs: "mem://root".into(),
+            root_properties: BTreeMap::new(),
+            root_secrets: BTreeMap::new(),
+            root_mode: 0o755,
+            superuser: "root".into(),
+            supergroup: "supergroup".into(),
+            permission_enabled: true,
+            nosasl: false,
+            nosasl_user: "nobody".into(),
+            strict_channel: false,
+            ready_with_worker: false,
+            rpc_threads: 1,
+            segment_bytes: 1 << 20,
+            checkpoint_entries: 50,
+            cache_bytes: 1 << 20,
+            memory_budget_bytes: 1 << 30,
+            request_timeout: Duration::from_secs(5),
+            intent_wait: Duration::from_secs(2),
+            operation_retention: Duration::from_secs(900),
+            incomplete_expiry: Duration::from_secs(3600),
+            persist_delay: Duration::from_secs(1),
+            persist_concurrency: 4,
+            negative_cache: Duration::ZERO,
+            right_valid: Duration::from_secs(30),
+            heartbeat_interval: Duration::from_secs(1),
+            worker_timeout: Duration::from_secs(10),
+            virtual_nodes: 100,
+        }
+    }
+}

@@ -19,6 +19,13 @@ pub fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
+/// The options that give a `goosefs` these ports: the master's for clients, web and workers, then the worker's for clients
+/// and web.
+pub fn options(ports: &[u16]) -> impl Iterator<Item = String> {
+    let keys = ["master.rpc.port", "master.web.port", "master.internal.rpc.port", "worker.rpc.port", "worker.web.port"];
+    keys.into_iter().zip(ports).map(|(key, port)| format!("-Dgoosefs.{key}={port}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

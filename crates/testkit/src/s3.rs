@@ -101,6 +101,20 @@ impl S3Server {
         &self.options.secret_key
     }
 
+    /// What a namespace over a bucket of this server needs to reach it at `endpoint`: here, or at a proxy.
+    pub fn properties(endpoint: String) -> [(&'static str, String); 3] {
+        [
+            ("goosefs.underfs.s3.endpoint", endpoint),
+            ("goosefs.underfs.s3.region", "us-east-1".to_owned()),
+            ("goosefs.underfs.s3.disable.dns.buckets", "true".to_owned()),
+        ]
+    }
+
+    /// The secrets of such a namespace.
+    pub fn secrets(&self) -> [(&'static str, &str); 2] {
+        [("s3a.accessKeyId", self.access_key()), ("s3a.secretKey", self.secret_key())]
+    }
+
     /// Makes a bucket, or leaves the one that is there.
     pub fn create_bucket(&self, bucket: &str) -> io::Result<()> {
         self.store.index.lock().create_bucket(bucket).map(drop)

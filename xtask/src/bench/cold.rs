@@ -2,18 +2,18 @@
 
 use super::servers::Servers;
 use super::{Figure, Ground, float, median, ms};
+use crate::bucket;
 use anyhow::{Context, Result, ensure};
-use client::{FileSystem, NewNamespace};
+use client::FileSystem;
 use futures::TryStreamExt;
 use goosefs_sdk::context::FileSystemContext;
 use goosefs_sdk::io::GoosefsFileReader;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::data::Data;
 use testkit::proxy::{FaultProxy, Protocol};
 use testkit::s3::{Options, S3Server};
-use types::{GfsPath, Secret};
+use types::GfsPath;
 use ufs::{Key, UnderStore};
 
 const BUCKET: &str = "bench";
@@ -56,28 +56,8 @@ impl World {
         proxy.set_bandwidth(Some(BYTES_PER_S));
         let servers = Servers::start(&ground.binary, &dir, &[], &[])?;
         let fs = FileSystem::connect(servers.config()).await?;
-        let properties: BTreeMap<_, _> = [
-            ("goosefs.underfs.s3.endpoint", proxy.endpoint()),
-            ("goosefs.underfs.s3.region", "us-east-1".to_owned()),
-            ("goosefs.underfs.s3.disable.dns.buckets", "true".to_owned()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into();
-        let secrets: BTreeMap<_, _> = [("s3a.accessKeyId", s3.access_key()), ("s3a.secretKey", s3.secret_key())]
-            .map(|(key, value)| (key.to_owned(), Secret::new(value)))
-            .into();
-        let uri = format!("s3://{BUCKET}");
-        let store = ufs::open(&uri, &properties, &secrets)?;
-        let new = NewNamespace {
-            name: BUCKET.to_owned(),
-            ufs_uri: uri,
-            read_only: false,
-            shared: false,
-            write_policy: None,
-            read_policy: None,
-            properties,
-            secrets,
-        };
+        let new = bucket::namespace(BUCKET, &s3, &proxy);
+        let store = ufs::open(&new.ufs_uri, &new.properties, &new.secrets)?;
         fs.create_namespace(new).await.context("create the namespace")?;
         let official = FileSystemContext::connect(servers.official()).await?;
         Ok(World { store, proxy, fs, official, _servers: servers, _s3: s3 })

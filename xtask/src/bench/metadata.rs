@@ -125,7 +125,7 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     let (status, asked) = (us_each(cpu::of(pid)?.saturating_sub(before), STATUSES), began.elapsed());
 
     let rate = |count: u64, took: Duration| format!("{:.0}/s", super::float(count) / took.as_secs_f64());
-    let mut figures = vec![
+    Ok(vec![
         Figure::shown(
             "8.1",
             format!("durable create, {IN_FLIGHT} in flight: CPU of the master each"),
@@ -146,16 +146,13 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
         )
         .held("≤ 3 ×", ratio <= 3.0),
         slow_disk(ground).await?,
-    ];
-    figures.push(
         Figure::shown(
             "8.2",
             format!("warm GetStatus, {IN_FLIGHT} in flight: CPU of the master each"),
             format!("{status:.1} µs ({})", rate(STATUSES, asked)),
         )
         .held("≤ 40 µs", status <= 40.0),
-    );
-    Ok(figures)
+    ])
 }
 
 /// Creates, bare appends and status calls of one client in turns, so that whatever else the machine does falls on all of

@@ -43,9 +43,7 @@ impl Servers {
     }
 
     fn command(&self, role: &str) -> Builder {
-        let keys =
-            ["master.rpc.port", "master.web.port", "master.internal.rpc.port", "worker.rpc.port", "worker.web.port"];
-        let ports = keys.iter().zip(&self.ports).map(|(key, port)| format!("-Dgoosefs.{key}={port}"));
+        let ports = testkit::ports::options(&self.ports);
         let places = [
             "-Dgoosefs.master.hostname=127.0.0.1".to_owned(),
             "-Dgoosefs.worker.hostname=127.0.0.1".to_owned(),

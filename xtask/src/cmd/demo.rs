@@ -3,13 +3,13 @@
 //! The store is an S3 server in this process behind a proxy with a stated latency and bandwidth: an honest stand-in for a
 //! remote bucket. GooseFS is the real binary, one `goosefs local`. Every byte that is read is compared with its source.
 
+use crate::bucket;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use client::{ClientConfig, FileSystem, NewNamespace};
+use client::{ClientConfig, FileSystem};
 use comfy_table::{CellAlignment, Table, presets};
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,11 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use testkit::proxy::{FaultProxy, Protocol, Stats};
 use testkit::s3::{Options, S3Server};
-use types::{GfsPath, Secret};
+use types::GfsPath;
 
-/// The bucket, and the namespace over it.
+/// The bucket, and the name of the namespace over it.
 const BUCKET: &str = "demo";
-const NAMESPACE: &str = "demo";
 /// Most bytes of the data set.
 const DATA_BYTES: u64 = 200 << 20;
 /// Files read at once in each pass.
@@ -149,35 +148,12 @@ impl Demo {
         proxy: &FaultProxy,
         items: &[Item],
     ) -> Result<Vec<Pass>> {
-        let properties: BTreeMap<String, String> = [
-            ("goosefs.underfs.s3.endpoint", proxy.endpoint()),
-            ("goosefs.underfs.s3.region", "us-east-1".to_owned()),
-            ("goosefs.underfs.s3.disable.dns.buckets", "true".to_owned()),
-        ]
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect();
-        let secrets: BTreeMap<String, Secret> =
-            [("s3a.accessKeyId", server.access_key()), ("s3a.secretKey", server.secret_key())]
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), Secret::new(value)))
-                .collect();
-        let uri = format!("s3://{BUCKET}");
+        let new = bucket::namespace(BUCKET, server, proxy);
+        let (uri, store) = (new.ufs_uri.clone(), ufs::open(&new.ufs_uri, &new.properties, &new.secrets)?);
         let fs = cluster.client().await?;
-        let new = NewNamespace {
-            name: NAMESPACE.to_owned(),
-            ufs_uri: uri.clone(),
-            read_only: false,
-            shared: false,
-            write_policy: None,
-            read_policy: None,
-            properties: properties.clone(),
-            secrets: secrets.clone(),
-        };
         fs.create_namespace(new).await.context("create the namespace")?;
-        println!("Namespace: /{NAMESPACE} over {uri}.\n");
+        println!("Namespace: /{BUCKET} over {uri}.\n");
 
-        let store = ufs::open(&uri, &properties, &secrets)?;
         let straight = pass("straight from the store", proxy, items, |item| {
             let store = store.clone();
             async move {
@@ -192,7 +168,7 @@ impl Demo {
             let read = pass(name, proxy, items, |item| {
                 let fs = fs.clone();
                 async move {
-                    let path = GfsPath::parse(&format!("/{NAMESPACE}/{}", item.key))?;
+                    let path = GfsPath::parse(&format!("/{BUCKET}/{}", item.key))?;
                     let reader = fs.open(&path).await?;
                     let chunks = stream::try_unfold(reader, |mut reader| async move {
                         Ok(reader.next_chunk().await?.map(|chunk| (chunk, reader)))
@@ -219,8 +195,8 @@ impl Demo {
             proxy.endpoint()
         );
         println!("Try:");
-        println!("  {binary} fs ls /{NAMESPACE}{option}");
-        println!("  {binary} fs stat /{NAMESPACE}/bin/goosefs{option}");
+        println!("  {binary} fs ls /{BUCKET}{option}");
+        println!("  {binary} fs stat /{BUCKET}/bin/goosefs{option}");
         println!("  {binary} fsadmin report{option}");
         println!("Stop with Ctrl-C; nothing is left behind.");
         tokio::signal::ctrl_c().await.context("wait for Ctrl-C")?;
@@ -357,11 +333,7 @@ impl Cluster {
         let (mut rpc, mut web) = (9200, 9201);
         if let Some(port) = port {
             let others = testkit::ports::free_ports(4)?;
-            let keys = ["master.web.port", "master.internal.rpc.port", "worker.rpc.port", "worker.web.port"];
-            command.arg(format!("-Dgoosefs.master.rpc.port={port}"));
-            for (key, port) in keys.iter().zip(&others) {
-                command.arg(format!("-Dgoosefs.{key}={port}"));
-            }
+            command.args(testkit::ports::options(&[&[port], others.as_slice()].concat()));
             (rpc, web) = (port, others[0]);
         }
         let child = command.spawn().with_context(|| format!("start {}", binary.display()))?;

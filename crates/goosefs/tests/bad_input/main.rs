@@ -15,9 +15,9 @@ use client::{FileSystem, Remove, WriteOptions};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use support::Local;
+use support::{Local, path, read_all};
 use testkit::process::Builder;
-use types::{GfsPath, WriteType};
+use types::WriteType;
 
 /// How long a program that refuses may take to end on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,11 +66,9 @@ fn refusal(logs: &Path, args: &[&str]) -> String {
 /// `goosefs local` on free ports.
 fn local_args(state: &Path) -> Vec<String> {
     let ports = testkit::ports::free_ports(5).expect("free ports");
-    let keys = ["master.rpc.port", "master.web.port", "master.internal.rpc.port", "worker.rpc.port", "worker.web.port"];
-    let settings = keys.iter().zip(ports).map(|(key, port)| format!("-Dgoosefs.{key}={port}"));
     ["local".to_owned(), "--dir".to_owned(), state.to_str().expect("text").to_owned()]
         .into_iter()
-        .chain(settings)
+        .chain(testkit::ports::options(&ports))
         .collect()
 }
 
@@ -89,10 +87,6 @@ fn says(text: &str, words: &[&str]) {
     }
 }
 
-fn path(text: &str) -> GfsPath {
-    GfsPath::parse(text).expect("a path")
-}
-
 async fn write(fs: &FileSystem, at: &str, bytes: &[u8], write_type: WriteType) -> client::Result<()> {
     let options = WriteOptions { write_type: Some(write_type), ..WriteOptions::default() };
     let mut writer = fs.create(&path(at), options).await?;
@@ -101,12 +95,7 @@ async fn write(fs: &FileSystem, at: &str, bytes: &[u8], write_type: WriteType) -
 }
 
 async fn read(fs: &FileSystem, at: &str) -> client::Result<Vec<u8>> {
-    let mut reader = fs.open(&path(at)).await?;
-    let mut all = Vec::new();
-    while let Some(chunk) = reader.next_chunk().await? {
-        all.extend_from_slice(&chunk);
-    }
-    Ok(all)
+    read_all(fs, &path(at)).await
 }
 
 /// The service goes on: a new client writes, reads and removes, and nothing has panicked.

@@ -1,54 +1,31 @@
 //! Under stores: wrong credentials, keys that cannot be paths, objects that change while they are read.
 
 use super::{goes_on, path, program, read, run, says, sentence};
-use crate::support::Local;
+use crate::support::{BUCKET, Bucket, Local};
 use client::{Freshness, NewNamespace};
 use std::time::Duration;
 use testkit::data::Data;
 use testkit::process::http_get;
-use testkit::proxy::{Fault, FaultProxy, Protocol, Rule, Side};
-use testkit::s3::{Options, S3Server};
-use types::{ErrorKind, Secret};
-
-const BUCKET: &str = "bucket";
+use testkit::proxy::{Fault, Rule, Side};
+use testkit::s3::S3Server;
+use types::ErrorKind;
 
 struct World {
     local: Local,
-    store: S3Server,
-    proxy: FaultProxy,
+    bucket: Bucket,
     _dir: tempfile::TempDir,
 }
 
 impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = S3Server::start(&dir.path().join("s3"), Options::default()).expect("the store starts");
-        store.create_bucket(BUCKET).expect("a bucket");
-        let proxy = FaultProxy::start(store.addr(), Protocol::Http1).expect("the proxy starts");
-        World { local: Local::start(&dir.path().join("goosefs")), store, proxy, _dir: dir }
-    }
-
-    fn properties(&self) -> [(&'static str, String); 3] {
-        [
-            ("goosefs.underfs.s3.endpoint", self.proxy.endpoint()),
-            ("goosefs.underfs.s3.region", "us-east-1".to_owned()),
-            ("goosefs.underfs.s3.disable.dns.buckets", "true".to_owned()),
-        ]
+        let bucket = Bucket::start(&dir.path().join("s3"));
+        World { local: Local::start(&dir.path().join("goosefs")), bucket, _dir: dir }
     }
 
     async fn mount(&self) -> client::FileSystem {
         let fs = self.local.client().await;
-        let secrets = [("s3a.accessKeyId", self.store.access_key()), ("s3a.secretKey", self.store.secret_key())];
-        let new = NewNamespace {
-            name: "ns".to_owned(),
-            ufs_uri: format!("s3://{BUCKET}"),
-            read_only: false,
-            shared: false,
-            write_policy: None,
-            read_policy: None,
-            properties: self.properties().map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
-            secrets: secrets.map(|(key, value)| (key.to_owned(), Secret::new(value))).into_iter().collect(),
-        };
+        let new = NewNamespace { write_policy: None, ..self.bucket.namespace("ns") };
         fs.create_namespace(new).await.expect("the namespace is made");
         fs
     }
@@ -62,13 +39,13 @@ fn wrong_credentials_are_told_in_the_stores_words_and_never_shown() {
         let mut command = program();
         command.env("GOOSEFS_MASTER_ADDR", world.local.master_addr().to_string());
         command.args(["ns", "create", "ns", &format!("s3://{bucket}")]);
-        for (name, value) in world.properties() {
+        for (name, value) in S3Server::properties(world.bucket.proxy.endpoint()) {
             command.args(["--attribute", &format!("{name}={value}")]);
         }
         command.args(["--secret", &format!("s3a.accessKeyId={key}"), "--secret", &format!("s3a.secretKey={secret}")]);
         command
     };
-    let (key, secret) = (world.store.access_key(), world.store.secret_key());
+    let (key, secret) = (world.bucket.store.access_key(), world.bucket.store.secret_key());
     for (mut command, words) in [
         (create(BUCKET, key, SECRET), &["s3://bucket", "does not accept the credential", "correct or renew it"][..]),
         (create(BUCKET, "NOBODY", SECRET), &["s3://bucket", "does not accept the credential", "correct or renew it"]),
@@ -84,14 +61,17 @@ fn wrong_credentials_are_told_in_the_stores_words_and_never_shown() {
     let logs = world.local.output();
     assert!(!logs.contains(SECRET) && !logs.contains(secret), "no secret in the log");
     // A store that is not there at all.
-    world.proxy.refuse();
+    world.bucket.proxy.refuse();
     let said = testkit::eventually(super::PATIENCE, || {
         // On a busy machine the time may be over before the master has asked.
         let said = sentence(create(BUCKET, key, secret).arg("-Dgoosefs.user.network.rpc.timeout=2s"));
         said.contains("s3://bucket").then_some(said)
     });
-    says(&said, &["s3://bucket", "cannot be reached", &format!("no answer from {}", world.proxy.addr()), "refused"]);
-    world.proxy.accept().expect("the port is had again");
+    says(
+        &said,
+        &["s3://bucket", "cannot be reached", &format!("no answer from {}", world.bucket.proxy.addr()), "refused"],
+    );
+    world.bucket.proxy.accept().expect("the port is had again");
     let output = create(BUCKET, key, secret).output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (code, said) = run(&mut create(BUCKET, key, secret));
@@ -114,9 +94,9 @@ fn keys_that_cannot_be_paths_are_left_out_counted_and_named() {
         "bytes/",
         &format!("tree/{}", "long".repeat(100)),
     ] {
-        world.store.put(BUCKET, key, key.as_bytes()).unwrap_or_else(|err| panic!("put {key:?}: {err}"));
+        world.bucket.store.put(BUCKET, key, key.as_bytes()).unwrap_or_else(|err| panic!("put {key:?}: {err}"));
     }
-    world.store.put(BUCKET, "marker/", b"").expect("put");
+    world.bucket.store.put(BUCKET, "marker/", b"").expect("put");
     super::block_on(async {
         let fs = world.mount().await;
         let names = async |at: &str| {
@@ -141,7 +121,7 @@ fn keys_that_cannot_be_paths_are_left_out_counted_and_named() {
     let counted = metrics.split("\"Master.SkippedStoreKeys\":").nth(1).expect("it is counted");
     let counted: f64 = counted.split([',', '}']).next().and_then(|text| text.trim().parse().ok()).expect("a number");
     assert!(counted >= 4.0, "{counted} keys");
-    assert!(world.store.get(BUCKET, "../escape").expect("readable").is_some(), "nothing was touched");
+    assert!(world.bucket.store.get(BUCKET, "../escape").expect("readable").is_some(), "nothing was touched");
 }
 
 /// One version whole, or an error that says so; never a mix.
@@ -154,14 +134,17 @@ fn an_object_that_changes_while_it_is_read_is_never_mixed() {
         let fs = world.mount().await;
         for round in 0..3 {
             let (key, at) = (format!("changing-{round}"), format!("/ns/changing-{round}"));
-            world.store.put(BUCKET, &key, &old.bytes(0, BYTES)).expect("put");
+            world.bucket.store.put(BUCKET, &key, &old.bytes(0, BYTES)).expect("put");
             // The store's answer stops in the middle of the object, where it is exchanged.
             let after_bytes = 1 << (20 + round);
-            world.proxy.inject(Rule::once(Fault::Cut { side: Side::Response, after_bytes }).method("GET").path(&key));
+            world
+                .bucket
+                .proxy
+                .inject(Rule::once(Fault::Cut { side: Side::Response, after_bytes }).method("GET").path(&key));
             let mut reader = fs.open(&path(&at)).await.expect("opens");
             let mut got = reader.next_chunk().await.expect("the beginning is read").expect("there is one").to_vec();
             old.verify(0, &got).expect("the old version begins");
-            world.store.put(BUCKET, &key, &new.bytes(0, BYTES)).expect("put");
+            world.bucket.store.put(BUCKET, &key, &new.bytes(0, BYTES)).expect("put");
             let error = loop {
                 match reader.next_chunk().await {
                     Ok(Some(chunk)) => got.extend_from_slice(&chunk),
@@ -190,14 +173,14 @@ fn an_object_that_changes_while_it_is_read_is_never_mixed() {
 #[test]
 fn a_store_that_fails_is_quoted_and_asked_again_later() {
     let world = World::new();
-    world.store.put(BUCKET, "tree/file", b"content").expect("put");
+    world.bucket.store.put(BUCKET, "tree/file", b"content").expect("put");
     super::block_on(async {
         let fs = world.mount().await;
-        let rule = world.proxy.inject(Rule::always(Fault::Status(403)));
+        let rule = world.bucket.proxy.inject(Rule::always(Fault::Status(403)));
         let error = fs.list_all(&path("/ns/tree")).await.map(drop).expect_err("the store says no");
         assert_eq!(error.kind(), ErrorKind::Precondition, "{error}");
         says(&error.to_string(), &["/ns/tree", "403"]);
-        world.proxy.remove(rule);
+        world.bucket.proxy.remove(rule);
         let listed =
             tokio::time::timeout(Duration::from_secs(60), fs.list_all(&path("/ns/tree"))).await.expect("in time");
         assert_eq!(listed.expect("listed").len(), 1);

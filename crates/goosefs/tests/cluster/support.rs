@@ -39,9 +39,7 @@ impl Local {
 
     /// Starts the process again after it ended.
     pub fn restart(&mut self) {
-        let keys =
-            ["master.rpc.port", "master.web.port", "master.internal.rpc.port", "worker.rpc.port", "worker.web.port"];
-        let settings = keys.iter().zip(&self.ports).map(|(key, port)| format!("-Dgoosefs.{key}={port}"));
+        let settings = testkit::ports::options(&self.ports);
         let hosts = ["-Dgoosefs.master.hostname=127.0.0.1", "-Dgoosefs.worker.hostname=127.0.0.1"].map(str::to_owned);
         let extra = self.extra.iter().map(|setting| format!("-D{setting}"));
         let process = Builder::new(env!("CARGO_BIN_EXE_goosefs"), &self.dir)
@@ -218,8 +216,6 @@ impl Pair {
 
     fn spawn(&self, command: &str) -> Process {
         let role = if command == "worker" { "worker" } else { "master" };
-        let keys =
-            ["master.rpc.port", "master.web.port", "master.internal.rpc.port", "worker.rpc.port", "worker.web.port"];
         let hosts = ["master.hostname", "master.bind.host", "master.web.bind.host"];
         let hosts = hosts.into_iter().chain(["worker.hostname", "worker.bind.host", "worker.web.bind.host"]);
         let at = |place: &str| self.dir.join(place).display().to_string();
@@ -228,11 +224,11 @@ impl Pair {
             ("security.secret.key.file", at("secret.key")),
             ("master.mount.table.root.ufs", at("ufs")),
         ];
-        let ports = keys.iter().zip(&self.ports).map(|(key, port)| (*key, port.to_string()));
         let hosts = hosts.map(|key| (key, "127.0.0.1".to_owned()));
-        let settings = ports.chain(hosts).chain(places).map(|(key, value)| format!("-Dgoosefs.{key}={value}"));
+        let settings = hosts.chain(places).map(|(key, value)| format!("-Dgoosefs.{key}={value}"));
         Builder::new(env!("CARGO_BIN_EXE_goosefs"), &self.dir)
             .arg(command)
+            .args(testkit::ports::options(&self.ports))
             .args(settings)
             .args(self.extra.iter().map(|setting| format!("-D{setting}")))
             .log(&self.dir.join(format!("{command}.log")))
@@ -279,11 +275,7 @@ impl Bucket {
 
 /// A namespace over a bucket of `store`, reached through `proxy`.
 pub fn namespace(name: &str, bucket: &str, store: &S3Server, proxy: &FaultProxy, secret: &str) -> NewNamespace {
-    let properties = [
-        ("goosefs.underfs.s3.endpoint", proxy.endpoint()),
-        ("goosefs.underfs.s3.region", "us-east-1".to_owned()),
-        ("goosefs.underfs.s3.disable.dns.buckets", "true".to_owned()),
-    ];
+    let properties = S3Server::properties(proxy.endpoint());
     let secrets = [("s3a.accessKeyId", store.access_key()), ("s3a.secretKey", secret)];
     NewNamespace {
         name: name.to_owned(),

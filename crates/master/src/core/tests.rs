@@ -1,7 +1,7 @@
 //! The core in one thread, under a seed: a log in memory, a database with crash rules, a store that answers at random.
 
 use super::*;
-use crate::config::{MasterConfig, Metastore};
+use crate::config::MasterConfig;
 use journal::{Boot, JournalLog, MemLog, MemberId, NodeConfig};
 use meta::{CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
 use std::collections::BTreeMap;
@@ -47,48 +47,6 @@ impl Entropy for Dice {
 impl Dice {
     fn below(&self, bound: u64) -> u64 {
         self.next_u64() % bound
-    }
-}
-
-fn config() -> MasterConfig {
-    let any = "127.0.0.1:0".parse().expect("an address");
-    MasterConfig {
-        hostname: "localhost".into(),
-        rpc_addr: any,
-        web_addr: any,
-        internal_addr: any,
-        journal_dir: "/none".into(),
-        metastore_dir: "/none".into(),
-        metastore: Metastore::Heap,
-        work_dir: "/none".into(),
-        key_file: "/none".into(),
-        root_ufs: "mem://root".into(),
-        root_properties: BTreeMap::new(),
-        root_secrets: BTreeMap::new(),
-        root_mode: 0o755,
-        superuser: "root".into(),
-        supergroup: "supergroup".into(),
-        permission_enabled: true,
-        nosasl: false,
-        nosasl_user: "nobody".into(),
-        strict_channel: false,
-        ready_with_worker: false,
-        rpc_threads: 1,
-        segment_bytes: 1 << 20,
-        checkpoint_entries: 50,
-        cache_bytes: 1 << 20,
-        memory_budget_bytes: 1 << 30,
-        request_timeout: Duration::from_secs(5),
-        intent_wait: Duration::from_secs(2),
-        operation_retention: Duration::from_secs(900),
-        incomplete_expiry: Duration::from_secs(3600),
-        persist_delay: Duration::from_secs(1),
-        persist_concurrency: 4,
-        negative_cache: Duration::ZERO,
-        right_valid: Duration::from_secs(30),
-        heartbeat_interval: Duration::from_secs(1),
-        worker_timeout: Duration::from_secs(10),
-        virtual_nodes: 100,
     }
 }
 
@@ -315,7 +273,7 @@ fn boot(clock: &Arc<TestClock>, disk: &Arc<MemoryDisk>, log: &MemLog, seed: u64)
     let applied = state.applied();
     let published = Published::new(state, 1 << 20, || -> Box<dyn store::Policy> { Box::new(Lru::default()) });
     let entropy = Arc::new(Dice(AtomicU64::new(seed)));
-    let shared = Arc::new(Shared::new(config(), published, clock.clone(), entropy));
+    let shared = Arc::new(Shared::new(MasterConfig::for_tests(), published, clock.clone(), entropy));
     let namespace = Namespace::open(&shared.state.latest()).expect("what was written is readable");
     let boot = Boot { applied, now: clock.monotonic(), seed };
     let node = NodeConfig::new(MemberId(1), vec![MemberId(1)]);

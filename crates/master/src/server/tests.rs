@@ -9,7 +9,7 @@ use proto::internal::{
     RegisterRequest, register_request,
 };
 use rpc::{Side, SystemClock, SystemEntropy, Transcript};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 use tonic::Request;
 use tonic::metadata::{Binary, MetadataValue};
@@ -35,44 +35,20 @@ fn files() -> usize {
 }
 
 fn config(dir: &Path) -> MasterConfig {
-    let any = "127.0.0.1:0".parse().expect("an address");
     MasterConfig {
-        hostname: "localhost".into(),
-        rpc_addr: any,
-        web_addr: any,
-        internal_addr: any,
         journal_dir: dir.join("journal"),
         metastore_dir: dir.join("metastore"),
         metastore: Metastore::Rocks,
         work_dir: dir.join("work"),
         key_file: dir.join("key"),
         root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
-        root_properties: BTreeMap::new(),
-        root_secrets: BTreeMap::new(),
-        root_mode: 0o755,
-        superuser: "root".into(),
-        supergroup: "supergroup".into(),
-        permission_enabled: true,
-        nosasl: false,
-        nosasl_user: "nobody".into(),
-        strict_channel: false,
-        ready_with_worker: false,
-        rpc_threads: 1,
         segment_bytes: 16 << 20,
         checkpoint_entries: 100_000,
         cache_bytes: 64 << 20,
         memory_budget_bytes: 256 << 20,
         request_timeout: Duration::from_secs(60),
-        intent_wait: Duration::from_secs(2),
-        operation_retention: Duration::from_secs(900),
-        incomplete_expiry: Duration::from_secs(3600),
-        persist_delay: Duration::from_secs(1),
-        persist_concurrency: 4,
-        negative_cache: Duration::ZERO,
-        right_valid: Duration::from_secs(30),
-        heartbeat_interval: Duration::from_secs(1),
         worker_timeout: Duration::from_secs(3600),
-        virtual_nodes: 100,
+        ..MasterConfig::for_tests()
     }
 }
 
