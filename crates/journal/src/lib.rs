@@ -30,4 +30,4 @@ pub use node::{
     Boot, Committed, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
 };
 pub use segment::{SegmentLog, SegmentOptions};
-pub use writer::{FLUSH_BUCKETS, LogWriter, WriterStats};
+pub use writer::{FLUSH_BUCKETS, LogWriter, Pen, WriterStats};

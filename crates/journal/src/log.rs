@@ -30,6 +30,10 @@ pub trait JournalLog: Send {
     fn prepare(&mut self) -> Result<bool, Error> {
         Ok(false)
     }
+    /// Whether [`JournalLog::prepare`] has something to do. Cost: none.
+    fn wants_preparing(&self) -> bool {
+        false
+    }
 }
 
 /// Reads entries that were appended.

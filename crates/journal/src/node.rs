@@ -263,16 +263,16 @@ impl Node {
     /// the time read *after* the state was read.
     pub fn lease_valid(&self, now: Monotonic) -> bool {
         let established = self.established().is_some_and(|index| index <= self.applied);
-        established && (self.config.voters.len() == 1 || self.lease.holds(now, self.config.lease))
+        established && (self.is_alone() || self.lease.holds(now, self.config.lease))
     }
 
     /// Until when [`Node::lease_valid`] holds as far as is known now: for readers on other threads. None: it does not.
     pub fn lease_until(&self) -> Option<Monotonic> {
         let established = self.established().is_some_and(|index| index <= self.applied);
-        match (established, self.config.voters.len()) {
+        match (established, self.is_alone()) {
             (false, _) => None,
-            (true, 1) => Some(Monotonic(std::time::Duration::MAX)),
-            (true, _) => self.lease.until(self.config.lease),
+            (true, true) => Some(Monotonic(std::time::Duration::MAX)),
+            (true, false) => self.lease.until(self.config.lease),
         }
     }
 
@@ -281,6 +281,11 @@ impl Node {
     pub fn established(&self) -> Option<LogIndex> {
         let leads = self.raft.raft.state == StateRole::Leader && self.lease.term() == self.raft.raft.term;
         self.lease.first_index().filter(|&first| leads && first <= self.raft.raft.raft_log.committed).map(LogIndex)
+    }
+
+    /// Whether the group has no other voter: nobody else waits for what this member writes.
+    pub fn is_alone(&self) -> bool {
+        self.config.voters.len() == 1
     }
 
     pub fn role(&self) -> Role {

@@ -280,9 +280,13 @@ impl<D: Disk> JournalLog for SegmentLog<D> {
 
     /// Prepares the next segment once this one is half full.
     fn prepare(&mut self) -> Result<bool, Error> {
-        if self.poisoned || self.room() > self.active.header.segment_bytes / 2 {
-            return Ok(false);
+        match self.wants_preparing() {
+            true => self.spares.fill_step(&self.disk),
+            false => Ok(false),
         }
-        self.spares.fill_step(&self.disk)
+    }
+
+    fn wants_preparing(&self) -> bool {
+        !self.poisoned && self.room() <= self.active.header.segment_bytes / 2 && self.spares.is_empty()
     }
 }

@@ -1,10 +1,12 @@
 //! The thread that brings batches to disk.
 //!
-//! Is:     one OS thread over a [`JournalLog`]: append, one sync, call back; purging and preparing in between.
+//! Is:     one OS thread over a [`JournalLog`]: append, one sync, call back; purging and preparing in between. A caller that
+//!         would only wait meanwhile may write a batch itself.
 //! Owns:   the log and its numbers.
 //! Never:  repeats a failed sync as if it had succeeded; takes a second batch while one is outstanding.
 
 use crate::{AppendBatch, BatchSeq, Error, JournalLog, LogReader};
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,6 +19,9 @@ use types::{Clock, LogIndex};
 const INBOX: usize = 4;
 /// Flush times are counted in powers of two of a microsecond; the last bucket takes everything above.
 pub const FLUSH_BUCKETS: usize = 24;
+/// A caller may write a batch itself if the flush before took no longer than this. Handing a batch over and hearing of it
+/// costs two wake-ups, about 0.1 ms where cores sleep; on a slower disk that is little, and the caller had better be free.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// What the writer has done, as plain counters for whoever exports metrics. All only grow.
 #[derive(Debug, Default)]
@@ -40,13 +45,17 @@ pub struct WriterStats {
 impl WriterStats {
     fn flushed(&self, batch: &AppendBatch, took: Duration) {
         let payload_bytes: usize = batch.entries.iter().map(|entry| entry.payload.len()).sum();
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(took);
         self.batches.fetch_add(1, Relaxed);
         self.entries.fetch_add(u64::try_from(batch.entries.len()).unwrap_or(u64::MAX), Relaxed);
         self.payload_bytes.fetch_add(u64::try_from(payload_bytes).unwrap_or(u64::MAX), Relaxed);
         self.flush_us.fetch_add(micros, Relaxed);
         self.flush_us_buckets[bucket(micros)].fetch_add(1, Relaxed);
     }
+}
+
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Smallest `i` with `micros <= 2^i`, at most the last bucket.
@@ -58,14 +67,61 @@ fn bucket(micros: u64) -> usize {
 enum Command {
     Append(AppendBatch),
     Purge(LogIndex),
+    Prepare,
 }
 
 /// Handle of the writer thread. Dropping it lets the thread finish what it has and waits for it.
 pub struct LogWriter {
     inbox: Option<SyncSender<Command>>,
     thread: Option<JoinHandle<()>>,
-    stats: Arc<WriterStats>,
+    desk: Arc<Desk>,
     reader: Arc<dyn LogReader>,
+}
+
+/// The log, for one writer at a time: the thread, or a caller that writes at once.
+struct Desk {
+    log: Mutex<Box<dyn JournalLog>>,
+    clock: Arc<dyn Clock>,
+    stats: Arc<WriterStats>,
+    last_flush_us: AtomicU64,
+}
+
+impl Desk {
+    fn append(&self, log: &mut dyn JournalLog, batch: &AppendBatch) -> Result<(), Error> {
+        let began = self.clock.monotonic();
+        let answer = log.append(batch).and_then(|()| {
+            self.stats.syncs.fetch_add(1, Relaxed);
+            log.sync()
+        });
+        let took = self.clock.monotonic() - began;
+        self.last_flush_us.store(micros(took), Relaxed);
+        match &answer {
+            Ok(()) => self.stats.flushed(batch, took),
+            Err(error) => {
+                tracing::error!(%error, seq = batch.seq.0, "the journal cannot be written, this member stops")
+            }
+        }
+        answer
+    }
+}
+
+/// The log in a caller's hand: see [`LogWriter::at_once`].
+pub struct Pen<'a> {
+    writer: &'a LogWriter,
+    log: MutexGuard<'a, Box<dyn JournalLog>>,
+}
+
+impl Pen<'_> {
+    /// Writes and syncs a batch, which is safe when this returns; `on_done` is not called. Blocks for one fdatasync. An
+    /// error is final: the member must stop.
+    pub fn append(mut self, batch: &AppendBatch) -> Result<(), Error> {
+        self.writer.desk.append(self.log.as_mut(), batch)?;
+        if self.log.wants_preparing() {
+            // A full inbox keeps the thread busy, and it prepares before it waits again.
+            let _ = self.writer.send(Command::Prepare);
+        }
+        Ok(())
+    }
 }
 
 impl LogWriter {
@@ -77,11 +133,12 @@ impl LogWriter {
         on_done: impl Fn(BatchSeq, Result<(), Error>) + Send + 'static,
     ) -> io::Result<LogWriter> {
         let (inbox, commands) = sync_channel(INBOX);
-        let stats = Arc::new(WriterStats::default());
         let reader = log.reader();
-        let worker = Worker { log, clock, stats: stats.clone(), on_done };
+        let (log, stats) = (Mutex::new(Box::new(log) as Box<dyn JournalLog>), Arc::default());
+        let desk = Arc::new(Desk { log, clock, stats, last_flush_us: AtomicU64::new(0) });
+        let worker = Worker { desk: desk.clone(), on_done };
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run(&commands))?;
-        Ok(LogWriter { inbox: Some(inbox), thread: Some(thread), stats, reader })
+        Ok(LogWriter { inbox: Some(inbox), thread: Some(thread), desk, reader })
     }
 
     /// Hands a batch over; returns at once. Errors: `WriterBusy` if the inbox is full, which one outstanding batch and
@@ -90,13 +147,23 @@ impl LogWriter {
         self.send(Command::Append(batch))
     }
 
+    /// The log itself, for a caller that has nothing else to do until its batch is safe: spares it the way to the thread and
+    /// back. `None` while the thread is at work, or when the disk was slow the last time: then hand the batch over.
+    pub fn at_once(&self) -> Option<Pen<'_>> {
+        if self.desk.last_flush_us.load(Relaxed) > micros(AT_ONCE) {
+            return None;
+        }
+        let log = self.desk.log.try_lock()?;
+        Some(Pen { writer: self, log })
+    }
+
     /// Asks to give up entries below `index`. A failure is logged and counted, and tried again by the next purge.
     pub fn purge_below(&self, index: LogIndex) -> Result<(), Error> {
         self.send(Command::Purge(index))
     }
 
     pub fn stats(&self) -> Arc<WriterStats> {
-        self.stats.clone()
+        self.desk.stats.clone()
     }
 
     /// Reads what was appended.
@@ -124,35 +191,37 @@ impl Drop for LogWriter {
     }
 }
 
-struct Worker<L, F> {
-    log: L,
-    clock: Arc<dyn Clock>,
-    stats: Arc<WriterStats>,
+struct Worker<F> {
+    desk: Arc<Desk>,
     on_done: F,
 }
 
-impl<L: JournalLog, F: Fn(BatchSeq, Result<(), Error>)> Worker<L, F> {
-    fn run(mut self, commands: &Receiver<Command>) {
+impl<F: Fn(BatchSeq, Result<(), Error>)> Worker<F> {
+    fn run(self, commands: &Receiver<Command>) {
         while let Some(command) = self.next(commands) {
             match command {
-                Command::Append(batch) => self.append(&batch),
+                Command::Append(batch) => {
+                    let answer = self.desk.append(self.desk.log.lock().as_mut(), &batch);
+                    (self.on_done)(batch.seq, answer);
+                }
                 Command::Purge(index) => {
-                    let purged = self.log.purge_below(index);
+                    let purged = self.desk.log.lock().purge_below(index);
                     self.housekeeping("purge", purged);
                 }
+                Command::Prepare => {}
             }
         }
     }
 
     /// The next command; while there is none, prepares files in small steps.
-    fn next(&mut self, commands: &Receiver<Command>) -> Option<Command> {
+    fn next(&self, commands: &Receiver<Command>) -> Option<Command> {
         loop {
             match commands.try_recv() {
                 Ok(command) => return Some(command),
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            let prepared = self.log.prepare();
+            let prepared = self.desk.log.lock().prepare();
             let more = *prepared.as_ref().unwrap_or(&false);
             self.housekeeping("prepare the next segment", prepared.map(drop));
             if !more {
@@ -161,24 +230,9 @@ impl<L: JournalLog, F: Fn(BatchSeq, Result<(), Error>)> Worker<L, F> {
         }
     }
 
-    fn append(&mut self, batch: &AppendBatch) {
-        let began = self.clock.monotonic();
-        let answer = self.log.append(batch).and_then(|()| {
-            self.stats.syncs.fetch_add(1, Relaxed);
-            self.log.sync()
-        });
-        match &answer {
-            Ok(()) => self.stats.flushed(batch, self.clock.monotonic() - began),
-            Err(error) => {
-                tracing::error!(%error, seq = batch.seq.0, "the journal cannot be written, this member stops")
-            }
-        }
-        (self.on_done)(batch.seq, answer);
-    }
-
     fn housekeeping(&self, what: &str, answer: Result<(), Error>) {
         let Err(error) = answer else { return };
-        let failures = self.stats.housekeeping_failures.fetch_add(1, Relaxed) + 1;
+        let failures = self.desk.stats.housekeeping_failures.fetch_add(1, Relaxed) + 1;
         // A full disk fails once per batch: say it, but not ten thousand times a second.
         if failures.is_power_of_two() {
             tracing::warn!(%error, what, failures, "journal housekeeping failed, it is tried again later");
@@ -232,6 +286,54 @@ mod tests {
         assert_eq!((read(&stats.payload_bytes), read(&stats.flush_us)), (15, 3000));
         assert_eq!(read(&stats.flush_us_buckets[10]), 3, "1000 us are at most 2^10");
         assert_eq!(writer.reader().read(LogIndex(1), LogIndex(4), 100).expect("kept").len(), 3);
+    }
+
+    #[test]
+    fn a_batch_written_at_once_is_safe_and_counted_and_takes_turns_with_the_thread() {
+        let (writer, answers) = start(MemLog::new(ClusterId(1)));
+        for seq in 1..=4 {
+            let next = batch(seq, None, &[(seq, 1, b"12345")], 0);
+            if seq % 2 == 0 {
+                writer.append(next).expect("an idle writer");
+                let (answered, result) = answers.recv_timeout(PATIENCE).expect("an answer");
+                assert!(result.is_ok() && answered == BatchSeq(seq));
+            } else {
+                // The thread may hold the log for a moment yet, to look whether anything is to be prepared.
+                let pen = testkit::eventually(PATIENCE, || writer.at_once());
+                pen.append(&next).expect("safe");
+            }
+        }
+        assert!(answers.try_recv().is_err(), "who wrote at once is not called back");
+        let stats = writer.stats();
+        assert_eq!([stats.batches.load(Relaxed), stats.syncs.load(Relaxed)], [4, 4]);
+        assert_eq!(writer.reader().read(LogIndex(1), LogIndex(5), 100).expect("kept").len(), 4);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_slow_disk_by_himself() {
+        let (writer, answers) = start(MemLog::new(ClusterId(1)));
+        writer.desk.last_flush_us.store(micros(AT_ONCE) + 1, Relaxed);
+        assert!(writer.at_once().is_none(), "the last flush was slow");
+        writer.append(batch(1, None, &[(1, 1, b"x")], 0)).expect("an idle writer");
+        answers.recv_timeout(PATIENCE).expect("an answer").1.expect("safe");
+        testkit::eventually(PATIENCE, || writer.at_once().map(drop));
+    }
+
+    #[test]
+    fn what_is_written_at_once_has_its_next_segment_prepared_by_the_thread() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/j"));
+        let options = SegmentOptions { segment_bytes: 8192 };
+        SegmentLog::format(&disk, dir, ClusterId(1), options, false).expect("an empty directory");
+        let (log, _) = SegmentLog::open(disk.clone(), dir, None, options).expect("a fresh log");
+        let (writer, _answers) = start(log);
+        for seq in 1..=9 {
+            let pen = testkit::eventually(PATIENCE, || writer.at_once());
+            pen.append(&batch(seq, None, &[(seq, 1, b"x")], 0)).expect("safe");
+        }
+        testkit::eventually(PATIENCE, || {
+            use crate::disk::Disk;
+            disk.list(dir).expect("listed").iter().any(|name| name.starts_with("spare-"))
+        });
     }
 
     #[test]

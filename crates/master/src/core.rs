@@ -234,6 +234,11 @@ impl Core {
         Ok(std::mem::take(&mut self.actions))
     }
 
+    /// Whether no other master waits for what this one writes.
+    pub fn is_alone(&self) -> bool {
+        self.node.is_alone()
+    }
+
     /// The namespace, for tests and audits.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace

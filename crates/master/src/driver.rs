@@ -1,13 +1,13 @@
 //! Runs the core: one thread for the state, one for the log, a runtime for under stores.
 //!
-//! Is:     the thin half with the threads and channels. It decides nothing.
+//! Is:     the thin half with the threads and channels. It decides nothing but which thread writes a batch.
 //! Owns:   the inbox, who waits for which ticket, the log's writer.
 
 use crate::core::{Action, Core, Event, Now, Request, Ticket, Want};
 use crate::error::Error;
 use crate::shared::Shared;
 use crate::stores::Stores;
-use journal::LogWriter;
+use journal::{AppendBatch, LogWriter};
 use meta::{Done, Op, Read, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -141,6 +141,8 @@ impl Driver {
                 Err(RecvTimeoutError::Disconnected) => break None,
             }
             messages.extend(inbox.0.try_iter().take(TAKE));
+            // A lone caller of a lone master: until its entry is safe there is nothing else to do here.
+            let lone = messages.len() <= 1 && self.core.is_alone();
             let now = self.now();
             let mut end = None;
             for message in messages {
@@ -158,15 +160,8 @@ impl Driver {
                 last_tick = now.mono;
                 self.core.step(now, Event::Tick);
             }
-            match self.core.turn(now) {
-                Ok(actions) => {
-                    for action in actions {
-                        if let Err(err) = self.act(action, &mut waiting) {
-                            end = Some(Some(types::sentence(&err)));
-                        }
-                    }
-                }
-                Err(why) => end = Some(Some(why)),
+            if let Err(why) = self.turn(now, lone, &mut waiting) {
+                end = Some(Some(why));
             }
             if let Some(reason) = end {
                 break reason;
@@ -186,9 +181,39 @@ impl Driver {
         Now { unix: clock.unix(), mono: clock.monotonic() }
     }
 
-    fn act(&mut self, action: Action, waiting: &mut HashMap<Ticket, Reply>) -> Result<(), journal::Error> {
+    /// Turns the core and does what it asks for. A lone batch is written here, which spares two ways between threads.
+    fn turn(&mut self, now: Now, lone: bool, waiting: &mut HashMap<Ticket, Reply>) -> Result<(), String> {
+        let Some(batch) = self.act_all(now, waiting)? else { return Ok(()) };
+        let lone = lone && batch.entries.len() <= 1;
+        let Some(pen) = lone.then(|| self.writer.at_once()).flatten() else { return self.hand_over(batch) };
+        pen.append(&batch).map_err(|err| unwritable(&err))?;
+        let now = self.now();
+        self.core.step(now, Event::Persisted(batch.seq));
+        // What follows from it is not what anybody waits for.
+        self.act_all(now, waiting)?.map_or(Ok(()), |next| self.hand_over(next))
+    }
+
+    fn hand_over(&self, batch: AppendBatch) -> Result<(), String> {
+        self.writer.append(batch).map_err(|err| types::sentence(&err))
+    }
+
+    /// One turn of the core, but for the batch to write.
+    fn act_all(&mut self, now: Now, waiting: &mut HashMap<Ticket, Reply>) -> Result<Option<AppendBatch>, String> {
+        let mut batch = None;
+        for action in self.core.turn(now)? {
+            batch = self.act(action, waiting).map_err(|err| types::sentence(&err))?.or(batch);
+        }
+        Ok(batch)
+    }
+
+    /// Does it, or gives back the batch that is to be written when all else is done; there is one at most.
+    fn act(
+        &mut self,
+        action: Action,
+        waiting: &mut HashMap<Ticket, Reply>,
+    ) -> Result<Option<AppendBatch>, journal::Error> {
         match action {
-            Action::Append(batch) => self.writer.append(batch)?,
+            Action::Append(batch) => return Ok(Some(batch)),
             Action::Reply(ticket, result) => {
                 if let Some(reply) = waiting.remove(&ticket) {
                     // The caller may have gone; its effect stands.
@@ -218,7 +243,7 @@ impl Driver {
             Action::Purge(index) => self.writer.purge_below(index)?,
             Action::MountsChanged => self.stores.forget(),
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -243,12 +268,16 @@ pub fn on_persisted(handle: &Handle) -> impl Fn(journal::BatchSeq, Result<(), jo
     move |batch, result| {
         let message = match result {
             Ok(()) => Message::Event(Event::Persisted(batch)),
-            Err(err) => Message::LogFailed(format!(
-                "{}; what was acknowledged is safe there: free space or repair the disk, then start it again",
-                types::sentence(&err)
-            )),
+            Err(err) => Message::LogFailed(unwritable(&err)),
         };
         // The state thread has ended: nobody is left to tell.
         let _ = inbox.send(message);
     }
+}
+
+fn unwritable(err: &journal::Error) -> String {
+    format!(
+        "{}; what was acknowledged is safe there: free space or repair the disk, then start it again",
+        types::sentence(err)
+    )
 }

@@ -50,6 +50,11 @@ impl<D: Disk> Spares<D> {
         disk.remove(&path).map_err(Error::io("remove", &path))
     }
 
+    /// Whether no file is ready.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     fn name(&mut self) -> PathBuf {
         self.next += 1;
         self.dir.join(format!("{PREFIX}{:016x}.log", self.next))
@@ -69,7 +74,7 @@ impl<D: Disk> Spares<D> {
 
     /// Writes some more zeros; true while the pool is still empty. A failure gives the half-filled file up.
     pub(super) fn fill_step(&mut self, disk: &D) -> Result<bool, Error> {
-        if !self.ready.is_empty() {
+        if !self.is_empty() {
             return Ok(false);
         }
         let path = self.dir.join(FILLING);
