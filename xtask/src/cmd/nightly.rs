@@ -19,6 +19,9 @@ pub struct Nightly {
     /// How often each random test repeats (GOOSEFS_TEST_ROUNDS)
     #[arg(long, default_value_t = 200)]
     rounds: u64,
+    /// Test what is shipped instead: optimised, without debug assertions and overflow checks
+    #[arg(long)]
+    release: bool,
 }
 
 impl Nightly {
@@ -26,10 +29,10 @@ impl Nightly {
         let root = tree::root()?;
         let start = Instant::now();
         let mut report = Report::default();
-        suites(&mut report, &root, &Run { release: true, rounds: Some(self.rounds), limit: SUITE_LIMIT })?;
+        suites(&mut report, &root, &Run { release: self.release, rounds: Some(self.rounds), limit: SUITE_LIMIT })?;
         let commit = machine::said("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
         let date = machine::said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
-        let text = summary(&report, &date, &commit, self.rounds, &machine::describe(), start.elapsed());
+        let text = self.summary(&report, &date, &commit, &machine::describe(), start.elapsed());
         fs::write(root.join(SUMMARY), text).with_context(|| format!("write {SUMMARY}"))?;
         report.print();
         match report.failed() {
@@ -37,24 +40,26 @@ impl Nightly {
             failed => bail!("{failed} tests failed"),
         }
     }
-}
 
-fn summary(report: &Report, date: &str, commit: &str, rounds: u64, machine: &str, took: Duration) -> String {
-    let mut out = format!(
-        "# The last nightly run\n\nWritten by `cargo xtask nightly --rounds {rounds}`: every test in the release profile, \
-         the random ones {rounds} times.\n\n\
-         | | |\n|---|---|\n| when | {date} |\n| commit | {commit} |\n| machine | {machine} |\n| time | {:.0} min |\n\
-         | result | {} passed, {} failed |\n\n| suite | time | passed | failed |\n|---|--:|--:|--:|\n",
-        took.as_secs_f64() / 60.0,
-        report.passed(),
-        report.failed(),
-    );
-    for suite in &report.suites {
-        let seconds = suite.took.as_secs_f64();
-        writeln!(out, "| {} | {seconds:.1} s | {} | {} |", suite.name, suite.passed, suite.failed)
-            .expect("a string takes everything");
+    fn summary(&self, report: &Report, date: &str, commit: &str, machine: &str, took: Duration) -> String {
+        let rounds = self.rounds;
+        let profile = if self.release { "release" } else { "test" };
+        let mut out = format!(
+            "# The last nightly run\n\nWritten by `cargo xtask nightly --rounds {rounds}`: every test in the {profile} \
+             profile, the random ones {rounds} times.\n\n\
+             | | |\n|---|---|\n| when | {date} |\n| commit | {commit} |\n| machine | {machine} |\n| time | {:.0} min |\n\
+             | result | {} passed, {} failed |\n\n| suite | time | passed | failed |\n|---|--:|--:|--:|\n",
+            took.as_secs_f64() / 60.0,
+            report.passed(),
+            report.failed(),
+        );
+        for suite in &report.suites {
+            let seconds = suite.took.as_secs_f64();
+            writeln!(out, "| {} | {seconds:.1} s | {} | {} |", suite.name, suite.passed, suite.failed)
+                .expect("a string takes everything");
+        }
+        out
     }
-    out
 }
 
 #[cfg(test)]
@@ -66,10 +71,16 @@ mod tests {
     fn the_summary_says_what_ran_where_and_how_it_went() {
         let suite = Suite { name: "tests/crash.rs".into(), took: Duration::from_secs(90), passed: 7, failed: 1 };
         let report = Report { suites: vec![suite] };
-        let text = summary(&report, "2030-01-02", "abc", 200, "2 × cpu", Duration::from_secs(120));
-        for part in
-            ["--rounds 200", "| commit | abc |", "2 min", "7 passed, 1 failed", "| tests/crash.rs | 90.0 s | 7 | 1 |"]
-        {
+        let nightly = Nightly { rounds: 200, release: false };
+        let text = nightly.summary(&report, "2030-01-02", "abc", "2 × cpu", Duration::from_secs(120));
+        for part in [
+            "--rounds 200",
+            "test profile",
+            "| commit | abc |",
+            "2 min",
+            "7 passed, 1 failed",
+            "| tests/crash.rs | 90.0 s | 7 | 1 |",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
