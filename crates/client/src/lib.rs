@@ -21,7 +21,7 @@ pub use error::Error;
 pub use file_system::FileSystem;
 pub use op::cluster::{MetricValue, Mount};
 pub use op::free::Free;
-pub use op::load::Loaded;
+pub use op::load::{Held, Loaded};
 pub use op::make_directory::MakeDirectory;
 pub use op::namespace::{NamespaceChange, NewNamespace};
 pub use op::remove::Remove;
