@@ -1,5 +1,6 @@
 //! Commands end to end: the program of a user against a cluster of real processes.
 
+mod doctor;
 mod du;
 #[path = "../cluster/support.rs"]
 #[allow(dead_code, reason = "each program uses a part of it")]
@@ -44,10 +45,24 @@ fn said(local: &Local, home: &Path, args: &[&str]) -> String {
     text
 }
 
+/// The one sentence of a command that fails.
+#[track_caller]
+fn refused(local: &Local, home: &Path, args: &[&str]) -> String {
+    let output = run(local, home, args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+    assert_eq!(text.lines().count(), 1, "one sentence: {text}");
+    text
+}
+
 /// The number behind `"name":` in a JSON document.
 #[track_caller]
 fn number(json: &str, name: &str) -> u64 {
     let behind = json.split(&format!("\"{name}\":")).nth(1).unwrap_or_else(|| panic!("{name} is in {json}"));
     let end = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
     behind[..end].parse().unwrap_or_else(|_| panic!("{name} is a number in {json}"))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(future)
 }
