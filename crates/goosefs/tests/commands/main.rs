@@ -1,5 +1,6 @@
 //! Commands end to end: the program of a user against a cluster of real processes.
 
+mod copy;
 mod doctor;
 mod du;
 #[path = "../cluster/support.rs"]
