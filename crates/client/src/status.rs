@@ -8,6 +8,9 @@ use proto::grpc::file::FileInfo;
 use std::collections::BTreeMap;
 use types::{BlockId, FileId, GfsPath, Mode, PersistenceState, UnixMs, WorkerId, WriteType};
 
+/// The wire's number of the checksum that files get unless their writer is told otherwise.
+const CRC32C: u8 = 2;
+
 /// A file or directory as the master described it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct FileStatus {
@@ -61,6 +64,13 @@ impl FileStatus {
     /// `innerWriteType`: the write type new entries of this directory get unless a call says otherwise.
     pub fn inner_write_type(&self) -> Option<WriteType> {
         self.xattr.get("innerWriteType").and_then(|name| WriteType::from_name(std::str::from_utf8(name).ok()?))
+    }
+
+    /// CRC32C of the whole content, as its writer told the master; None: it told none, or the file comes from a store.
+    pub fn crc32c(&self) -> Option<u32> {
+        let is_crc32c = self.xattr.get("CrcType").is_some_and(|kind| kind[..] == [CRC32C]);
+        let value = self.xattr.get("CrcValue").filter(|_| is_crc32c)?;
+        Some(u32::from_be_bytes(value[..].try_into().ok()?))
     }
 
     pub(crate) fn from_wire(info: FileInfo) -> Result<FileStatus, Error> {

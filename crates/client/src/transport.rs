@@ -10,15 +10,15 @@ use crate::link::Service;
 use breakable::Breakable;
 use bytes::Bytes;
 use futures::stream::{self, Stream};
+use proto::admin::worker_admin_client::WorkerAdminClient;
+use proto::admin::{HeldBlock, HeldBlocksRequest};
 use proto::grpc::block::block_worker_client::BlockWorkerClient;
 use proto::grpc::block::write_request::Value;
 use proto::grpc::block::{
-    CheckBlocksRequest, Chunk, ReadRequest, ReadResponse, RequestType, SyncCacheRequest, WriteRequest,
-    WriteRequestCommand, WriteResponse,
+    Chunk, ReadRequest, ReadResponse, RequestType, SyncCacheRequest, WriteRequest, WriteRequestCommand, WriteResponse,
 };
 use proto::shared::dataserver::{CreateUfsFileOptions, OpenUfsBlockOptions};
 use rpc::Connection;
-use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -278,15 +278,13 @@ async fn drain(mut responses: Streaming<WriteResponse>, answers: mpsc::Sender<u6
     Ok(())
 }
 
-/// Cached bytes of those of `blocks` the worker has.
-pub(crate) async fn check_blocks(service: Service, blocks: &[BlockId]) -> Result<HashMap<BlockId, u64>, Status> {
-    let block_ids = blocks.iter().map(|block| block.to_wire()).collect();
-    let answer = stub(service).check_blocks(CheckBlocksRequest { block_ids }).await?.into_inner();
-    let held = answer.block_cached_bytes.into_iter();
-    Ok(held
-        .filter_map(|(block, bytes)| Some((BlockId::from_wire(block)?, u64::try_from(bytes).ok()?)))
-        .filter(|(_, bytes)| *bytes > 0)
-        .collect())
+/// Those of `blocks` the worker has.
+pub(crate) async fn held_blocks(service: Service, blocks: &[BlockId]) -> Result<Vec<(BlockId, HeldBlock)>, Status> {
+    let blocks = blocks.iter().map(|block| block.to_wire().cast_unsigned()).collect();
+    let mut stub = WorkerAdminClient::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let answer = stub.held_blocks(HeldBlocksRequest { blocks }).await?.into_inner();
+    let named = |held: HeldBlock| Some((BlockId::from_wire(held.block.cast_signed())?, held));
+    Ok(answer.blocks.into_iter().filter_map(named).filter(|(_, held)| held.resident_bytes > 0).collect())
 }
 
 /// Makes the worker fetch a whole block from the store. False: it could not, and says no more.

@@ -16,7 +16,7 @@ use proto::grpc::file::{
 use proto::shared::dataserver::CreateUfsFileOptions;
 use proto::shared::shared::FileLocation;
 use tonic::Status;
-use types::{BlockId, ChecksumKind, ErrorKind, GfsPath, Mode, WriteType};
+use types::{BlockId, ChecksumKind, ErrorKind, FileId, GfsPath, Mode, WriteType};
 
 /// Workers tried for a stream before its first byte.
 const MAX_OPEN_TRIES: usize = 3;
@@ -137,6 +137,11 @@ impl Writer {
 
     pub fn path(&self) -> &GfsPath {
         &self.status.path
+    }
+
+    /// The generation being written.
+    pub fn file(&self) -> FileId {
+        self.status.file
     }
 
     /// Bytes taken so far.

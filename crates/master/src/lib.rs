@@ -14,6 +14,7 @@ mod metrics;
 mod registry;
 mod server;
 mod shared;
+mod skipped;
 mod stores;
 mod web;
 mod wire;

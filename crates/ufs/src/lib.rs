@@ -35,6 +35,6 @@ pub use property::{Property, is_secret, known_properties};
 pub use read_only::ReadOnly;
 pub use store::{
     Attributes, Condition, LIST_LIMIT_MAX, ObjectInfo, ObjectKind, Page, PageToken, ReadStream, Removal,
-    SKIPPED_SAMPLES, Skipped, UnderStore, WriteOptions, Writer,
+    SKIPPED_SAMPLES, Skipped, SkippedKey, UnderStore, WriteOptions, Writer,
 };
 pub use uri::{Scheme, StoreUri};

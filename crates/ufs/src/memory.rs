@@ -99,7 +99,7 @@ impl MemoryStore {
             match Key::parse(shown) {
                 Ok(key) if key.is_dir() => page.entries.push(ObjectInfo::dir(key)),
                 Ok(key) => page.entries.push(object.info(key)),
-                Err(_) => page.skipped.add(shown),
+                Err(_) => page.skipped.add_key(shown),
             }
             taken += 1;
             last = shown.to_owned();

@@ -78,15 +78,31 @@ impl PageToken {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Skipped {
     pub count: u64,
-    /// The first few, made printable.
-    pub samples: Vec<String>,
+    /// The first few.
+    pub samples: Vec<SkippedKey>,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SkippedKey {
+    /// Its beginning, made printable.
+    pub key: String,
+    /// Why it cannot be a path: the end of a sentence about it.
+    pub why: String,
 }
 
 impl Skipped {
-    pub(crate) fn add(&mut self, raw: &str) {
+    /// A key that [`Key::parse`] refuses.
+    pub(crate) fn add_key(&mut self, raw: &str) {
+        let why = Key::parse(raw).err().map_or_else(|| "it names the store itself".to_owned(), |err| err.to_string());
+        self.add(raw, &why);
+    }
+
+    pub(crate) fn add(&mut self, raw: &str, why: &str) {
         self.count += 1;
         if self.samples.len() < SKIPPED_SAMPLES {
-            self.samples.push(raw.chars().take(80).collect::<String>().escape_debug().to_string());
+            let key = raw.chars().take(80).collect::<String>().escape_debug().to_string();
+            self.samples.push(SkippedKey { key, why: why.to_owned() });
         }
     }
 }

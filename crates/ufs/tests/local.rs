@@ -22,7 +22,7 @@ fn base() -> (tempfile::TempDir, Arc<dyn UnderStore>) {
 async fn listed(store: &Arc<dyn UnderStore>, dir: &str) -> (Vec<String>, u64, Vec<String>) {
     let page = store.list(&key(dir), None, 100).await.expect("a page");
     let names = page.entries.iter().map(|info| info.key.to_string()).collect();
-    (names, page.skipped.count, page.skipped.samples)
+    (names, page.skipped.count, page.skipped.samples.into_iter().map(|sample| sample.key).collect())
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
-//! The official BlockWorker service on this worker's blocks.
+//! The official BlockWorker service on this worker's blocks, and our own beside it.
 //!
 //! Is:     messages in, calls of [`crate::read`] and [`crate::write`], messages out.
 //! Owns:   nothing: a stream's state is dropped with it, however it ends.
 //! Never:  takes a client's reset for an orderly end; decides anything.
 
+mod admin;
 pub(crate) mod read_block;
 mod replies;
 mod service;

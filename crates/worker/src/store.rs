@@ -247,8 +247,15 @@ impl BlockStore {
 
     /// Bytes of a committed block that are here; None when nothing is.
     pub fn resident(&self, block: BlockId) -> Option<u64> {
-        let held = self.inner.state.lock().tiers.get(block)?;
-        (held.stage == Stage::Committed && held.resident_bytes > 0).then_some(held.resident_bytes)
+        self.resident_on(block).map(|(bytes, _)| bytes)
+    }
+
+    /// The same, with the medium they lie on.
+    pub fn resident_on(&self, block: BlockId) -> Option<(u64, Medium)> {
+        let state = self.inner.state.lock();
+        let held = state.tiers.get(block).filter(|held| held.stage == Stage::Committed && held.resident_bytes > 0)?;
+        let medium = state.tiers.directory(held.dir).map(|dir| dir.spec.medium)?;
+        Some((held.resident_bytes, medium))
     }
 
     /// A committed block, kept here while the lease lives. None when it is not here; a sidecar that cannot be read

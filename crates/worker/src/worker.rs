@@ -16,6 +16,7 @@ use crate::store::BlockStore;
 use crate::store::io::BlockIo;
 use crate::web::{Web, router};
 use crate::write::Writes;
+use proto::admin::worker_admin_server::WorkerAdminServer;
 use proto::grpc::block::block_worker_server::BlockWorkerServer;
 use rpc::{
     AuthType, Channels, Groups, Identify, IdentityRules, Impersonation, Routes, Running, Sasl, Server, ServerConfig,
@@ -257,7 +258,7 @@ fn no_directory(error: WorkerError) -> WorkerError {
     }
 }
 
-/// Routes on one port: SASL, the block service, and its two streams without tonic's codec.
+/// Routes on one port: SASL, the block service, its two streams without tonic's codec, and our own service.
 fn serve(
     server: Server,
     config: &WorkerConfig,
@@ -279,9 +280,13 @@ fn serve(
         let blocks = BlockWorkerServer::from_arc(Arc::clone(&service))
             .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(rpc::MAX_ANSWER_BYTES);
+        let admin = WorkerAdminServer::from_arc(Arc::clone(&service))
+            .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(rpc::MAX_ANSWER_BYTES);
         let routes = Routes::new()
             .service(sasl.server())
             .service(blocks)
+            .service(admin)
             .method(READ_BLOCK, move |request| crate::grpc::read_block::serve(Arc::clone(&reads), request))
             .method(WRITE_BLOCK, move |request| crate::grpc::write_block::serve(Arc::clone(&writes), request));
         identify.layer(routes)

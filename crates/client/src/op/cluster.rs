@@ -2,10 +2,12 @@
 
 use super::stub;
 use crate::{FileSystem, MasterInfo, Result, WorkerStatus};
-use proto::admin::MasterInfoRequest;
 use proto::admin::admin_client::AdminClient;
+use proto::admin::{MasterInfoRequest, SkippedKeysRequest, SkippedKeysResponse};
 use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
-use proto::grpc::block::{GetCapacityBytesPOptions, GetUsedBytesPOptions, GetWorkerReportPOptions, WorkerRange};
+use proto::grpc::block::{
+    GetCapacityBytesPOptions, GetUsedBytesPOptions, GetWorkerLostStoragePOptions, GetWorkerReportPOptions, WorkerRange,
+};
 use proto::grpc::file::GetMountTablePRequest;
 use proto::grpc::metric::GetMetricsPOptions;
 use proto::grpc::metric::metrics_master_client_service_client::MetricsMasterClientServiceClient;
@@ -32,6 +34,15 @@ pub struct Mount {
     pub properties: BTreeMap<String, String>,
 }
 
+/// Storage directories of one worker that take no new bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LostStorage {
+    pub host: String,
+    pub port: u16,
+    /// Each with the reason, as the worker reported it.
+    pub directories: Vec<String>,
+}
+
 impl FileSystem {
     /// The leading master's own account of itself and of all tiers.
     pub async fn master_info(&self) -> Result<MasterInfo> {
@@ -51,6 +62,31 @@ impl FileSystem {
         };
         let answer = self.shared.master.call("report", "workers", call).await?;
         answer.worker_infos.into_iter().map(WorkerStatus::from_wire).collect()
+    }
+
+    /// The workers that reported failed storage directories.
+    pub async fn lost_storage(&self) -> Result<Vec<LostStorage>> {
+        let call = |service| async move {
+            let mut stub = WorkerManagerMasterClientServiceClient::new(service);
+            stub.get_worker_lost_storage(GetWorkerLostStoragePOptions {}).await
+        };
+        let answer = self.shared.master.call("ask for", "lost storage", call).await?;
+        let lost = answer.worker_lost_storage_info.into_iter().map(|info| {
+            let address = info.address.unwrap_or_default();
+            LostStorage {
+                host: address.host.unwrap_or_default(),
+                port: address.rpc_port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
+                directories: info.lost_storage.map(|list| list.storage).unwrap_or_default(),
+            }
+        });
+        Ok(lost.filter(|worker| !worker.directories.is_empty()).collect())
+    }
+
+    /// Store keys that cannot be a path, as the master's listings met them since it started. Errors: Denied for all but
+    /// superusers.
+    pub async fn skipped_keys(&self) -> Result<SkippedKeysResponse> {
+        let call = |service| async move { AdminClient::new(service).skipped_keys(SkippedKeysRequest {}).await };
+        self.shared.master.call("list", "skipped store keys", call).await
     }
 
     /// Bytes all live workers can cache.

@@ -5,6 +5,7 @@ use crate::status::BlockStatus;
 use crate::workers::Live;
 use crate::{Error, FileStatus, FileSystem, Result, WorkerStatus, read, transport};
 use futures::stream::{self, StreamExt};
+use proto::admin::HeldBlock;
 use std::collections::HashMap;
 use tonic::Status;
 use types::{BlockId, ErrorKind, WorkerId};
@@ -23,6 +24,15 @@ pub struct Loaded {
     pub bytes: u64,
 }
 
+/// What a worker has of a block.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Held {
+    pub worker: WorkerId,
+    pub bytes: u64,
+    /// MEM, SSD or HDD.
+    pub tier: String,
+}
+
 impl FileSystem {
     /// The live workers, as the read path sees them: asked of the master at most every 30 s.
     pub async fn workers(&self) -> Result<Vec<WorkerStatus>> {
@@ -30,39 +40,42 @@ impl FileSystem {
         Ok(live.members.clone())
     }
 
-    /// Cached bytes of `blocks`, by block and worker; blocks nobody has are left out.
+    /// What live workers hold of `blocks`, as they themselves say, in the order of their ids; blocks nobody has are left
+    /// out.
     ///
     /// Errors: NoWorker. A worker that cannot be asked counts as holding nothing. Cost: a call per live worker and
     /// 10,000 blocks.
-    pub async fn check_blocks(&self, blocks: &[BlockId]) -> Result<HashMap<BlockId, Vec<(WorkerId, u64)>>> {
+    pub async fn held_blocks(&self, blocks: &[BlockId]) -> Result<HashMap<BlockId, Vec<Held>>> {
         let live = self.shared.workers.live(&self.shared.master, "check", "blocks").await?;
         let calls = live.members.iter().flat_map(|w| blocks.chunks(BLOCKS_PER_CHECK).map(move |part| (w, part)));
         let mut answers = stream::iter(calls)
-            .map(|(worker, part)| async move { (worker.worker, self.check_at(worker, part).await) })
+            .map(|(worker, part)| async move { self.held_at(worker, part).await })
             .buffer_unordered(PARALLEL_CHECKS);
-        let mut held: HashMap<BlockId, Vec<(WorkerId, u64)>> = HashMap::new();
-        while let Some((worker, answer)) = answers.next().await {
-            for (block, bytes) in answer {
-                held.entry(block).or_default().push((worker, bytes));
+        let mut held: HashMap<BlockId, Vec<Held>> = HashMap::new();
+        while let Some(answer) = answers.next().await {
+            for (block, here) in answer {
+                held.entry(block).or_default().push(here);
             }
         }
         held.values_mut().for_each(|at| at.sort());
         Ok(held)
     }
 
-    async fn check_at(&self, worker: &WorkerStatus, blocks: &[BlockId]) -> HashMap<BlockId, u64> {
+    async fn held_at(&self, worker: &WorkerStatus, blocks: &[BlockId]) -> Vec<(BlockId, Held)> {
         let workers = &self.shared.workers;
         let answer = match workers.connection(worker).await {
             Ok(connection) => {
-                let answer = transport::check_blocks(connection.service(), blocks).await;
+                let answer = transport::held_blocks(connection.service(), blocks).await;
                 answer.inspect_err(|status| workers.note_failure(worker, &connection, status))
             }
             Err(status) => Err(status),
         };
-        answer.unwrap_or_else(|status| {
+        let answer = answer.unwrap_or_else(|status| {
             tracing::debug!(worker = %worker.worker, why = status.message(), "could not be asked about blocks");
-            HashMap::new()
-        })
+            Vec::new()
+        });
+        let held = |held: HeldBlock| Held { worker: worker.worker, bytes: held.resident_bytes, tier: held.tier_alias };
+        answer.into_iter().map(|(block, here)| (block, held(here))).collect()
     }
 
     /// `block` with its locations replaced by what workers say, if the settings want that.
@@ -73,11 +86,11 @@ impl FileSystem {
         }
         let probed = live.sources(block, probes, |_| false);
         let mut answers = stream::iter(&probed)
-            .map(|worker| async move { (worker, self.check_at(worker, &[block.block]).await) })
+            .map(|worker| async move { (worker, self.held_at(worker, &[block.block]).await) })
             .buffered(PARALLEL_CHECKS);
         let mut locations = Vec::new();
         while let Some((worker, held)) = answers.next().await {
-            if held.contains_key(&block.block) {
+            if !held.is_empty() {
                 let (host, port) = (worker.host.clone(), worker.port);
                 locations.push(crate::Location { worker: worker.worker, host, port });
             }

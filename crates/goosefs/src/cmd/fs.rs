@@ -40,7 +40,7 @@ pub enum Command {
     Chown(attributes::ChownArgs),
     /// Copies local files into GooseFS
     #[command(name = "copyFromLocal")]
-    CopyFromLocal(cp::LocalArgs),
+    CopyFromLocal(cp::FromLocalArgs),
     /// Copies files out of GooseFS to local ones
     #[command(name = "copyToLocal")]
     CopyToLocal(cp::LocalArgs),

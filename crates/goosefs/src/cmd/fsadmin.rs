@@ -1,5 +1,6 @@
 //! `goosefs fsadmin`: one file per command.
 
+mod doctor;
 mod report;
 
 use super::{Context, Done};
@@ -7,6 +8,8 @@ use super::{Context, Done};
 /// Looks after the cluster
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
+    /// Looks for what is wrong with the cluster
+    Doctor(doctor::Args),
     /// Reports on the cluster
     Report(report::Args),
 }
@@ -14,6 +17,7 @@ pub enum Command {
 impl Command {
     pub async fn run(self, context: &Context) -> Done {
         match self {
+            Command::Doctor(args) => doctor::run(&args, context).await,
             Command::Report(args) => report::run(&args, context).await,
         }
     }

@@ -328,6 +328,9 @@ impl Core {
     fn list(&mut self, inode: InodeId, after: Option<ufs::PageToken>) {
         let seen = self.shared.applied();
         let Some(run) = self.loads.directories.get_mut(&inode) else { return };
+        if after.is_none() {
+            self.shared.skipped.lock().begin(inode);
+        }
         run.seen = seen;
         let job = Job::List { mount: run.mount, key: run.key.clone(), after, limit: PAGE };
         let id = self.job(job);
@@ -343,10 +346,12 @@ impl Core {
             Ok(JobOk::Page { items, next, skipped }) => {
                 if skipped.count > 0 {
                     let (mount, prefix, count) = (run.mount, &run.key, skipped.count);
+                    let such_as: Vec<&str> = skipped.samples.iter().map(|sample| sample.key.as_str()).collect();
                     tracing::warn!(
-                        %mount, prefix, count, such_as = skipped.samples.join(" "),
+                        %mount, prefix, count, such_as = such_as.join(" "),
                         "keys that cannot be paths are not shown; give their objects other names"
                     );
+                    self.shared.skipped.lock().add(inode, &skipped);
                     self.shared.metrics.skipped_keys.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
                 }
                 (items, next)

@@ -44,6 +44,17 @@ fn namespace(mount: &Mount) -> Namespace {
     }
 }
 
+fn skipped_directory(at: &meta::Status, skipped: &ufs::Skipped) -> SkippedDirectory {
+    let samples = skipped.samples.iter();
+    SkippedDirectory {
+        path: at.spot.path.as_str().to_owned(),
+        mount: at.mount.path.as_str().to_owned(),
+        ufs_uri: at.mount.uri.clone(),
+        count: skipped.count,
+        samples: samples.map(|sample| SkippedKey { key: sample.key.clone(), why: sample.why.clone() }).collect(),
+    }
+}
+
 #[tonic::async_trait]
 impl Admin for Operators {
     async fn master_info(&self, request: Request<MasterInfoRequest>) -> Answer<MasterInfoResponse> {
@@ -116,5 +127,22 @@ impl Admin for Operators {
             .submit(&who, request.operation.map(convert::operation_id::from_admin), Op::UpdateMount(op))
             .await?;
         Ok(Response::new(SetPolicyResponse {}))
+    }
+
+    async fn skipped_keys(&self, request: Request<SkippedKeysRequest>) -> Answer<SkippedKeysResponse> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        // The names may lie where the caller may not look.
+        shared.authority.caller(&who).check_superuser("list skipped store keys").map_err(Error::from)?;
+        let (all, forgotten) = {
+            let skipped = shared.skipped.lock();
+            (skipped.all(), skipped.forgotten())
+        };
+        let directories = self.fs.handle.read(|read| {
+            let here = all.iter().map(|(inode, skipped)| Ok(meta::by_inode(read, *inode)?.map(|at| (at, skipped))));
+            let here: Vec<_> = here.collect::<Result<_, meta::StoreError>>()?;
+            Ok(here.into_iter().flatten().map(|(at, skipped)| skipped_directory(&at, skipped)).collect())
+        });
+        Ok(Response::new(SkippedKeysResponse { directories: directories.await?, forgotten }))
     }
 }

@@ -23,7 +23,8 @@ enum Kind {
     Dir,
     /// A link whose target, inside the base, is a directory.
     LinkedDir,
-    Skipped,
+    /// Nothing of ours, and why.
+    Skipped(&'static str),
 }
 
 /// One name of a directory; directories with their slash, so that names order as keys do.
@@ -99,7 +100,8 @@ pub(super) fn level(dir: &Dir, key: &Key, after: Option<&PageToken>, limit: usiz
 /// Puts what a name stands for into the page; names that vanished meanwhile are passed over.
 fn add(dir: &Dir, key: &Key, path: &Path, child: &Child, page: &mut Page) -> Result<(), UfsError> {
     match (Key::parse(&format!("{key}{}", child.name)), child.kind) {
-        (Err(_), _) | (_, Kind::Skipped) => page.skipped.add(&format!("{key}{}", child.name)),
+        (_, Kind::Skipped(why)) => page.skipped.add(&format!("{key}{}", child.name), why),
+        (Err(error), _) => page.skipped.add(&format!("{key}{}", child.name), &error.to_string()),
         (Ok(found), Kind::File | Kind::Dir | Kind::LinkedDir) => match fs::metadata(path.join(found.name())) {
             Ok(metadata) => page.entries.push(dir.info(&found, &metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -136,7 +138,8 @@ fn scan(dir: &Dir, key: &Key, path: &Path, after: &str, window: usize) -> Result
 fn child(dir: &Dir, key: &Key, entry: &DirEntry) -> Result<Option<Child>, UfsError> {
     let os_name = entry.file_name();
     let Some(name) = os_name.to_str() else {
-        return Ok(Some(Child { name: os_name.to_string_lossy().into_owned(), kind: Kind::Skipped }));
+        let kind = Kind::Skipped("its name is not UTF-8");
+        return Ok(Some(Child { name: os_name.to_string_lossy().into_owned(), kind }));
     };
     if name.starts_with(RESERVED_PREFIX) {
         return Ok(None);
@@ -147,9 +150,9 @@ fn child(dir: &Dir, key: &Key, entry: &DirEntry) -> Result<Option<Child>, UfsErr
         Ok(kind) if kind.is_symlink() => match dir.inside(Verb::List, key, &entry.path()).map(fs::metadata) {
             Ok(Ok(metadata)) if metadata.is_dir() => Kind::LinkedDir,
             Ok(Ok(metadata)) if metadata.is_file() => Kind::File,
-            Ok(_) | Err(_) => Kind::Skipped, // dangling, leading outside, or to something else
+            Ok(_) | Err(_) => Kind::Skipped("it is a link that leads outside the store, or to no file or directory"),
         },
-        Ok(_) => Kind::Skipped,
+        Ok(_) => Kind::Skipped("it is neither a file nor a directory"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(dir.io(Verb::List, key, &error)),
     };

@@ -127,7 +127,7 @@ pub(super) async fn page(
         taken += 1;
         match item.info {
             Some(info) => page.entries.push(info),
-            None => page.skipped.add(&item.raw),
+            None => page.skipped.add_key(&item.raw),
         }
         cursor.after = item.raw;
     }

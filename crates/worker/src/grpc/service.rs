@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use types::{BlockId, Principal};
 
-/// Blocks one CheckBlocks may ask about.
+/// Blocks one call may ask about.
 const CHECK_BLOCKS_MAX: usize = 100_000;
 /// Blocks loaded in the background at once; one more is told to come again.
 pub const ASYNC_CACHES_MAX: usize = 256;
@@ -27,6 +27,15 @@ pub struct Service {
     pub tasks: TaskTracker,
     /// One permit a block that is loaded in the background.
     pub loads: Arc<Semaphore>,
+}
+
+/// Refuses a question about more blocks than one call may ask about.
+pub(super) fn few_enough(blocks: usize) -> Result<(), Status> {
+    if blocks <= CHECK_BLOCKS_MAX {
+        return Ok(());
+    }
+    let why = format!("{blocks} blocks are asked about at once; at most {CHECK_BLOCKS_MAX} may be");
+    Err(status_of(&WorkerError::Invalid(why)))
 }
 
 /// Reads a whole block, so that the cache has it.
@@ -46,10 +55,7 @@ impl BlockWorker for Service {
         request: Request<CheckBlocksRequest>,
     ) -> Result<Response<CheckBlocksResponse>, Status> {
         let asked = request.into_inner().block_ids;
-        if asked.len() > CHECK_BLOCKS_MAX {
-            let why = format!("{} blocks are asked about at once; at most {CHECK_BLOCKS_MAX} may be", asked.len());
-            return Err(status_of(&WorkerError::Invalid(why)));
-        }
+        few_enough(asked.len())?;
         let resident = |raw: i64| {
             let bytes = self.reads.store.resident(BlockId::from_wire(raw)?)?;
             Some((raw, i64::try_from(bytes).unwrap_or(i64::MAX)))

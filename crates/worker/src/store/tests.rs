@@ -150,7 +150,7 @@ async fn pieces_are_filled_in_any_order_and_kept_over_a_restart() {
     store.check_invariants();
     store.tidy();
     let store = open(&io.kill(), 64 * MIB);
-    assert_eq!(store.resident(block(0)), Some(2 * PIECE_BYTES + 100));
+    assert_eq!(store.resident_on(block(0)), Some((2 * PIECE_BYTES + 100, Medium::Ssd)));
     let lease = store.lease(block(0)).await.expect("readable").expect("here");
     let ReadOutcome::Bytes(bytes) = lease.read(length - 50..length).await.expect("readable") else { panic!("here") };
     assert_eq!(bytes, whole.slice(whole.len() - 50..));

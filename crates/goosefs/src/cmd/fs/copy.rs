@@ -1,8 +1,12 @@
 //! Copies files and trees between GooseFS and local directories.
 //!
 //! Is:     a plan of directories and files, then the files, several at once.
-//! Owns:   what a destination means: an existing directory takes the source inside it.
+//! Owns:   what a destination means: an existing directory takes the source inside it, but for a copy that can go on
+//!         where it was interrupted, of which a directory's content goes into the directory named.
 //! Never:  overwrites; leaves a half-copied file under its final name.
+
+mod record;
+mod resume;
 
 use super::cp::Pace;
 use super::walk;
@@ -14,11 +18,12 @@ use client::{FileSystem, MakeDirectory, WriteOptions};
 use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
 use indicatif::ProgressBar;
+use resume::{Resume, Standing};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use types::{GfsPath, Mode, Name};
+use types::{ErrorKind, GfsPath, Mode, Name};
 
 /// Where something is copied from or to.
 #[derive(Clone, Debug)]
@@ -61,8 +66,46 @@ struct Plan {
     jobs: Vec<Job>,
 }
 
+/// How a copy is made.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Directories too.
+    pub recursive: bool,
+    /// Files that are there already are skipped, what an interrupted run left half-written is written again. For copies
+    /// from local files.
+    pub resumes: bool,
+    pub pace: Pace,
+}
+
+/// What a copy did.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tally {
+    pub copied: u64,
+    pub copied_bytes: u64,
+    /// There already.
+    pub skipped: u64,
+    pub skipped_bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Copied {
+    Now,
+    Before,
+}
+
+impl Tally {
+    fn add(&mut self, copied: Copied, bytes: u64) {
+        let (files, total) = match copied {
+            Copied::Now => (&mut self.copied, &mut self.copied_bytes),
+            Copied::Before => (&mut self.skipped, &mut self.skipped_bytes),
+        };
+        *files += 1;
+        *total += bytes;
+    }
+}
+
 /// Copies `from` to `to`. The first failure ends it; what was copied whole stays.
-pub async fn run(from: Place, to: Place, recursive: bool, pace: Pace, context: &Context) -> anyhow::Result<()> {
+pub async fn run(from: Place, to: Place, how: How, context: &Context) -> anyhow::Result<Tally> {
     let named: Vec<&PathArg> = [&from, &to]
         .into_iter()
         .filter_map(|place| match place {
@@ -75,8 +118,9 @@ pub async fn run(from: Place, to: Place, recursive: bool, pace: Pace, context: &
     }
     let fs = context.connect_at(&named).await?;
     let umask = roles::umask(&context.settings)?;
-    let plan = plan(&fs, &from, recursive).await?;
-    let root = destination(&fs, &from, to).await?;
+    let plan = plan(&fs, &from, how.recursive).await?;
+    let is_tree = !plan.directories.is_empty();
+    let root = if how.resumes && is_tree { to } else { destination(&fs, &from, to).await? };
     if let (Place::Goose(from), Place::Goose(root)) = (&from, &root)
         && root.path.is_within(&from.path)
     {
@@ -85,16 +129,24 @@ pub async fn run(from: Place, to: Place, recursive: bool, pace: Pace, context: &
     for directory in &plan.directories {
         make_directory(&fs, &at(&root, directory)?, umask).await?;
     }
+    let resume = match how.resumes {
+        true => Some(Resume::open(&context.settings.path("goosefs.home"), &identity(&fs, &from, &root))?),
+        false => None,
+    };
     let bar = progress::bytes(plan.jobs.iter().map(|job| job.bytes).sum(), "copy");
-    let copier = Copier { fs, umask, buffer_bytes: usize::try_from(pace.buffer_bytes)?, bar };
-    let (copier, root) = (&copier, &root);
-    stream::iter(plan.jobs)
-        .map(|job| async move { copier.copy(&job.from, &at(root, &job.below)?).await })
-        .buffer_unordered(usize::from(pace.threads))
-        .try_for_each(|()| async { Ok(()) })
-        .await?;
+    let copier = Copier { fs, umask, buffer_bytes: usize::try_from(how.pace.buffer_bytes)?, bar, resume };
+    let outcome = copier.copy_all(plan.jobs, &root, how.pace.threads).await;
     copier.bar.finish_and_clear();
-    Ok(())
+    let closed = copier.resume.map_or(Ok(()), Resume::close);
+    let tally = outcome?;
+    closed?;
+    Ok(tally)
+}
+
+/// What tells one copy from all others on this machine.
+fn identity(fs: &FileSystem, from: &Place, to: &Place) -> String {
+    let config = fs.config();
+    format!("{:?} {} {from} {to}", config.masters, config.user)
 }
 
 async fn plan(fs: &FileSystem, from: &Place, recursive: bool) -> anyhow::Result<Plan> {
@@ -211,26 +263,74 @@ struct Copier {
     umask: u16,
     buffer_bytes: usize,
     bar: ProgressBar,
+    /// For uploads.
+    resume: Option<Resume>,
 }
 
 impl Copier {
-    async fn copy(&self, from: &Place, to: &Place) -> anyhow::Result<()> {
-        match (from, to) {
-            (Place::Local(from), Place::Goose(to)) => self.upload(from, &to.path).await,
-            (Place::Goose(from), Place::Local(to)) => self.download(&from.path, to).await,
-            (Place::Goose(from), Place::Goose(to)) => self.duplicate(&from.path, &to.path).await,
-            (Place::Local(_), Place::Local(_)) => bail!("both {from} and {to} are local"),
+    async fn copy_all(&self, jobs: Vec<Job>, root: &Place, threads: u16) -> anyhow::Result<Tally> {
+        let copies = stream::iter(jobs).map(|job| async move {
+            let copied = self.copy(&job, &at(root, &job.below)?).await?;
+            Ok::<_, anyhow::Error>((copied, job.bytes))
+        });
+        let mut copies = pin!(copies.buffer_unordered(usize::from(threads)));
+        let mut tally = Tally::default();
+        while let Some((copied, bytes)) = copies.try_next().await? {
+            tally.add(copied, bytes);
+            if copied == Copied::Before {
+                self.bar.inc(bytes);
+                self.bar.set_message(format!("copy, {} there already", tally.skipped));
+            }
         }
+        Ok(tally)
+    }
+
+    async fn copy(&self, job: &Job, to: &Place) -> anyhow::Result<Copied> {
+        match (&job.from, to) {
+            (Place::Local(from), Place::Goose(to)) => return self.upload(from, &to.path).await,
+            (Place::Goose(from), Place::Local(to)) => self.download(&from.path, to).await?,
+            (Place::Goose(from), Place::Goose(to)) => self.duplicate(&from.path, &to.path).await?,
+            (Place::Local(_), Place::Local(_)) => bail!("both {} and {to} are local", job.from),
+        }
+        Ok(Copied::Now)
     }
 
     fn options(&self) -> WriteOptions {
         WriteOptions { mode: Mode::new(0o666 & !self.umask), ..WriteOptions::default() }
     }
 
-    async fn upload(&self, from: &Path, to: &GfsPath) -> anyhow::Result<()> {
-        let read = || format!("cannot read {}", from.display());
-        let mut file = tokio::fs::File::open(from).await.with_context(read)?;
-        let mut writer = self.fs.create(to, self.options()).await?;
+    async fn upload(&self, from: &Path, to: &GfsPath) -> anyhow::Result<Copied> {
+        let open = || format!("cannot read {}", from.display());
+        let file = tokio::fs::File::open(from).await.with_context(open)?;
+        let Some(resume) = &self.resume else {
+            let writer = self.fs.create(to, self.options()).await?;
+            self.fill(from, file, writer).await?;
+            return Ok(Copied::Now);
+        };
+        if resume.look(&self.fs, from, to).await? == Standing::Same {
+            return Ok(Copied::Before);
+        }
+        resume.begin(to, None)?;
+        let writer = match self.fs.create(to, self.options()).await {
+            Ok(writer) => writer,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                resume.look_again(&self.fs, from, to, error).await?;
+                return Ok(Copied::Before);
+            }
+            Err(error) => {
+                if !error.kind().is_transient() {
+                    resume.end(to)?;
+                }
+                return Err(error.into());
+            }
+        };
+        resume.begin(to, Some(writer.file()))?;
+        self.fill(from, file, writer).await?;
+        resume.end(to)?;
+        Ok(Copied::Now)
+    }
+
+    async fn fill(&self, from: &Path, mut file: tokio::fs::File, mut writer: client::Writer) -> anyhow::Result<()> {
         let mut buffer = vec![0; self.buffer_bytes];
         loop {
             let outcome = match file.read(&mut buffer).await {
@@ -239,7 +339,7 @@ impl Copier {
                     self.bar.inc(u64::try_from(length)?);
                     writer.write(&buffer[..length]).await.map_err(anyhow::Error::from)
                 }
-                Err(error) => Err(error).with_context(read),
+                Err(error) => Err(error).with_context(|| format!("cannot read {}", from.display())),
             };
             if let Err(error) = outcome {
                 return Err(give_up(writer, error).await);

@@ -1,8 +1,10 @@
 //! `goosefs fs cp`, `copyFromLocal` and `copyToLocal`
 
-use super::copy::{self, Place};
+use super::copy::{self, How, Place, Tally};
 use super::head::parse_size;
 use crate::cmd::{Context, Done};
+use crate::output;
+use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -24,7 +26,19 @@ pub struct Args {
 
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  goosefs fs copyFromLocal --thread 8 ./dataset /data/dataset\n  goosefs fs copyToLocal /data/result ./result"
+    after_help = "Examples:\n  goosefs fs copyFromLocal ./model.bin /models/model.bin\n  goosefs fs copyFromLocal --thread 8 ./dataset /data/dataset\n\nThe content of a directory goes into the directory named. A copy that was interrupted goes on\nwhen it is called again: files that are there already with the same content are skipped, and\nhalf-written ones of the interrupted copy are written again. Any other file that is there\nalready ends the copy."
+)]
+pub struct FromLocalArgs {
+    #[command(flatten)]
+    places: LocalArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  goosefs fs copyToLocal /data/part-0 .\n  goosefs fs copyToLocal --thread 8 /data/result ./result"
 )]
 pub struct LocalArgs {
     #[arg(value_name = "SOURCE")]
@@ -54,18 +68,28 @@ fn parse_buffer(text: &str) -> Result<u64, String> {
 }
 
 pub async fn run(args: Args, context: &Context) -> Done {
-    run_copy(args.from, args.to, args.recursive, args.pace, context).await
+    let how = How { recursive: args.recursive, resumes: false, pace: args.pace };
+    run_copy(args.from, args.to, how, context).await
 }
 
-pub async fn run_from_local(args: LocalArgs, context: &Context) -> Done {
-    let from = Place::Local(local(&args.from)?);
-    let to = args.to.parse().map_err(anyhow::Error::msg)?;
-    run_copy(from, Place::Goose(to), true, args.pace, context).await
+pub async fn run_from_local(args: FromLocalArgs, context: &Context) -> Done {
+    let FromLocalArgs { places: LocalArgs { from, to, pace }, json } = args;
+    let from = Place::Local(local(&from)?);
+    let to = Place::Goose(to.parse().map_err(anyhow::Error::msg)?);
+    let (shown_from, shown_to) = (from.to_string(), to.to_string());
+    let tally = copy::run(from, to, How { recursive: true, resumes: true, pace }, context).await?;
+    if json {
+        println!("{}", document(&shown_from, &shown_to, tally));
+    } else {
+        print!("{}", layout(&shown_from, &shown_to, tally));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub async fn run_to_local(args: LocalArgs, context: &Context) -> Done {
     let from = args.from.parse().map_err(anyhow::Error::msg)?;
-    run_copy(Place::Goose(from), Place::Local(local(&args.to)?), true, args.pace, context).await
+    let how = How { recursive: true, resumes: false, pace: args.pace };
+    run_copy(Place::Goose(from), Place::Local(local(&args.to)?), how, context).await
 }
 
 fn local(text: &str) -> anyhow::Result<std::path::PathBuf> {
@@ -73,9 +97,49 @@ fn local(text: &str) -> anyhow::Result<std::path::PathBuf> {
     Ok(std::path::absolute(Path::new(path))?)
 }
 
-async fn run_copy(from: Place, to: Place, recursive: bool, pace: Pace, context: &Context) -> Done {
+async fn run_copy(from: Place, to: Place, how: How, context: &Context) -> Done {
     let (shown_from, shown_to) = (from.to_string(), to.to_string());
-    copy::run(from, to, recursive, pace, context).await?;
-    println!("Copied {shown_from} to {shown_to}");
+    let tally = copy::run(from, to, how, context).await?;
+    print!("{}", layout(&shown_from, &shown_to, tally));
     Ok(ExitCode::SUCCESS)
+}
+
+fn layout(from: &str, to: &str, tally: Tally) -> String {
+    let mut out = format!("Copied {from} to {to}\n");
+    if tally.skipped > 0 {
+        let (files, size) = (tally.skipped, output::size(tally.skipped_bytes));
+        out.push_str(&format!("Skipped {files} file(s) ({size}) that were there already\n"));
+    }
+    out
+}
+
+fn document(from: &str, to: &str, tally: Tally) -> serde_json::Value {
+    json!({
+        "source": from,
+        "destination": to,
+        "copied": tally.copied,
+        "copiedBytes": tally.copied_bytes,
+        "skipped": tally.skipped,
+        "skippedBytes": tally.skipped_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_skipped_is_told() {
+        let whole = Tally { copied: 3, copied_bytes: 30, ..Tally::default() };
+        assert_eq!(layout("file:///d", "/d", whole), "Copied file:///d to /d\n");
+        let resumed = Tally { skipped: 2, skipped_bytes: 10 << 20, ..whole };
+        assert_eq!(
+            layout("file:///d", "/d", resumed),
+            "Copied file:///d to /d\nSkipped 2 file(s) (10.00MB) that were there already\n"
+        );
+        assert_eq!(
+            document("file:///d", "/d", resumed).to_string(),
+            "{\"copied\":3,\"copiedBytes\":30,\"destination\":\"/d\",\"skipped\":2,\"skippedBytes\":10485760,\"source\":\"file:///d\"}"
+        );
+    }
 }

@@ -3,12 +3,12 @@
 use super::ls;
 use crate::cmd::{Context, Done, PathArg};
 use crate::output;
-use client::{FileStatus, FileSystem};
+use client::{FileStatus, FileSystem, Held};
 use jiff::tz::TimeZone;
 use serde_json::json;
 use std::collections::HashMap;
 use std::process::ExitCode;
-use types::{BlockId, WorkerId};
+use types::BlockId;
 
 #[derive(clap::Args, Debug)]
 #[command(
@@ -25,8 +25,8 @@ pub struct Args {
     json: bool,
 }
 
-/// Cached bytes by block and worker, as workers reported them.
-type Held = HashMap<BlockId, Vec<(WorkerId, u64)>>;
+/// What workers hold by block, as they themselves say.
+type AllHeld = HashMap<BlockId, Vec<Held>>;
 
 pub async fn run(args: &Args, context: &Context) -> Done {
     let fs = context.connect_at(&[&args.path]).await?;
@@ -40,23 +40,23 @@ pub async fn run(args: &Args, context: &Context) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn ask(fs: &FileSystem, status: &FileStatus) -> client::Result<Held> {
+async fn ask(fs: &FileSystem, status: &FileStatus) -> client::Result<AllHeld> {
     let blocks: Vec<BlockId> = status.blocks.iter().map(|block| block.block).collect();
-    fs.check_blocks(&blocks).await
+    fs.held_blocks(&blocks).await
 }
 
 /// What each worker holds of a block, or where the master places it.
-fn places(block: &client::BlockStatus, held: Option<&Held>) -> Vec<String> {
+fn places(block: &client::BlockStatus, held: Option<&AllHeld>) -> Vec<String> {
     match held {
         Some(held) => {
             let at = held.get(&block.block).map_or(&[][..], Vec::as_slice);
-            at.iter().map(|(worker, bytes)| format!("{worker} ({bytes})")).collect()
+            at.iter().map(|held| format!("{} ({})", held.worker, held.bytes)).collect()
         }
         None => block.locations.iter().map(|at| format!("{}:{}", at.host, at.port)).collect(),
     }
 }
 
-fn layout(status: &FileStatus, held: Option<&Held>, zone: &TimeZone) -> String {
+fn layout(status: &FileStatus, held: Option<&AllHeld>, zone: &TimeZone) -> String {
     let mut out = format!("{} is a {}.\n", status.path, if status.folder { "directory path" } else { "file" });
     let mut field = |name: &str, value: String| out.push_str(&format!("{name}: {value}\n"));
     field("fileId", status.file.to_wire().to_string());
@@ -105,7 +105,7 @@ fn shown(value: &[u8]) -> String {
     }
 }
 
-fn document(status: &FileStatus, held: Option<&Held>) -> serde_json::Value {
+fn document(status: &FileStatus, held: Option<&AllHeld>) -> serde_json::Value {
     let blocks: Vec<_> = status
         .blocks
         .iter()
@@ -129,7 +129,10 @@ mod tests {
     fn layout_of_a_file() {
         let mut status = file("/data/f", 5);
         status.xattr.insert("CrcType".into(), vec![2]);
-        let held = HashMap::from([(status.blocks[0].block, vec![(WorkerId(3), 5)])]);
+        let held = HashMap::from([(
+            status.blocks[0].block,
+            vec![Held { worker: types::WorkerId(3), bytes: 5, tier: "SSD".into() }],
+        )]);
         assert_eq!(
             layout(&status, Some(&held), &TimeZone::UTC),
             "/data/f is a file.\n\

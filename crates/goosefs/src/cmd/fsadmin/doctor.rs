@@ -1,0 +1,97 @@
+//! `goosefs fsadmin doctor`: one file per category.
+
+mod keys;
+mod storage;
+
+use crate::cmd::{Context, Done};
+use clap::ValueEnum;
+use serde_json::json;
+use std::process::ExitCode;
+
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  goosefs fsadmin doctor\n  goosefs fsadmin doctor storage --json\n\nExits with 0 if nothing is wrong, with 1 if something is."
+)]
+pub struct Args {
+    /// What to look at; without it, everything
+    #[arg(value_enum)]
+    category: Option<Category>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
+enum Category {
+    /// Storage directories that workers gave up
+    Storage,
+    /// Objects of under stores that cannot be shown, because their key cannot be a path
+    Keys,
+}
+
+/// What one category found.
+struct Finding {
+    /// What was looked at and is well; shown when it is.
+    well: &'static str,
+    /// What is wrong and what to do; empty: nothing.
+    text: String,
+    document: serde_json::Value,
+}
+
+pub async fn run(args: &Args, context: &Context) -> Done {
+    let fs = context.connect().await?;
+    let mut findings = Vec::new();
+    for category in Category::value_variants() {
+        if args.category.is_some_and(|wanted| wanted != *category) {
+            continue;
+        }
+        let finding = match category {
+            Category::Storage => ("storage", storage::look(&fs).await?),
+            Category::Keys => ("keys", keys::look(&fs).await?),
+        };
+        findings.push(finding);
+    }
+    let is_healthy = findings.iter().all(|(_, finding)| finding.text.is_empty());
+    if args.json {
+        println!("{}", document(&findings, is_healthy));
+    } else {
+        print!("{}", layout(&findings));
+    }
+    Ok(if is_healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whatever is wrong; if nothing is, one sentence that says what was looked at.
+fn layout(findings: &[(&str, Finding)]) -> String {
+    let wrong: Vec<&str> = findings.iter().map(|(_, f)| f.text.as_str()).filter(|text| !text.is_empty()).collect();
+    if !wrong.is_empty() {
+        return wrong.join("\n");
+    }
+    let well: Vec<&str> = findings.iter().map(|(_, finding)| finding.well).collect();
+    format!("Nothing is wrong: {}.\n", well.join(", and "))
+}
+
+fn document(findings: &[(&str, Finding)], is_healthy: bool) -> serde_json::Value {
+    let mut out = json!({ "healthy": is_healthy });
+    for (name, finding) in findings {
+        out[*name] = finding.document.clone();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(well: &'static str, text: &str) -> Finding {
+        Finding { well, text: text.to_owned(), document: json!([]) }
+    }
+
+    #[test]
+    fn a_healthy_cluster_gets_one_sentence_and_an_ill_one_only_what_is_wrong() {
+        let well = [("storage", finding("all work", "")), ("keys", finding("all are shown", ""))];
+        assert_eq!(layout(&well), "Nothing is wrong: all work, and all are shown.\n");
+        assert_eq!(document(&well, true).to_string(), "{\"healthy\":true,\"keys\":[],\"storage\":[]}");
+        let ill = [("storage", finding("all work", "one is lost\n")), ("keys", finding("all are shown", ""))];
+        assert_eq!(layout(&ill), "one is lost\n");
+    }
+}
