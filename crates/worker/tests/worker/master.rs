@@ -46,6 +46,8 @@ pub struct State {
     pub closed: Vec<CloseStreamRequest>,
     pub granted: Vec<(u64, u32)>,
     pub refuse_grants: bool,
+    /// Files go away just before their streams are reported closed.
+    pub closes_late: bool,
     pub ended: Vec<EndPersistRequest>,
     pub changed: Vec<ReportChangedRequest>,
     /// What a file becomes when it is reported changed.
@@ -265,8 +267,11 @@ impl WorkerMaster for Master {
         request: Request<CloseStreamRequest>,
     ) -> Result<Response<CloseStreamResponse>, Status> {
         self.session(&request)?;
-        self.state.lock().closed.push(request.into_inner());
-        Ok(Response::new(CloseStreamResponse { stale: false }))
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        let stale = state.closes_late && state.files.remove(&request.container).is_some();
+        state.closed.push(request);
+        Ok(Response::new(CloseStreamResponse { stale }))
     }
 
     async fn grant_persist(

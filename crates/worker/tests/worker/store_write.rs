@@ -71,3 +71,27 @@ async fn only_the_place_of_an_incomplete_file_can_be_written() {
     assert_eq!(cluster.stored("contested").await, None);
     cluster.idle().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_for_a_file_that_is_gone_is_taken_back_with_the_directories_made_for_it() {
+    let cluster = Cluster::start().await;
+    let base = cluster.home.path().join("store");
+    std::fs::create_dir(&base).expect("a directory of the test's own");
+    let uri = format!("file://{}", base.display());
+    {
+        let mut state = cluster.master.state.lock();
+        state.uri.clone_from(&uri);
+        state.closes_late = true;
+    }
+    // The master knows of one directory above.
+    cluster.master.add(1, through("kept/"));
+    cluster.master.add(2, through("kept/gone/too/f"));
+    let client = cluster.client().await;
+    let write = client.write_store(&format!("{uri}/kept/gone/too/f"));
+    write.send(pattern(2, 1000));
+    write.commit().await.expect_err("its file went away");
+    assert_eq!(cluster.master.state.lock().closed.len(), 1, "it was whole, and reported");
+    assert!(base.join("kept").is_dir());
+    assert!(!base.join("kept/gone").exists());
+    cluster.idle().await;
+}
