@@ -43,11 +43,13 @@ pub struct State {
     pub orders: HeartbeatResponse,
     pub metrics: HashMap<String, f64>,
     pub resolves: u64,
+    /// Keys whose objects were about to appear.
+    pub announced: Vec<String>,
     pub closed: Vec<CloseStreamRequest>,
-    pub granted: Vec<(u64, u32)>,
-    pub refuse_grants: bool,
     /// Files go away just before their streams are reported closed.
     pub closes_late: bool,
+    pub granted: Vec<(u64, u32)>,
+    pub refuse_grants: bool,
     pub ended: Vec<EndPersistRequest>,
     pub changed: Vec<ReportChangedRequest>,
     /// What a file becomes when it is reported changed.
@@ -225,6 +227,9 @@ impl WorkerMaster for Master {
         let question = request.into_inner();
         let mut state = self.state.lock();
         state.resolves += 1;
+        if question.completing {
+            state.announced.push(question.key.clone());
+        }
         let found = match question.container {
             0 => state.files.iter().find(|(_, file)| file.key == question.key && !file.complete),
             id => state.files.get_key_value(&id),

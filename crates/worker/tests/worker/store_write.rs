@@ -22,10 +22,12 @@ async fn an_object_is_visible_and_reported_before_the_answer() {
         data.chunks(1 << 20).for_each(|part| write.send(data.slice_ref(part)));
         assert_eq!(write.flush().await, Some(size));
         assert_eq!(cluster.stored(&key).await, None, "not before the close");
+        assert!(!cluster.master.state.lock().announced.contains(&key));
         write.commit().await.expect("written");
         assert_eq!(cluster.stored(&key).await.map(|content| content == data), Some(true));
         let closed = cluster.master.state.lock().closed.last().cloned().expect("reported");
         assert_eq!((closed.container, closed.length), (container, length(&data)));
+        assert_eq!(cluster.master.state.lock().announced.last(), Some(&key), "before its object could appear");
         assert!(!closed.fingerprint.is_empty());
     }
     cluster.idle().await;
