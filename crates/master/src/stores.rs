@@ -125,7 +125,7 @@ impl Stores {
             }
             Job::DeleteTree { mount, key } => self.delete_tree(mount, &key).await,
             Job::MoveFile { mount, from, to, fingerprint } => self.move_file(mount, &from, &to, fingerprint).await,
-            Job::MoveTree { mount, from, to } => self.move_tree(mount, &from, &to).await,
+            Job::MoveTree { mount, from, to, again } => self.move_tree(mount, &from, &to, again).await,
             Job::MakeDirectory { mount, key } => {
                 let store = self.get(mount)?;
                 self.check_lease()?;
@@ -215,15 +215,20 @@ impl Stores {
     }
 
     /// One rename where the store has it; else object by object, each copied before its source goes. Safe to repeat.
-    async fn move_tree(&self, mount: MountId, from: &str, to: &str) -> Result<JobOk, JobError> {
+    async fn move_tree(&self, mount: MountId, from: &str, to: &str, again: bool) -> Result<JobOk, JobError> {
         let store = self.get(mount)?;
         let (source, target) = (parse(&directory(from))?, parse(&directory(to))?);
         self.check_lease()?;
         if store.capabilities().rename {
-            if store.stat(&source).await.map_err(refused)?.is_some() {
-                store.rename(&source, &target).await.map_err(refused)?;
+            if store.stat(&source).await.map_err(refused)?.is_none() {
+                return Ok(JobOk::Done(None));
             }
-            return Ok(JobOk::Done(None));
+            match store.rename(&source, &target).await {
+                Ok(()) => return Ok(JobOk::Done(None)),
+                // An earlier attempt moved the tree, and a late upload made its old place anew: the rest follows.
+                Err(err) if again && err.kind() == ErrorKind::AlreadyExists => {}
+                Err(err) => return Err(refused(err)),
+            }
         }
         let (mut after, mut renewed) = (None, Vec::new());
         loop {

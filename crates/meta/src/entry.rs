@@ -65,6 +65,7 @@ pub enum Op {
     SetXattr(SetXattr),
     MarkLost(MarkLost),
     BeginPersist(BeginPersist),
+    AnnounceStream(AnnounceStream),
 }
 
 /// The first entry of a cluster that is taken: makes `/`, whose inode is always [`crate::ROOT`]. Ids: 1.
@@ -153,6 +154,13 @@ pub struct CommitLocation {
     pub path: GfsPath,
     pub file: Option<FileId>,
     pub locations: Vec<(BlockId, Vec<WorkerId>)>,
+}
+
+/// A worker is about to complete the under-store stream of an incomplete file: from here on its object may appear at any
+/// moment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AnnounceStream {
+    pub container: ContainerId,
 }
 
 /// An under-store stream of an incomplete file was closed by a worker.

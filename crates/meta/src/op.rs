@@ -2,6 +2,7 @@
 //! and from there nothing is refused.
 
 pub(crate) mod abort_load;
+pub(crate) mod announce_stream;
 pub(crate) mod begin_attempt;
 pub(crate) mod begin_persist;
 pub(crate) mod close_intent;
@@ -70,6 +71,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
         Op::SetXattr(op) => set_xattr::apply(step, op),
         Op::MarkLost(op) => mark_lost::apply(step, op),
         Op::BeginPersist(op) => begin_persist::apply(step, op),
+        Op::AnnounceStream(op) => announce_stream::apply(step, op),
     }
 }
 

@@ -199,3 +199,27 @@ fn fill(dir: &Path, count: usize) {
         }
     }
 }
+
+#[test]
+fn an_upload_given_up_while_it_ends_does_not_appear_later() {
+    // One thread for what blocks, and it is busy.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build();
+    runtime.expect("a runtime").block_on(async {
+        let (dir, store) = base();
+        let mut writer = store.write(&key("d/f"), WriteOptions::default()).await.expect("a writer");
+        writer.write(Bytes::from_static(b"late")).await.expect("taken");
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let held = tokio::task::spawn_blocking(move || busy.recv());
+        let mut end = writer.finish();
+        assert!(futures::poll!(end.as_mut()).is_pending(), "it waits for the thread");
+        drop(end);
+        free.send(()).expect("it waits");
+        held.await.expect("no panic").expect("a word");
+        // Asked after it on the same thread.
+        assert_eq!(store.stat(&key("d/f")).await.expect("an answer"), None);
+        assert!(!dir.path().join("d").exists());
+        drop(writer);
+        assert_eq!(store.stat(&key("d")).await.expect("an answer"), None);
+        assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 0, "nothing of it is left");
+    });
+}

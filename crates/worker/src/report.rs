@@ -37,7 +37,7 @@ where
 }
 
 /// Removes an object of ours whose file went away before it was reported, unless another file stands there by now: that
-/// file's own upload replaces it, or has.
+/// file's own upload replaces it, or has. What a store made for it above goes too, unless it is known or holds more.
 pub async fn take_back(
     link: &MasterLink,
     store: &dyn UnderStore,
@@ -45,16 +45,9 @@ pub async fn take_back(
     key: &Key,
     written: Option<&Fingerprint>,
 ) {
-    let question = ResolveRequest {
-        container: 0,
-        mount: mount.0,
-        key: key.as_str().to_owned(),
-        user: String::new(),
-        access: Access::Read.into(),
-    };
-    match link.resolve(question).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Ok(_) => return,
+    match standing(link, mount, key).await {
+        Ok(true) => return,
+        Ok(false) => {}
         Err(error) => {
             tracing::warn!(%mount, %key, error = %error.sentence(), "an object of a file that is gone stays in its store");
             return;
@@ -64,5 +57,39 @@ pub async fn take_back(
         Ok(_) => tracing::info!(%mount, %key, "an object whose file went away while it was written is taken back"),
         Err(error) if error.is_not_found() || error.is_changed() => {}
         Err(error) => tracing::warn!(%mount, %key, %error, "an object of a file that is gone stays in its store"),
+    }
+    if store.capabilities().directories {
+        take_back_directories(link, store, mount, key).await;
+    }
+}
+
+/// Its directory had been moved or removed when the object came, and was made anew for it. Left there, it would stand in
+/// the way of whatever is renamed to its name.
+async fn take_back_directories(link: &MasterLink, store: &dyn UnderStore, mount: MountId, key: &Key) {
+    let mut above = key.parent();
+    while let Some(directory) = above.filter(|directory| !directory.is_root()) {
+        if !matches!(standing(link, mount, &directory).await, Ok(false)) {
+            return;
+        }
+        if let Err(error) = store.delete_dir(&directory).await {
+            tracing::debug!(%mount, key = %directory, %error, "a directory made for an object that was taken back stays");
+            return;
+        }
+        above = directory.parent();
+    }
+}
+
+/// Whether the master knows of something at a key.
+async fn standing(link: &MasterLink, mount: MountId, key: &Key) -> Result<bool, WorkerError> {
+    let question = ResolveRequest {
+        mount: mount.0,
+        key: key.as_str().to_owned(),
+        access: Access::Read.into(),
+        ..ResolveRequest::default()
+    };
+    match link.resolve(question).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -150,14 +150,16 @@ impl Resolver {
 
     /// The file that is being written at a key of a store. Waits a while for a master.
     pub async fn for_store_write(&self, who: &Principal, mount: MountId, key: &str) -> Result<Arc<Facts>, WorkerError> {
-        let user = user_of(who)?;
-        let question = ResolveRequest {
-            container: 0,
-            mount: mount.0,
-            key: key.to_owned(),
-            user: user.to_string(),
-            access: Access::Write.into(),
-        };
+        self.ask_for_writer(&writer_of(who, mount, key)?).await
+    }
+
+    /// The same just before its object becomes visible, which the master takes note of first.
+    pub async fn for_completion(&self, who: &Principal, mount: MountId, key: &str) -> Result<Arc<Facts>, WorkerError> {
+        let question = ResolveRequest { completing: true, ..writer_of(who, mount, key)? };
+        self.ask_for_writer(&question).await
+    }
+
+    async fn ask_for_writer(&self, question: &ResolveRequest) -> Result<Arc<Facts>, WorkerError> {
         patiently(|| async {
             self.metrics.resolves.inc();
             Facts::read(self.link.resolve(question.clone()).await?).map(Arc::new)
@@ -177,13 +179,11 @@ impl Resolver {
     async fn ask(&self, container: ContainerId, user: &Arc<str>, access: Access) -> Result<Arc<Facts>, WorkerError> {
         self.metrics.resolves.inc();
         let asked_at = self.clock.monotonic();
-        let user_name = user.to_string();
         let question = ResolveRequest {
             container: container.0,
-            mount: 0,
-            key: String::new(),
-            user: user_name,
+            user: user.to_string(),
             access: access.into(),
+            ..ResolveRequest::default()
         };
         let answer = self.link.resolve(question).await?;
         let valid = Duration::from_millis(u64::from(answer.right_valid_ms));
@@ -203,6 +203,17 @@ impl Resolver {
         }
         Ok(facts)
     }
+}
+
+/// Who writes at a key?
+fn writer_of(who: &Principal, mount: MountId, key: &str) -> Result<ResolveRequest, WorkerError> {
+    Ok(ResolveRequest {
+        mount: mount.0,
+        key: key.to_owned(),
+        user: user_of(who)?.to_string(),
+        access: Access::Write.into(),
+        ..ResolveRequest::default()
+    })
 }
 
 /// Asks until a master answers, whatever it says.

@@ -190,7 +190,7 @@ impl StoreWrite {
     /// stream makes an empty object. Not cancel-safe.
     pub async fn commit(mut self) -> Result<u64, WorkerError> {
         // The fence: nobody else became the owner of this place meanwhile.
-        let now = self.writes.resolver.for_store_write(&self.renewal.who, self.mount, self.key.as_str()).await;
+        let now = self.writes.resolver.for_completion(&self.renewal.who, self.mount, self.key.as_str()).await;
         let current = match now {
             Ok(facts) => facts.container == self.facts.container && !facts.complete,
             Err(error) => {

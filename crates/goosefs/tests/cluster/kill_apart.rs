@@ -6,7 +6,7 @@ use crate::kill9::{Content, Dice, rounds};
 use crate::support::{BUCKET, Bucket, Pair, path, read_all};
 use client::{ClientConfig, FileStatus, FileSystem, MakeDirectory, Remove, WriteOptions};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +28,8 @@ const SMALL_BLOCK: u64 = 64 << 10;
 const LARGE_BLOCK: u64 = 2 << 20;
 /// How long what was interrupted may take to come to its end once everything runs again.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Last lines of each log that are shown when something went wrong.
+const LOG_LINES: usize = 60;
 /// Rounds between two looks at the whole store.
 const WHOLE_EVERY: u64 = 10;
 /// Objects nobody here knows of.
@@ -181,14 +183,60 @@ impl Room {
         if let Some(op) = &self.open {
             let mut after = self.tree.clone();
             op.apply(&mut after);
+            if matches!(op, Op::Write { .. }) {
+                // Its directory was made, the file was then not written.
+                possible.push(Tree { directories: after.directories.clone(), files: self.tree.files.clone() });
+            }
             possible.push(after);
         }
         possible
     }
 }
 
+/// Where to look when something went wrong.
+#[derive(Clone)]
+struct Scene {
+    /// None: the store is no directory.
+    store: Option<PathBuf>,
+    logs: [PathBuf; 2],
+}
+
+impl Scene {
+    fn new(pair: &Pair, store: &Store) -> Scene {
+        let directory = matches!(store, Store::Local).then(|| pair.root_store());
+        Scene { store: directory, logs: pair.logs() }
+    }
+
+    /// What the namespace and the store have below a room, and what was logged last.
+    async fn report(&self, fs: &FileSystem, room: &Room) -> String {
+        let mut lines = vec![format!("{room:?}"), "the namespace has:".to_owned()];
+        lines.extend(listed(fs, &room.base).await.iter().map(|status| format!("{status:?}")));
+        if let Some(store) = &self.store {
+            let mut found = Entries::default();
+            gather(&store.join(room.base.trim_start_matches('/')), "", &mut found);
+            lines.push("the store has:".to_owned());
+            lines.extend(found.directories);
+            lines.extend(found.files.into_iter().map(|(key, bytes)| format!("{key} of {} bytes", bytes.len())));
+        }
+        for log in &self.logs {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            lines.push(format!("{}:", log.display()));
+            let skipped = text.lines().count().saturating_sub(LOG_LINES);
+            lines.extend(text.lines().skip(skipped).map(str::to_owned));
+        }
+        lines.join("\n")
+    }
+}
+
 /// Works in its rooms until told to stop, or until all of them are unclear.
-async fn work(fs: FileSystem, seed: u64, large: bool, mut rooms: Vec<Room>, stop: Arc<AtomicBool>) -> Vec<Room> {
+async fn work(
+    fs: FileSystem,
+    scene: Scene,
+    seed: u64,
+    large: bool,
+    mut rooms: Vec<Room>,
+    stop: Arc<AtomicBool>,
+) -> Vec<Room> {
     let mut dice = Dice(seed);
     while !stop.load(Ordering::Relaxed) {
         let clear: Vec<usize> = (0..rooms.len()).filter(|at| rooms[*at].open.is_none()).collect();
@@ -204,7 +252,9 @@ async fn work(fs: FileSystem, seed: u64, large: bool, mut rooms: Vec<Room>, stop
                 // Each operation was possible when it began, and has one effect however often it was sent.
                 let refuted = [ErrorKind::NotFound, ErrorKind::AlreadyExists, ErrorKind::Invalid, ErrorKind::Denied];
                 let is_write = matches!(op, Op::Write { .. } | Op::GiveUp { .. });
-                assert!(is_write || !refuted.contains(&error.kind()), "{op:?} in {}: {error}", room.base);
+                if !is_write && refuted.contains(&error.kind()) {
+                    panic!("{op:?} in {}: {error}\n{}", room.base, scene.report(&fs, room).await);
+                }
                 room.open = Some(op);
                 pass(dice.below(150)).await;
             }
@@ -236,7 +286,7 @@ async fn listed(fs: &FileSystem, base: &str) -> Vec<FileStatus> {
 }
 
 /// Holds a room against what its client knows, byte by byte, and ends what was left open. Afterwards the room is clear.
-async fn settle(fs: &FileSystem, room: &mut Room) {
+async fn settle(fs: &FileSystem, scene: &Scene, room: &mut Room) {
     let possible = room.possible();
     let mut found = Tree::default();
     let mut half_done = Vec::new();
@@ -261,8 +311,10 @@ async fn settle(fs: &FileSystem, room: &mut Room) {
         });
         found.files.insert(at, *file);
     }
-    let fits = possible.iter().any(|tree| tree.files == found.files);
-    assert!(fits, "{} holds {found:?}\nbut its client knows {room:?}", room.base);
+    if !possible.contains(&found) {
+        let scene = scene.report(fs, room).await;
+        panic!("{} holds {found:?}\nbut its client knows {room:?}\n{scene}", room.base);
+    }
     for at in &half_done {
         let is_ours =
             matches!(&room.open, Some(Op::Write { at: open, .. } | Op::GiveUp { at: open, .. }) if open == at);
@@ -306,14 +358,13 @@ impl Store {
         }
     }
 
-    /// Every object, by key.
-    fn content(&self, pair: &Pair) -> BTreeMap<String, Vec<u8>> {
-        let mut found = BTreeMap::new();
+    fn content(&self, pair: &Pair) -> Entries {
+        let mut found = Entries::default();
         match self {
             Store::Local => gather(&pair.root_store(), "", &mut found),
             Store::Bucket(bucket) => {
                 for key in bucket.keys().into_iter().filter(|key| !key.ends_with('/')) {
-                    found.extend(bucket.object(&key).map(|bytes| (key, bytes)));
+                    found.files.extend(bucket.object(&key).map(|bytes| (key, bytes)));
                 }
             }
         }
@@ -321,7 +372,15 @@ impl Store {
     }
 }
 
-fn gather(directory: &Path, above: &str, found: &mut BTreeMap<String, Vec<u8>>) {
+/// What a store holds, by key.
+#[derive(Default)]
+struct Entries {
+    files: BTreeMap<String, Vec<u8>>,
+    /// Those that exist by themselves; they end in a slash.
+    directories: BTreeSet<String>,
+}
+
+fn gather(directory: &Path, above: &str, found: &mut Entries) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.map_while(Result::ok) {
         let name = entry.file_name().into_string().expect("names of ours are UTF-8");
@@ -331,17 +390,25 @@ fn gather(directory: &Path, above: &str, found: &mut BTreeMap<String, Vec<u8>>) 
         }
         let key = format!("{above}{name}");
         match std::fs::read(entry.path()) {
-            Ok(bytes) => drop(found.insert(key, bytes)),
-            Err(_) => gather(&entry.path(), &format!("{key}/"), found),
+            Ok(bytes) => drop(found.files.insert(key, bytes)),
+            Err(_) => {
+                gather(&entry.path(), &format!("{key}/"), found);
+                found.directories.insert(format!("{key}/"));
+            }
         }
     }
 }
 
-/// Waits until the store holds the persisted files of all rooms, each as it was acknowledged, and nothing else.
+/// Waits until the store holds the persisted files of all rooms, each as it was acknowledged, and nothing else. An empty
+/// directory that nobody has would stand in the way of the next one of its name.
 async fn check_store(pair: &Pair, store: &Store, rooms: &[Room]) {
     let mut wanted: BTreeMap<String, (Content, String)> = BTreeMap::new();
+    let mut directories: BTreeSet<String> = BTreeSet::new();
     for room in rooms {
         let base = room.base.strip_prefix(store.prefix()).expect("all rooms are in the store").trim_start_matches('/');
+        directories.extend(base.match_indices('/').map(|(end, _)| base[..=end].to_owned()));
+        directories.insert(format!("{base}/"));
+        directories.extend(room.tree.directories.iter().map(|at| format!("{base}{at}/")));
         for (at, file) in &room.tree.files {
             if file.kind != WriteType::MustCache {
                 wanted.insert(format!("{base}{at}"), (file.content, format!("{:?}", file.kind)));
@@ -349,7 +416,7 @@ async fn check_store(pair: &Pair, store: &Store, rooms: &[Room]) {
         }
     }
     eventually_async(PATIENCE, || async {
-        let mut found = store.content(pair);
+        let Entries { files: mut found, directories: there } = store.content(pair);
         for &(key, bytes) in bystanders(store) {
             if found.remove(key).as_deref() != Some(bytes) {
                 return Err(format!("{key}, which is not ours, has changed"));
@@ -362,7 +429,7 @@ async fn check_store(pair: &Pair, store: &Store, rooms: &[Room]) {
                 return Err(format!("{key} ({kind}) has {} other bytes than {content:?}", bytes.len()));
             }
         }
-        match found.keys().next() {
+        match found.keys().chain(there.difference(&directories)).next() {
             Some(key) => Err(format!("{key} is in the store, and belongs to nobody")),
             None => Ok(()),
         }
@@ -444,6 +511,7 @@ fn run(few: u64, first_seed: u64, bucket: bool) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = if bucket { Store::Bucket(Box::new(Bucket::start(&dir.path().join("s3")))) } else { Store::Local };
     let mut pair = Pair::start(&dir.path().join("goosefs"));
+    let scene = Scene::new(&pair, &store);
     // One that stays connected over everything that happens.
     let witness = runtime.block_on(pair.client());
     if let Store::Bucket(bucket) = &store {
@@ -482,7 +550,8 @@ fn run(few: u64, first_seed: u64, bucket: bool) {
             let mut tasks = Vec::new();
             for mine in std::mem::take(&mut rooms) {
                 let fs = FileSystem::connect(config.clone()).await.expect("the master answers");
-                tasks.push(tokio::spawn(work(fs, dice.below(u64::MAX), bucket, mine, stop.clone())));
+                let seed = dice.below(u64::MAX);
+                tasks.push(tokio::spawn(work(fs, scene.clone(), seed, bucket, mine, stop.clone())));
             }
             pass(200 + dice.below(800)).await;
             kill_and_restart(&mut pair, &store, &mut dice).await;
@@ -492,7 +561,7 @@ fn run(few: u64, first_seed: u64, bucket: bool) {
                 rooms.push(task.await.expect("no client panics"));
             }
             for room in rooms.iter_mut().flatten() {
-                settle(&witness, room).await;
+                settle(&witness, &scene, room).await;
             }
             let all: Vec<Room> = rooms.iter().flatten().cloned().collect();
             if (round + 1) % WHOLE_EVERY == 0 {
@@ -609,6 +678,66 @@ fn a_slow_write_whose_client_gave_up_does_not_land_on_what_took_its_name() {
     moment.store_holds(&[("f", 4)]);
     let read = moment.runtime.block_on(read_all(&moment.fs, &file)).expect("read");
     Data::new(4).verify(0, &read).expect("what was acknowledged");
+}
+
+#[test]
+fn what_a_killed_worker_left_in_the_store_goes_with_the_directory_above_it() {
+    for renamed in [false, true] {
+        let mut moment = Moment::new();
+        let held = moment.hold("d/f", Side::Response);
+        let cut_off = moment.write("/d/f", WriteType::Through, 5);
+        moment.await_held(held);
+        eventually(PATIENCE, || moment.bucket.object("d/f").is_some());
+        // Its client goes first, so nobody is left to take the file back.
+        cut_off.abort();
+        moment.pair.kill9_worker();
+        moment.pair.start_worker();
+        let recursive = Remove { recursive: true, ..Remove::default() };
+        moment.runtime.block_on(async {
+            let fs = &moment.fs;
+            let top = if renamed { path("/ns/e") } else { path("/ns/d") };
+            if renamed {
+                fs.rename(&path("/ns/d"), &top).await.expect("renamed");
+            }
+            fs.remove(&top, recursive).await.expect("removed");
+        });
+        moment.store_holds(&[]);
+    }
+}
+
+#[test]
+fn a_name_is_free_once_its_directory_went_though_an_upload_into_it_had_failed() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let dir = tempfile::tempdir().expect("a directory");
+    let pair = Pair::start(&dir.path().join("goosefs"));
+    runtime.block_on(async {
+        let fs = pair.client().await;
+        let how = MakeDirectory { recursive: false, allow_exists: false, mode: Mode::new(0o755) };
+        for renamed in [false, true] {
+            let options = WriteOptions { write_type: Some(WriteType::Through), ..WriteOptions::default() };
+            let mut writer = fs.create(&path("/d/f"), options).await.expect("created");
+            writer.write(b"some bytes").await.expect("taken");
+            writer.flush().await.expect("at the worker");
+            // The upload fails in its last step: what stands above it is made by then.
+            for entry in std::fs::read_dir(pair.root_store()).expect("readable") {
+                let entry = entry.expect("readable").path();
+                if entry.is_file() {
+                    std::fs::remove_file(entry).expect("removed");
+                }
+            }
+            writer.close().await.expect_err("the upload fails");
+            assert!(pair.root_store().join("d").is_dir());
+            match renamed {
+                true => fs.rename(&path("/d"), &path("/e")).await.expect("renamed"),
+                false => {
+                    fs.remove(&path("/d"), Remove { recursive: true, ..Remove::default() }).await.expect("removed")
+                }
+            }
+            fs.make_directory(&path("/next"), how).await.expect("made");
+            fs.rename(&path("/next"), &path("/d")).await.expect("its name is free");
+            fs.remove(&path("/d"), Remove { recursive: true, ..Remove::default() }).await.expect("removed");
+        }
+    });
 }
 
 #[test]

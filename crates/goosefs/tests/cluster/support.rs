@@ -156,6 +156,11 @@ impl Pair {
         self.dir.join("ufs")
     }
 
+    /// What its master and its worker have logged.
+    pub fn logs(&self) -> [PathBuf; 2] {
+        ["master", "worker"].map(|role| self.dir.join(format!("{role}.log")))
+    }
+
     /// Returns when the master leads.
     pub fn start_master(&mut self) {
         let master = self.spawn("master");

@@ -13,6 +13,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Intents whose outcome is kept for callers that still ask.
 const OUTCOMES: usize = 10_000;
 
+const FIRST_ATTEMPT: Attempt = Attempt(1);
+
 enum Stage {
     Waiting { until: Monotonic },
     Beginning,
@@ -167,7 +169,10 @@ fn job_of(intent: &Intent) -> Job {
         IntentKind::RenameFile { from, to, fingerprint, .. } => {
             Job::MoveFile { mount, from: from.clone(), to: to.clone(), fingerprint: fingerprint.clone() }
         }
-        IntentKind::MoveTree { from, to, .. } => Job::MoveTree { mount, from: from.clone(), to: to.clone() },
+        IntentKind::MoveTree { from, to, .. } => {
+            let again = intent.attempt > FIRST_ATTEMPT;
+            Job::MoveTree { mount, from: from.clone(), to: to.clone(), again }
+        }
         IntentKind::MakeDirectory { key, .. } => Job::MakeDirectory { mount, key: key.clone() },
     }
 }

@@ -42,10 +42,12 @@ pub enum Job {
         to: String,
         fingerprint: Option<Fingerprint>,
     },
+    /// `again`: an earlier attempt may have moved it.
     MoveTree {
         mount: MountId,
         from: String,
         to: String,
+        again: bool,
     },
     MakeDirectory {
         mount: MountId,

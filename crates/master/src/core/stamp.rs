@@ -81,7 +81,8 @@ fn count(op: &Op) -> u32 {
         | Op::RaiseRules(_)
         | Op::SetXattr(_)
         | Op::MarkLost(_)
-        | Op::BeginPersist(_) => 0,
+        | Op::BeginPersist(_)
+        | Op::AnnounceStream(_) => 0,
     };
     u32::try_from(many).expect("paths and pages are bounded")
 }

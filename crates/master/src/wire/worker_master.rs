@@ -7,8 +7,8 @@ use crate::locations::Session as Rows;
 use crate::registry::{Beat, Commands, Directory};
 use crate::stores::Stores;
 use meta::{
-    CloseStream, Done, FailPersist, Family, FinishPersist, GrantPersist, Op, Record, RegisterWorker,
-    Status as FileStatus, WorkerRecord,
+    AnnounceStream, CloseStream, Done, FailPersist, Family, FinishPersist, GrantPersist, Op, Record, RegisterWorker,
+    Spot, Status as FileStatus, WorkerRecord,
 };
 use parking_lot::Mutex;
 use proto::convert;
@@ -177,6 +177,17 @@ impl WorkerGate {
         let mount = MountId(request.mount);
         let status = self.handle.read(|read| meta::by_key(read, mount, &request.key)).await?;
         status.ok_or_else(|| Error::NotFound(format!("no file stands at key {:?} of {mount}", request.key)))
+    }
+
+    /// Where the store is not known to hold anything yet: from here on it may, whatever becomes of the worker.
+    async fn announce(&self, file: &Spot) -> Result<(), Error> {
+        let parent = self.handle.read(|read| meta::by_inode(read, file.parent)).await?;
+        let holds = |parent: FileStatus| parent.spot.inode.directory().is_some_and(|directory| directory.persisted);
+        if parent.is_some_and(holds) {
+            return Ok(());
+        }
+        let op = AnnounceStream { container: file.inode.container };
+        self.submit(Op::AnnounceStream(op)).await.map(drop)
     }
 
     async fn check_right(&self, request: &ResolveRequest, status: &FileStatus) -> Result<(), Error> {
@@ -374,6 +385,9 @@ impl WorkerMaster for WorkerGate {
                 return Err(Error::from(meta::Reject::ReadOnly(status.mount.path.clone())).into());
             }
             shared.streams.lock().heard(spot.inode.container, shared.clock.monotonic());
+            if request.completing {
+                self.announce(spot).await?;
+            }
         }
         let persisted = file.persistence == PersistenceState::Persisted;
         let in_store = persisted || file.write_type.is_through() || request.access() == Access::Write;

@@ -105,7 +105,6 @@ fn done(step: &mut Step<'_, '_>, intent: &Intent, new: Option<&Fingerprint>) -> 
                         file.fingerprint = new;
                     }
                 })?;
-                step.mark_persisted(&target.spots)?;
             }
             Ok(Some(*inode))
         }

@@ -4,11 +4,22 @@ use crate::effect::Done;
 use crate::entry::CloseStream;
 use crate::reject::Reject;
 use crate::step::{Outcome, Step};
-use types::WriteType;
+use crate::walk::{Resolved, Stop};
+use types::{ContainerId, WriteType};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseStream) -> Outcome {
-    let file = op.container.file();
-    let Some(resolved) = step.locate_container(op.container)? else {
+    let resolved = being_written(step, op.container)?;
+    let spot = resolved.last();
+
+    step.edit_file(spot, |file| file.closed = Some((op.fingerprint.clone(), op.length)))?;
+    step.mark_persisted(&resolved.spots[..resolved.spots.len() - 1])?;
+    Ok(Done::Inode(spot.inode.id))
+}
+
+/// The incomplete file a stream to the store is for, still at the key the stream was opened with.
+pub(crate) fn being_written(step: &Step<'_, '_>, container: ContainerId) -> Result<Resolved, Stop> {
+    let file = container.file();
+    let Some(resolved) = step.locate_container(container)? else {
         return Err(Reject::Stale(format!("{file} was removed while it was written")).into());
     };
     let spot = resolved.last();
@@ -24,10 +35,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseStream) -> Outcome {
         return Err(Reject::Stale(format!("a directory above {} was renamed while it was written", spot.path)).into());
     }
     step.check_covered(spot.mount, &spot.key, &spot.path)?;
-
-    step.edit_file(spot, |file| file.closed = Some((op.fingerprint.clone(), op.length)))?;
-    step.mark_persisted(&resolved.spots[..resolved.spots.len() - 1])?;
-    Ok(Done::Inode(spot.inode.id))
+    Ok(resolved)
 }
 
 /// Whether a writer of this type may have a stream to the under store.

@@ -71,6 +71,8 @@ fn rename_file(step: &mut Step<'_, '_>, moved: &Move<'_>, file: &File) -> Outcom
                 to_parent: moved.target.last().inode.id,
                 to_name: moved.name.clone(),
             };
+            // The store makes them before it moves the object, and may then refuse.
+            step.mark_persisted(&moved.target.spots)?;
             return Ok(Done::Pending(step.open_intent(entry.mount, kind, true)));
         }
         PersistenceState::ToBePersisted => leave_no_object(step, entry)?,

@@ -1,5 +1,5 @@
 //! Random histories beside a store of objects, with everything that can come late coming late: listings, answers, closed
-//! streams, uploads, deletes and moves. Nothing acknowledged is lost, nothing removed comes back, and once the store was
+//! streams, uploads, deletes and moves; and with writers that are killed before they could report. Nothing acknowledged is lost, nothing removed comes back, and once the store was
 //! asked for everything the namespace says what the store says.
 
 use super::persists::{begin, grant};
@@ -21,6 +21,8 @@ enum Action {
     Remove(String, bool, bool),
     /// A stream goes one stage on: its object appears; it is reported; the file is completed.
     Stream(usize),
+    /// The writer of a stream is killed, whether its object is there or not.
+    Kill(usize),
     CompleteCached(String),
     Persist(usize, bool),
     /// An intent goes one stage on: the store does it; it is closed.
@@ -66,6 +68,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         6 => (paths(), paths()).prop_map(|(from, to)| Action::Rename(from, to)),
         5 => (paths(), any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(at, recursive, only)| Action::Remove(at, recursive, only)),
         8 => index().prop_map(Action::Stream),
+        1 => index().prop_map(Action::Kill),
         2 => paths().prop_map(Action::CompleteCached),
         6 => (index(), prop::bool::weighted(0.8)).prop_map(|(index, works)| Action::Persist(index, works)),
         8 => index().prop_map(Action::Intent),
@@ -257,6 +260,11 @@ impl Sim {
                     self.stream(index);
                 }
             }
+            Action::Kill(index) => {
+                if let Some(index) = pick(&self.streams, *index).filter(|index| !self.streams[*index].reported) {
+                    self.streams.remove(index);
+                }
+            }
             Action::CompleteCached(text) => {
                 let cached = self.world.find(&format!("/{text}")).ok();
                 let cached = cached.and_then(|status| status.spot.inode.file().map(|file| file.write_type));
@@ -320,14 +328,17 @@ impl Sim {
     fn stream(&mut self, index: usize) {
         let stream = self.streams[index].clone();
         let Some(tag) = stream.tag else {
-            // Just before it completes its upload a worker asks whether the name is still its own.
+            // Just before it completes its upload a worker asks whether the name is still its own, and says what it will do.
             let current = by_container(&self.world.store, stream.container).expect("a map");
             if current.is_none_or(|status| status.spot.key != stream.key) {
                 self.streams.remove(index);
                 return;
             }
-            if self.world.namespace.covering(Sim::root(), &stream.key).is_none() {
-                self.streams[index].tag = Some(self.put(&stream.key));
+            let op = AnnounceStream { container: stream.container };
+            match self.world.run(Op::AnnounceStream(op)).outcome {
+                Ok(_) => self.streams[index].tag = Some(self.put(&stream.key)),
+                Err(Reject::Covered { .. }) => {}
+                Err(_) => drop(self.streams.remove(index)),
             }
             return;
         };

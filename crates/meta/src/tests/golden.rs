@@ -142,6 +142,7 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::SetXattr(SetXattr { path: path("/a"), name: "n".into(), value: Some(vec![1]) }),
         Op::MarkLost(MarkLost { container }),
         Op::BeginPersist(BeginPersist { container, attempt }),
+        Op::AnnounceStream(AnnounceStream { container }),
     ];
     ops.into_iter().map(|op| (op_name(&op), op)).collect()
 }
@@ -180,6 +181,7 @@ fn op_name(op: &Op) -> &'static str {
         Op::SetXattr(_) => "SetXattr",
         Op::MarkLost(_) => "MarkLost",
         Op::BeginPersist(_) => "BeginPersist",
+        Op::AnnounceStream(_) => "AnnounceStream",
     }
 }
 

@@ -30,6 +30,11 @@ fn a_refused_move_leaves_the_file_where_it_was() {
     world.must("mv /f /g");
     world.must("refused");
     assert_eq!(world.file("/f").fingerprint, etag("written"));
+    // The store makes the directories above before it can refuse.
+    let mut world = World::with("/f! /a/b/");
+    world.must("mv /f /a/b/f");
+    world.must("refused");
+    assert!(world.directory("/a").persisted && world.directory("/a/b").persisted);
 }
 
 #[test]

@@ -223,6 +223,7 @@ impl Model {
         match kind {
             Kind::Writing { through: true, .. } => return Err("Incomplete"),
             Kind::Stored => {
+                self.mark_persisted(to);
                 self.open.push(Open::RenameFile(from.to_owned(), to.to_owned()));
                 return Ok(true);
             }
@@ -264,10 +265,7 @@ impl Model {
     fn close_oldest(&mut self, done: bool) {
         match self.open.remove(0) {
             Open::Delete(_) => {}
-            Open::RenameFile(from, to) if done => {
-                self.move_all(&from, &to);
-                self.mark_persisted(&to);
-            }
+            Open::RenameFile(from, to) if done => self.move_all(&from, &to),
             Open::MoveTree(from, to) if !done => self.move_all(&to, &from),
             Open::RenameFile(..) | Open::MoveTree(..) => {}
         }

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use types::{Fingerprint, UnixMs};
 
 /// Bytes gathered before they go to the disk together.
@@ -50,8 +51,21 @@ impl Staged {
     }
 
     /// Makes the file durable under its final name. `OutcomeUnknown` if only the last sync of the directory failed.
-    fn place(mut self, dir: &Dir, verb: Verb, key: &Key, condition: &Condition) -> Result<ObjectInfo, UfsError> {
+    fn place(
+        mut self,
+        dir: &Dir,
+        verb: Verb,
+        key: &Key,
+        condition: &Condition,
+        asked: &Asked,
+    ) -> Result<ObjectInfo, UfsError> {
         let fail = |error: io::Error| dir.io(verb, key, &error);
+        // What takes long comes before anything can be seen.
+        self.file.sync_all().map_err(fail)?;
+        if !asked.still() {
+            let words = "it was given up before it was whole".to_owned();
+            return Err(dir.error(verb, key, Failure::BadRequest { words }));
+        }
         if let Some(parent) = key.parent().filter(|parent| !parent.is_root()) {
             mutate::make_dir(dir, verb, &parent, None)?;
         }
@@ -65,8 +79,8 @@ impl Staged {
         if there.is_some_and(|old| stamp(&old) == stamp(&metadata)) {
             // Written in the same tick as the version it replaces, and as long: make the two differ.
             nudge(&self.file, mtime_ns(&metadata)).map_err(fail)?;
+            self.file.sync_all().map_err(fail)?;
         }
-        self.file.sync_all().map_err(fail)?;
         let metadata = self.file.metadata().map_err(fail)?;
         rename_over(&self.path, &target, *condition == Condition::Absent).map_err(|error| {
             let absent_broken = *condition == Condition::Absent && error.kind() == io::ErrorKind::AlreadyExists;
@@ -79,6 +93,29 @@ impl Staged {
             dir.error(verb, key, Failure::OutcomeUnknown { words })
         })?;
         Ok(dir.info(key, &metadata))
+    }
+}
+
+/// Whether somebody waits for a file to appear. A call that is dropped leaves its blocking half at work, which must not
+/// place what was given up: other files may have the name by then.
+#[derive(Clone)]
+struct Asked(Arc<AtomicBool>);
+
+/// The waiting half of [`Asked`].
+struct Waiting(Asked);
+
+impl Asked {
+    fn new() -> Asked {
+        Asked(Arc::new(AtomicBool::new(true)))
+    }
+    fn still(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Release);
     }
 }
 
@@ -206,6 +243,8 @@ impl Writer for LocalWriter {
     async fn finish(&mut self) -> Result<ObjectInfo, UfsError> {
         let (mut staged, gathered) = self.take()?;
         let (key, options, length) = (self.key.clone(), self.options.clone(), self.length);
+        let asked = Asked::new();
+        let _waiting = Waiting(asked.clone());
         run(&self.dir, Verb::Write, move |dir| {
             let fail = |error: io::Error| dir.io(Verb::Write, &key, &error);
             put(&mut staged.file, &gathered).map_err(fail)?;
@@ -215,7 +254,7 @@ impl Writer for LocalWriter {
                 let words = format!("{length} bytes were written, but the file has {got_bytes}");
                 return Err(dir.error(Verb::Write, &key, Failure::Contradiction { words }));
             }
-            staged.place(dir, Verb::Write, &key, &options.condition)
+            staged.place(dir, Verb::Write, &key, &options.condition, &asked)
         })
         .await
     }
@@ -270,7 +309,7 @@ pub(super) fn copy(dir: &Dir, from: &Key, to: &Key, expected: Option<&Fingerprin
     io::copy(&mut source, &mut staged.file).map_err(fail)?;
     staged.file.set_permissions(metadata.permissions()).map_err(fail)?;
     dir.check_is(Verb::Copy, from, Some(&stamp(&metadata)), &source.metadata().map_err(fail)?)?;
-    staged.place(dir, Verb::Copy, to, &Condition::Any)
+    staged.place(dir, Verb::Copy, to, &Condition::Any, &Asked::new())
 }
 
 /// Removes temporary files last written before `before`. Younger ones may be somebody's.

@@ -43,7 +43,11 @@ pub struct State {
     pub orders: HeartbeatResponse,
     pub metrics: HashMap<String, f64>,
     pub resolves: u64,
+    /// Keys whose objects were about to appear.
+    pub announced: Vec<String>,
     pub closed: Vec<CloseStreamRequest>,
+    /// Files go away just before their streams are reported closed.
+    pub closes_late: bool,
     pub granted: Vec<(u64, u32)>,
     pub refuse_grants: bool,
     pub ended: Vec<EndPersistRequest>,
@@ -223,6 +227,9 @@ impl WorkerMaster for Master {
         let question = request.into_inner();
         let mut state = self.state.lock();
         state.resolves += 1;
+        if question.completing {
+            state.announced.push(question.key.clone());
+        }
         let found = match question.container {
             0 => state.files.iter().find(|(_, file)| file.key == question.key && !file.complete),
             id => state.files.get_key_value(&id),
@@ -265,8 +272,11 @@ impl WorkerMaster for Master {
         request: Request<CloseStreamRequest>,
     ) -> Result<Response<CloseStreamResponse>, Status> {
         self.session(&request)?;
-        self.state.lock().closed.push(request.into_inner());
-        Ok(Response::new(CloseStreamResponse { stale: false }))
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        let stale = state.closes_late && state.files.remove(&request.container).is_some();
+        state.closed.push(request);
+        Ok(Response::new(CloseStreamResponse { stale }))
     }
 
     async fn grant_persist(

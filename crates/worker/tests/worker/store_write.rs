@@ -22,10 +22,12 @@ async fn an_object_is_visible_and_reported_before_the_answer() {
         data.chunks(1 << 20).for_each(|part| write.send(data.slice_ref(part)));
         assert_eq!(write.flush().await, Some(size));
         assert_eq!(cluster.stored(&key).await, None, "not before the close");
+        assert!(!cluster.master.state.lock().announced.contains(&key));
         write.commit().await.expect("written");
         assert_eq!(cluster.stored(&key).await.map(|content| content == data), Some(true));
         let closed = cluster.master.state.lock().closed.last().cloned().expect("reported");
         assert_eq!((closed.container, closed.length), (container, length(&data)));
+        assert_eq!(cluster.master.state.lock().announced.last(), Some(&key), "before its object could appear");
         assert!(!closed.fingerprint.is_empty());
     }
     cluster.idle().await;
@@ -69,5 +71,29 @@ async fn only_the_place_of_an_incomplete_file_can_be_written() {
     let fenced = write.commit().await.expect_err("the container is over");
     assert_eq!(fenced.code(), Code::FailedPrecondition, "{fenced}");
     assert_eq!(cluster.stored("contested").await, None);
+    cluster.idle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_written_for_a_file_that_is_gone_is_taken_back_with_the_directories_made_for_it() {
+    let cluster = Cluster::start().await;
+    let base = cluster.home.path().join("store");
+    std::fs::create_dir(&base).expect("a directory of the test's own");
+    let uri = format!("file://{}", base.display());
+    {
+        let mut state = cluster.master.state.lock();
+        state.uri.clone_from(&uri);
+        state.closes_late = true;
+    }
+    // The master knows of one directory above.
+    cluster.master.add(1, through("kept/"));
+    cluster.master.add(2, through("kept/gone/too/f"));
+    let client = cluster.client().await;
+    let write = client.write_store(&format!("{uri}/kept/gone/too/f"));
+    write.send(pattern(2, 1000));
+    write.commit().await.expect_err("its file went away");
+    assert_eq!(cluster.master.state.lock().closed.len(), 1, "it was whole, and reported");
+    assert!(base.join("kept").is_dir());
+    assert!(!base.join("kept/gone").exists());
     cluster.idle().await;
 }

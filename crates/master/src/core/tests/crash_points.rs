@@ -98,3 +98,25 @@ fn a_removed_file_and_a_removed_tree_are_gone_wherever_the_crash_fell() {
         });
     }
 }
+
+#[test]
+fn a_tree_that_was_moved_stays_moved_though_a_late_upload_made_its_old_place_anew() {
+    let mut sea = Sea::new(7, Kind::Files);
+    for (file, content) in [("/a/f", "one"), ("/a/sub/g", "two"), ("/b/h", "three")] {
+        sea.write(file, content, Sea::one_step);
+    }
+    sea.settle();
+    let (operation, op) = (sea.operation(), Op::Rename(Rename { path: path("/a"), to: path("/b/a") }));
+    sea.insist(operation, &op, Sea::one_step).expect("nothing is in its way");
+    while sea.objects().contains_key("a/f") {
+        sea.one_step();
+    }
+    // A worker had asked whether the name is its own before the rename, and its object comes now.
+    sea.put("a/sub/late", "late");
+    sea.crash();
+    sea.settle();
+    assert_eq!(names(&sea), ["/b/a/f", "/b/a/sub/g", "/b/h"]);
+    let expected = objects(&[("b/a/f", "one"), ("b/a/sub/g", "two"), ("b/a/sub/late", "late"), ("b/h", "three")]);
+    assert_eq!(sea.objects(), expected);
+    sea.persisted();
+}
