@@ -15,6 +15,7 @@ mod registry;
 mod server;
 mod shared;
 mod stores;
+mod uploads;
 mod web;
 mod wire;
 

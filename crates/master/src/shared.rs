@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::locations::Locations;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::uploads::Uploads;
 use hashbrown::HashMap;
 use meta::{Authority, Read, StoreError};
 use parking_lot::{Mutex, RwLock};
@@ -57,6 +58,7 @@ pub struct Shared {
     pub locations: Locations,
     pub registry: Mutex<Registry>,
     pub streams: Mutex<Streams>,
+    pub uploads: Mutex<Uploads>,
     pub authority: Authority,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
@@ -86,6 +88,7 @@ impl Shared {
             locations: Locations::default(),
             registry: Mutex::default(),
             streams: Mutex::default(),
+            uploads: Mutex::default(),
             authority,
             started: clock.monotonic(),
             clock,

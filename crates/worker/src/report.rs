@@ -51,6 +51,7 @@ pub async fn take_back(
         key: key.as_str().to_owned(),
         user: String::new(),
         access: Access::Read.into(),
+        completes: false,
     };
     match link.resolve(question).await {
         Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -150,6 +150,26 @@ impl Resolver {
 
     /// The file that is being written at a key of a store. Waits a while for a master.
     pub async fn for_store_write(&self, who: &Principal, mount: MountId, key: &str) -> Result<Arc<Facts>, WorkerError> {
+        self.written_at(who, mount, key, false).await
+    }
+
+    /// The same while an upload to that key may become visible: the master remembers that it may.
+    pub async fn to_complete_store_write(
+        &self,
+        who: &Principal,
+        mount: MountId,
+        key: &str,
+    ) -> Result<Arc<Facts>, WorkerError> {
+        self.written_at(who, mount, key, true).await
+    }
+
+    async fn written_at(
+        &self,
+        who: &Principal,
+        mount: MountId,
+        key: &str,
+        completes: bool,
+    ) -> Result<Arc<Facts>, WorkerError> {
         let user = user_of(who)?;
         let question = ResolveRequest {
             container: 0,
@@ -157,6 +177,7 @@ impl Resolver {
             key: key.to_owned(),
             user: user.to_string(),
             access: Access::Write.into(),
+            completes,
         };
         patiently(|| async {
             self.metrics.resolves.inc();
@@ -184,6 +205,7 @@ impl Resolver {
             key: String::new(),
             user: user_name,
             access: access.into(),
+            completes: false,
         };
         let answer = self.link.resolve(question).await?;
         let valid = Duration::from_millis(u64::from(answer.right_valid_ms));

@@ -22,7 +22,7 @@ use ufs::{Key, WriteOptions, Writer};
 /// How often the master hears that a stream lives, so that it does not expire the incomplete file.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 
-/// How often a slow upload looks whether its file is still there.
+/// How often a slow upload looks whether its file is still there, and tells the master that it may land.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What writes need of the worker.
@@ -113,7 +113,7 @@ impl BlockWrite {
 async fn lost(resolver: &Resolver, who: &Principal, mount: MountId, key: &Key, container: ContainerId) {
     loop {
         sleep(LOOK_EVERY).await;
-        match resolver.for_store_write(who, mount, key.as_str()).await {
+        match resolver.to_complete_store_write(who, mount, key.as_str()).await {
             Ok(facts) if facts.container == container => {}
             Err(error) if error.kind().is_transient() => {}
             Ok(_) | Err(_) => return,
@@ -190,7 +190,8 @@ impl StoreWrite {
     /// stream makes an empty object. Not cancel-safe.
     pub async fn commit(mut self) -> Result<u64, WorkerError> {
         // The fence: nobody else became the owner of this place meanwhile.
-        let now = self.writes.resolver.for_store_write(&self.renewal.who, self.mount, self.key.as_str()).await;
+        let resolver = &self.writes.resolver;
+        let now = resolver.to_complete_store_write(&self.renewal.who, self.mount, self.key.as_str()).await;
         let current = match now {
             Ok(facts) => facts.container == self.facts.container && !facts.complete,
             Err(error) => {

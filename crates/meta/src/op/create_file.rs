@@ -28,7 +28,13 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CreateFile) -> Outcome {
         locations: Vec::new(),
         opened: step.age,
     };
+    let reaches_store_at_once = file.write_type.is_through();
     let made = step.make(&resolved, PARENT_MODE, op.mode, Node::File(file))?;
+    if reaches_store_at_once {
+        // Its object may stand there before anybody hears of it: a move or removal of a directory above must reach it.
+        let parent = step.locate(made.parent)?;
+        step.mark_persisted(&parent.map(|parent| parent.spots).unwrap_or_default())?;
+    }
     Ok(Done::Inode(made.inode.id))
 }
 

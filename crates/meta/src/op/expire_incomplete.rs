@@ -1,8 +1,9 @@
-//! Drops a file that nobody writes any more. What a closed stream left in the store stays there, whole, for the next
-//! load to find.
+//! Drops a file that nobody writes any more. What a stream left in the store stays there, whole, for the next load to
+//! find, whether its close was reported or not.
 
 use crate::effect::Done;
 use crate::entry::ExpireIncomplete;
+use crate::op::close_stream::reaches_store;
 use crate::reject::Reject;
 use crate::step::{Gone, Outcome, Step};
 
@@ -12,7 +13,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &ExpireIncomplete) -> Outcome {
     let (Some(resolved), Some(file)) = (&resolved, file) else {
         return Err(Reject::Stale(format!("{} is not being written any more", op.container.file())).into());
     };
-    let gone = if file.closed.is_some() { Gone::Here } else { Gone::Everywhere };
+    let gone = if reaches_store(file.write_type) { Gone::Here } else { Gone::Everywhere };
 
     step.unlink(resolved.parent(), resolved.last(), gone)?;
     Ok(Done::Nothing)

@@ -150,6 +150,9 @@ impl Model {
         self.walk(path)?;
         self.check_new(path, recursive)?;
         self.make(path, Kind::Writing { through, closed: false, moved: false });
+        if through {
+            self.mark_persisted(path);
+        }
         Ok(())
     }
 
