@@ -456,6 +456,7 @@ impl Core {
         if may_stamp && !self.leading {
             self.leading = true;
             self.stamper.lead(&self.namespace, now);
+            self.shared.uploads.lock().lead(now.mono);
             if self.namespace.cluster().is_none() {
                 let format = Op::Format(self.config.format.clone());
                 self.task(now, Origin::Housekeeping, format);

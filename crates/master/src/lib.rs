@@ -16,6 +16,7 @@ mod server;
 mod shared;
 mod skipped;
 mod stores;
+mod uploads;
 mod web;
 mod wire;
 

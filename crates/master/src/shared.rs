@@ -7,6 +7,7 @@ use crate::locations::Locations;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::skipped::SkippedKeys;
+use crate::uploads::Uploads;
 use hashbrown::HashMap;
 use meta::{Authority, Read, StoreError};
 use parking_lot::{Mutex, RwLock};
@@ -59,6 +60,7 @@ pub struct Shared {
     pub registry: Mutex<Registry>,
     pub streams: Mutex<Streams>,
     pub skipped: Mutex<SkippedKeys>,
+    pub uploads: Mutex<Uploads>,
     pub authority: Authority,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
@@ -89,6 +91,7 @@ impl Shared {
             registry: Mutex::default(),
             streams: Mutex::default(),
             skipped: Mutex::default(),
+            uploads: Mutex::default(),
             authority,
             started: clock.monotonic(),
             clock,

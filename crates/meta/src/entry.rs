@@ -238,6 +238,9 @@ pub enum IntentEnd {
     Copied { fingerprint: Option<Fingerprint> },
     /// As `Copied` for a tree: the objects whose copy got a version of its own.
     CopiedTree { renewed: Vec<Renewed> },
+    /// As `Done` for what leaves a key, while an upload to it, or below it, may still land: what that leaves goes later,
+    /// under an intent of its own that holds the key until then.
+    DoneForNow,
 }
 
 /// An object below a tree that was moved by copying.

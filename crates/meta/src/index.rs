@@ -131,6 +131,7 @@ fn places(intent: &Intent) -> Vec<Place> {
     let keys: &[&String] = match &intent.kind {
         IntentKind::DeleteFile { key, .. }
         | IntentKind::DeleteTree { key, .. }
+        | IntentKind::DeleteAgain { key, .. }
         | IntentKind::MakeDirectory { key, .. } => &[key],
         IntentKind::RenameFile { from, to, .. } | IntentKind::MoveTree { from, to, .. } => &[from, to],
     };

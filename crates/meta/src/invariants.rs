@@ -172,6 +172,7 @@ impl Recount {
                 IntentKind::MoveTree { inode, .. } => Some(*inode),
                 IntentKind::DeleteFile { .. }
                 | IntentKind::DeleteTree { .. }
+                | IntentKind::DeleteAgain { .. }
                 | IntentKind::RenameFile { .. }
                 | IntentKind::MakeDirectory { .. } => None,
             })

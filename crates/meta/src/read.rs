@@ -183,11 +183,10 @@ pub fn by_container(read: &dyn Read, container: ContainerId) -> Result<Option<St
 /// What stands for a key of a store, which need not be what its path says. A slash at its end is not looked at.
 /// Cost: one lookup per level, and a scan of the open intents if that finds nothing.
 pub fn by_key(read: &dyn Read, mount: MountId, key: &str) -> Result<Option<Status>, StoreError> {
-    let key = key.trim_end_matches('/');
-    let Some(at): Option<Mount> = fetch(read, Family::Mounts, mount_key(mount))? else { return Ok(None) };
-    if let Some(status) = below(read, &at.path, key)?.filter(|status| names(status, mount, key)) {
+    if let Some(status) = settled_at(read, mount, key)? {
         return Ok(Some(status));
     }
+    let key = key.trim_end_matches('/');
     // A tree that is on its way to its new name still has the old keys.
     for intent in intents(read)?.into_iter().filter(|intent| intent.mount == mount) {
         if let IntentKind::MoveTree { from, inode, .. } = &intent.kind {
@@ -198,6 +197,14 @@ pub fn by_key(read: &dyn Read, mount: MountId, key: &str) -> Result<Option<Statu
         }
     }
     Ok(None)
+}
+
+/// As [`by_key`], but only what is to stay at that key: nothing of a tree that is on its way elsewhere.
+/// Cost: one lookup per level.
+pub fn settled_at(read: &dyn Read, mount: MountId, key: &str) -> Result<Option<Status>, StoreError> {
+    let key = key.trim_end_matches('/');
+    let Some(at): Option<Mount> = fetch(read, Family::Mounts, mount_key(mount))? else { return Ok(None) };
+    Ok(below(read, &at.path, key)?.filter(|status| names(status, mount, key)))
 }
 
 fn names(status: &Status, mount: MountId, key: &str) -> bool {

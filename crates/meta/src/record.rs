@@ -192,6 +192,9 @@ pub enum IntentKind {
     MoveTree { from: String, to: String, inode: InodeId, parent: InodeId, name: Name },
     /// Make a directory real in the store.
     MakeDirectory { key: String, inode: InodeId },
+    /// Remove once more what was removed: an upload that was on its way then may have landed since. One object, or a prefix
+    /// and everything below it. Not before the leader is sure that nothing can land any more; until then the key is held.
+    DeleteAgain { key: String, parent: InodeId, name: Name },
 }
 
 /// A directory whose edge is gone and whose children wait to be collected.

@@ -58,6 +58,9 @@ pub struct Stats {
     pub down_bytes: u64,
     /// Faults that were carried out.
     pub faults: u64,
+    /// Requests that were kept whole to be late, and those of them that the server has answered by now.
+    pub kept: u64,
+    pub late: u64,
 }
 
 impl Stats {
@@ -98,6 +101,8 @@ struct Counters {
     up_bytes: AtomicU64,
     down_bytes: AtomicU64,
     faults: AtomicU64,
+    kept: AtomicU64,
+    late: AtomicU64,
 }
 
 impl FaultProxy {
@@ -201,6 +206,8 @@ impl FaultProxy {
             up_bytes: counters.up_bytes.load(Ordering::Relaxed),
             down_bytes: counters.down_bytes.load(Ordering::Relaxed),
             faults: counters.faults.load(Ordering::Relaxed),
+            kept: counters.kept.load(Ordering::Relaxed),
+            late: counters.late.load(Ordering::Relaxed),
         }
     }
 
@@ -213,6 +220,8 @@ impl FaultProxy {
             up_bytes: counters.up_bytes.swap(0, Ordering::Relaxed),
             down_bytes: counters.down_bytes.swap(0, Ordering::Relaxed),
             faults: counters.faults.swap(0, Ordering::Relaxed),
+            kept: counters.kept.swap(0, Ordering::Relaxed),
+            late: counters.late.swap(0, Ordering::Relaxed),
         }
     }
 
@@ -319,7 +328,10 @@ impl Shared {
 
     /// Returns when somebody clears the rules.
     async fn hang(&self) {
-        let mut cleared = self.rules.lock().cleared();
-        drop(cleared.changed().await);
+        drop(self.cleared().changed().await);
+    }
+
+    fn cleared(&self) -> watch::Receiver<u64> {
+        self.rules.lock().cleared()
     }
 }

@@ -149,6 +149,12 @@ impl S3Server {
         self.store.index.lock().keys(bucket, prefix)
     }
 
+    /// What was put at, and deleted from, `key` and those that begin with it, with milliseconds since 1970: for the
+    /// report of a test that finds something it cannot explain.
+    pub fn history(&self, bucket: &str, key: &str) -> Vec<String> {
+        self.store.index.lock().history(&format!("{bucket}/{key}"))
+    }
+
     /// Multipart uploads neither completed nor aborted: what a client that gives up must not leave behind.
     pub fn open_uploads(&self) -> usize {
         self.store.index.lock().open_uploads()

@@ -249,6 +249,20 @@ fn a_hanging_answer_hangs_until_the_rules_are_cleared() {
 }
 
 #[test]
+fn a_late_request_is_done_when_its_client_has_gone() {
+    let proxy = proxy();
+    proxy.inject(Rule::once(Fault::Late));
+    let mut client = Client::new(&proxy);
+    write!(client.0, "PUT /k HTTP/1.1\r\nHost: x\r\nContent-Length: {LEN}\r\n\r\n").unwrap();
+    client.0.write_all(&DATA.bytes(0, LEN)).unwrap();
+    eventually(LONG, || proxy.stats().kept == 1);
+    drop(client);
+    assert_eq!(proxy.stats().late, 0);
+    proxy.clear();
+    eventually(LONG, || proxy.stats().late == 1);
+}
+
+#[test]
 fn connections_are_cut_and_refused_and_taken_again() {
     let proxy = proxy();
     let mut client = Client::new(&proxy);

@@ -153,7 +153,7 @@ impl Resolver {
         self.ask_for_writer(&writer_of(who, mount, key)?).await
     }
 
-    /// The same just before its object becomes visible, which the master takes note of first.
+    /// The same just before its object becomes visible, and while it may: the master remembers that.
     pub async fn for_completion(&self, who: &Principal, mount: MountId, key: &str) -> Result<Arc<Facts>, WorkerError> {
         let question = ResolveRequest { completing: true, ..writer_of(who, mount, key)? };
         self.ask_for_writer(&question).await

@@ -22,7 +22,7 @@ use ufs::{Key, WriteOptions, Writer};
 /// How often the master hears that a stream lives, so that it does not expire the incomplete file.
 const RENEW_EVERY: Duration = Duration::from_secs(60);
 
-/// How often a slow upload looks whether its file is still there.
+/// How often a slow upload looks whether its file is still there, and tells the master that it may land.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What writes need of the worker.
@@ -113,7 +113,7 @@ impl BlockWrite {
 async fn lost(resolver: &Resolver, who: &Principal, mount: MountId, key: &Key, container: ContainerId) {
     loop {
         sleep(LOOK_EVERY).await;
-        match resolver.for_store_write(who, mount, key.as_str()).await {
+        match resolver.for_completion(who, mount, key.as_str()).await {
             Ok(facts) if facts.container == container => {}
             Err(error) if error.kind().is_transient() => {}
             Ok(_) | Err(_) => return,

@@ -5,7 +5,7 @@
 use crate::kill9::{Content, Dice, rounds};
 use crate::support::{BUCKET, Bucket, Pair, path, read_all};
 use client::{ClientConfig, FileStatus, FileSystem, MakeDirectory, Remove, WriteOptions};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,12 @@ const LARGE_BLOCK: u64 = 2 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Last lines of each log that are shown when something went wrong.
 const LOG_LINES: usize = 60;
+/// How much later a slow store does what it is told.
+const SLOW: Duration = Duration::from_millis(250);
+/// What a room remembers of what was done in it.
+const TOLD: usize = 100;
+/// Lines of a log in a report.
+const LINES: usize = 200;
 /// Rounds between two looks at the whole store.
 const WHOLE_EVERY: u64 = 10;
 /// Objects nobody here knows of.
@@ -174,6 +180,8 @@ struct Room {
     base: String,
     tree: Tree,
     open: Option<Op>,
+    /// The last things that were done here, for the report of a failure.
+    told: VecDeque<String>,
 }
 
 impl Room {
@@ -190,6 +198,14 @@ impl Room {
             possible.push(after);
         }
         possible
+    }
+
+    fn tell(&mut self, what: String) {
+        if self.told.len() == TOLD {
+            self.told.pop_front();
+        }
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.told.push_back(format!("{} {what}", since.as_millis()));
     }
 }
 
@@ -246,9 +262,14 @@ async fn work(
         let at = usize::try_from(dice.below(u64::try_from(clear.len()).expect("small"))).expect("small");
         let room = &mut rooms[clear[at]];
         let Some(op) = Op::draw(&mut dice, &room.tree, large) else { continue };
+        room.tell(format!("{op:?}"));
         match op.run(&fs, &room.base).await {
-            Ok(()) => op.apply(&mut room.tree),
+            Ok(()) => {
+                room.tell("done".to_owned());
+                op.apply(&mut room.tree);
+            }
             Err(error) => {
+                room.tell(format!("unclear: {error}"));
                 // Each operation was possible when it began, and has one effect however often it was sent.
                 let refuted = [ErrorKind::NotFound, ErrorKind::AlreadyExists, ErrorKind::Invalid, ErrorKind::Denied];
                 let is_write = matches!(op, Op::Write { .. } | Op::GiveUp { .. });
@@ -311,6 +332,7 @@ async fn settle(fs: &FileSystem, scene: &Scene, room: &mut Room) {
         });
         found.files.insert(at, *file);
     }
+    room.tell(format!("found {:?}, half done {half_done:?}", found.files.keys()));
     if !possible.contains(&found) {
         let scene = scene.report(fs, room).await;
         panic!("{} holds {found:?}\nbut its client knows {room:?}\n{scene}", room.base);
@@ -430,11 +452,28 @@ async fn check_store(pair: &Pair, store: &Store, rooms: &[Room]) {
             }
         }
         match found.keys().chain(there.difference(&directories)).next() {
-            Some(key) => Err(format!("{key} is in the store, and belongs to nobody")),
+            Some(key) => Err(format!("{key} is in the store, and belongs to nobody{}", story(pair, store, rooms, key))),
             None => Ok(()),
         }
     })
     .await;
+}
+
+/// All that is known of a key: what the store was told about it, its client did, and master and worker logged.
+fn story(pair: &Pair, store: &Store, rooms: &[Room], key: &str) -> String {
+    let directory = key.rsplit_once('/').map_or(key, |(directory, _)| directory);
+    let mut told = match store {
+        Store::Local => Vec::new(),
+        Store::Bucket(bucket) => bucket.store.history(BUCKET, key),
+    };
+    let path = format!("{}/{key}", store.prefix());
+    for room in rooms.iter().filter(|room| is_within(&path, &room.base)) {
+        told.push(format!("{}:", room.base));
+        told.extend(room.told.iter().cloned());
+    }
+    told.extend(pair.logged(directory, LINES));
+    told.insert(0, String::new());
+    told.join("\n  ")
 }
 
 fn bystanders(store: &Store) -> &'static [(&'static str, &'static [u8])] {
@@ -449,7 +488,7 @@ fn trouble(store: &Store, dice: &mut Dice) {
     let Store::Bucket(bucket) = store else { return };
     let proxy = &bucket.proxy;
     let seed = dice.below(u64::MAX);
-    match dice.below(6) {
+    match dice.below(7) {
         0 => {
             proxy.refuse();
             proxy.cut_all();
@@ -459,6 +498,8 @@ fn trouble(store: &Store, dice: &mut Dice) {
         // Done, and the answer lost.
         3 => drop(proxy.inject(Rule::fraction(0.4, seed, Fault::Cut { side: Side::Response, after_bytes: 0 }))),
         4 => drop(proxy.inject(Rule::fraction(0.3, seed, Fault::Hang { side: Side::Response, after_bytes: 0 }))),
+        // Done when who asked for it may be dead.
+        5 => drop(proxy.inject(Rule::fraction(0.5, seed, Fault::Delay(SLOW)).method("PUT"))),
         _ => proxy.cut_all(),
     }
 }
@@ -524,6 +565,7 @@ fn run(few: u64, first_seed: u64, bucket: bool) {
         base: format!("{}/client-{client}/room-{room}", store.prefix()),
         tree: Tree::default(),
         open: None,
+        told: VecDeque::new(),
     };
     let mut rooms: Vec<Vec<Room>> =
         (0..CLIENTS).map(|client| (0..ROOMS).map(|number| room(client, number)).collect()).collect();
@@ -738,6 +780,53 @@ fn a_name_is_free_once_its_directory_went_though_an_upload_into_it_had_failed() 
             fs.remove(&path("/d"), Remove { recursive: true, ..Remove::default() }).await.expect("removed");
         }
     });
+}
+
+#[test]
+fn an_upload_that_lands_when_its_worker_is_dead_and_its_file_was_removed_leaves_nothing() {
+    let mut moment = Moment::new();
+    let put = Rule::once(Fault::Late).method("PUT").path(&format!("/{BUCKET}/d/f"));
+    moment.bucket.proxy.inject(put);
+    let written = moment.write("/d/f", WriteType::Through, 5);
+    eventually(PATIENCE, || moment.bucket.proxy.stats().kept == 1);
+    moment.pair.kill9_worker();
+    // Told so, the client takes its file back.
+    moment.runtime.block_on(written).expect("no panic").expect_err("nobody took it");
+    let file = path("/ns/d/f");
+    assert_eq!(moment.runtime.block_on(moment.fs.find(&file)).expect("the master answers"), None);
+    moment.bucket.proxy.clear();
+    eventually(PATIENCE, || moment.bucket.proxy.stats().late == 1);
+    moment.store_holds(&[]);
+    moment.pair.start_worker();
+    let again = moment.write("/d/f", WriteType::Through, 6);
+    moment.runtime.block_on(again).expect("no panic").expect("the name can be had again");
+    moment.store_holds(&[("d/f", 6)]);
+}
+
+#[test]
+fn a_directory_goes_with_the_object_of_a_writer_that_died_before_it_reported_it() {
+    for renames in [false, true] {
+        let mut moment = Moment::new();
+        // The look at the object that was just written.
+        let head = Rule::once(Fault::Late).method("HEAD").path(&format!("/{BUCKET}/d/f"));
+        let directory = path("/ns/d");
+        let how = MakeDirectory { recursive: false, allow_exists: false, mode: Mode::new(0o755) };
+        moment.runtime.block_on(moment.fs.make_directory(&directory, how)).expect("made");
+        moment.bucket.proxy.inject(head);
+        let written = moment.write("/d/f", WriteType::Through, 7);
+        eventually(PATIENCE, || moment.bucket.object("d/f").is_some() && moment.bucket.proxy.stats().kept == 1);
+        written.abort();
+        moment.pair.kill9_worker();
+        let mut last = directory;
+        if renames {
+            let to = path("/ns/e");
+            moment.runtime.block_on(moment.fs.rename(&last, &to)).expect("renamed");
+            last = to;
+        }
+        let all = Remove { recursive: true, unchecked: true, ..Remove::default() };
+        moment.runtime.block_on(moment.fs.remove(&last, all)).expect("removed");
+        moment.store_holds(&[]);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{Core, Job, JobError, JobId, JobOk, Now, Origin};
 use crate::error::Error;
+use crate::uploads::LANDING;
 use meta::{BeginAttempt, CloseIntent, Done, Intent, IntentEnd, IntentKind, Op, Reject};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -77,9 +78,43 @@ impl Core {
             return;
         }
         let Some(intent) = self.namespace.intent(id) else { return };
+        if let Some(until) = self.held_until(now, intent) {
+            let (stage, attempt) = (Stage::Waiting { until }, intent.attempt);
+            self.intents.runs.insert(id, Run { stage, attempt, failures: 0, last_error: None });
+            return;
+        }
         let attempt = Attempt(intent.attempt.0 + 1);
         self.intents.runs.insert(id, Run { stage: Stage::Beginning, attempt, failures: 0, last_error: None });
         self.task(now, Origin::BeginIntent(id), Op::BeginAttempt(BeginAttempt { intent: id, attempt }));
+    }
+
+    /// What is removed once more is removed when nothing can land there any more.
+    fn held_until(&self, now: Now, intent: &Intent) -> Option<Monotonic> {
+        match &intent.kind {
+            IntentKind::DeleteAgain { .. } => {
+                let held = Duration::from_millis(self.stamper.age(now).0.saturating_sub(intent.opened.0));
+                Some(now.mono + LANDING.saturating_sub(held))
+            }
+            IntentKind::DeleteFile { .. }
+            | IntentKind::DeleteTree { .. }
+            | IntentKind::RenameFile { .. }
+            | IntentKind::MoveTree { .. }
+            | IntentKind::MakeDirectory { .. } => None,
+        }
+    }
+
+    /// Whether an upload, or what an earlier leader sent, may yet land at the key that was emptied. A key that was held for
+    /// long enough is only in doubt if somebody else has tried to empty it before.
+    fn may_be_filled_again(&self, now: Now, intent: &Intent) -> bool {
+        let (key, is_first) = match &intent.kind {
+            IntentKind::DeleteAgain { key, .. } => (key, intent.attempt == Attempt(1)),
+            IntentKind::DeleteFile { key, .. }
+            | IntentKind::DeleteTree { key, .. }
+            | IntentKind::MoveTree { from: key, .. } => (key, false),
+            IntentKind::RenameFile { .. } | IntentKind::MakeDirectory { .. } => return false,
+        };
+        let uploads = self.shared.uploads.lock();
+        uploads.may_land(intent.mount, key, now.mono) || (!is_first && uploads.is_unsure(now.mono))
     }
 
     pub(super) fn intent_begun(&mut self, id: IntentId, outcome: Result<Done, Reject>) {
@@ -105,6 +140,7 @@ impl Core {
             Ok(ok) => {
                 self.intents.remember(id, Ok(done_of(&intent)));
                 match ok {
+                    JobOk::Done(_) if self.may_be_filled_again(now, &intent) => IntentEnd::DoneForNow,
                     JobOk::Done(fingerprint) => IntentEnd::Done { fingerprint },
                     JobOk::Copied(fingerprint) => IntentEnd::Copied { fingerprint },
                     JobOk::CopiedTree(renewed) => IntentEnd::CopiedTree { renewed },
@@ -166,6 +202,8 @@ fn job_of(intent: &Intent) -> Job {
             Job::DeleteFile { mount, key: key.clone(), fingerprint: fingerprint.clone() }
         }
         IntentKind::DeleteTree { key, .. } => Job::DeleteTree { mount, key: key.clone() },
+        IntentKind::DeleteAgain { key, .. } if key.ends_with('/') => Job::DeleteTree { mount, key: key.clone() },
+        IntentKind::DeleteAgain { key, .. } => Job::DeleteFile { mount, key: key.clone(), fingerprint: None },
         IntentKind::RenameFile { from, to, fingerprint, .. } => {
             Job::MoveFile { mount, from: from.clone(), to: to.clone(), fingerprint: fingerprint.clone() }
         }
@@ -182,6 +220,6 @@ fn done_of(intent: &Intent) -> Done {
         IntentKind::RenameFile { inode, .. }
         | IntentKind::MoveTree { inode, .. }
         | IntentKind::MakeDirectory { inode, .. } => Done::Inode(*inode),
-        IntentKind::DeleteFile { .. } | IntentKind::DeleteTree { .. } => Done::Nothing,
+        IntentKind::DeleteFile { .. } | IntentKind::DeleteTree { .. } | IntentKind::DeleteAgain { .. } => Done::Nothing,
     }
 }

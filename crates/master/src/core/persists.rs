@@ -98,6 +98,7 @@ impl Core {
             if self.persists.runs.contains_key(&container) {
                 continue;
             }
+            self.note_upload(now, container, &record);
             let attempt = Attempt(record.attempt.0 + 1);
             self.persists.runs.insert(container, Run { attempt, stage: Stage::Beginning });
             let op = Op::BeginPersist(BeginPersist { container, attempt });
@@ -143,7 +144,17 @@ impl Core {
         meta::persist(&self.shared.state.latest(), container).ok()?
     }
 
+    /// A granted attempt is given up, and nobody knows whether its upload is over.
+    fn note_upload(&self, now: Now, container: ContainerId, record: &Persist) {
+        if record.granted {
+            self.shared.uploads.lock().heard(container, record.mount, &record.key, now.mono);
+        }
+    }
+
     fn fail_persist(&mut self, now: Now, container: ContainerId, attempt: Attempt, error: String) {
+        if let Some(record) = self.persist_record(container) {
+            self.note_upload(now, container, &record);
+        }
         let op = Op::FailPersist(FailPersist { container, attempt, retry_after_ms: RETRY_MS, error });
         self.task(now, Origin::Housekeeping, op);
     }

@@ -15,6 +15,7 @@ mod loads;
 mod sea;
 
 mod crash_points;
+mod landing;
 mod races;
 
 const CLUSTER: ClusterId = ClusterId(7);

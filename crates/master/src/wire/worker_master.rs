@@ -190,6 +190,30 @@ impl WorkerGate {
         self.submit(Op::AnnounceStream(op)).await.map(drop)
     }
 
+    /// The file that is to stay at this place, for a worker that is about to complete an upload to it. Asked twice: what
+    /// took the place away before the upload was noted is seen, what does later sees the upload.
+    async fn resolve_to_complete(&self, request: &ResolveRequest) -> Result<FileStatus, Error> {
+        let spot = self.settled_at(request).await?.spot;
+        let shared = &self.handle.shared;
+        shared.uploads.lock().heard(spot.inode.container, spot.mount, &spot.key, shared.clock.monotonic());
+        self.settled_at(request).await
+    }
+
+    async fn settled_at(&self, request: &ResolveRequest) -> Result<FileStatus, Error> {
+        let mount = MountId(request.mount);
+        let status = self.handle.read(|read| meta::settled_at(read, mount, &request.key)).await?;
+        status.ok_or_else(|| Error::NotFound(format!("no file stands at key {:?} of {mount}", request.key)))
+    }
+
+    fn persist_record(&self, container: ContainerId) -> Result<Option<meta::Persist>, Error> {
+        self.handle.shared.read_any(|read| meta::persist(read, container))
+    }
+
+    fn note_persist(&self, container: ContainerId, record: &meta::Persist) {
+        let shared = &self.handle.shared;
+        shared.uploads.lock().heard(container, record.mount, &record.key, shared.clock.monotonic());
+    }
+
     async fn check_right(&self, request: &ResolveRequest, status: &FileStatus) -> Result<(), Error> {
         if request.user.is_empty() {
             return Ok(());
@@ -371,7 +395,10 @@ impl WorkerMaster for WorkerGate {
     async fn resolve(&self, request: Request<ResolveRequest>) -> Answer<ResolveResponse> {
         self.proven(&request)?;
         let request = request.into_inner();
-        let status = self.resolve_status(&request).await?;
+        let status = match request.completing {
+            true => self.resolve_to_complete(&request).await?,
+            false => self.resolve_status(&request).await?,
+        };
         self.check_right(&request, &status).await?;
         let spot = &status.spot;
         let file =
@@ -431,12 +458,16 @@ impl WorkerMaster for WorkerGate {
     async fn close_stream(&self, request: Request<CloseStreamRequest>) -> Answer<CloseStreamResponse> {
         self.proven(&request)?;
         let request = request.into_inner();
+        let container = ContainerId(request.container);
         let op = CloseStream {
-            container: ContainerId(request.container),
+            container,
             fingerprint: convert::fingerprint::from_wire(&request.fingerprint).map_err(Error::from)?,
             length: request.length,
         };
         let stale = self.report(Op::CloseStream(op)).await?;
+        if !stale {
+            self.handle.shared.uploads.lock().landed(container);
+        }
         Ok(Response::new(CloseStreamResponse { stale }))
     }
 
@@ -444,6 +475,9 @@ impl WorkerMaster for WorkerGate {
         self.proven(&request)?;
         let request = request.into_inner();
         let op = GrantPersist { container: ContainerId(request.container), attempt: Attempt(request.attempt) };
+        if let Some(record) = self.persist_record(op.container)? {
+            self.note_persist(op.container, &record);
+        }
         self.submit(Op::GrantPersist(op)).await?;
         Ok(Response::new(GrantPersistResponse {}))
     }
@@ -461,7 +495,16 @@ impl WorkerMaster for WorkerGate {
             let error = request.error.chars().take(ERROR_CHARS).collect();
             Op::FailPersist(FailPersist { container, attempt, retry_after_ms: pause, error })
         };
+        let is_success = matches!(op, Op::FinishPersist(_));
+        let record = self.persist_record(container)?.filter(|record| record.granted && record.attempt == attempt);
+        if let Some(record) = &record {
+            self.note_persist(container, record);
+        }
         let stale = self.report(op).await?;
+        // An earlier attempt that was given up may still land.
+        if is_success && !stale && record.is_some_and(|record| !record.uncertain) {
+            self.handle.shared.uploads.lock().landed(container);
+        }
         Ok(Response::new(EndPersistResponse { stale }))
     }
 

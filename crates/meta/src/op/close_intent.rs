@@ -9,7 +9,7 @@ use crate::reject::Reject;
 use crate::step::{Gone, Outcome, Step};
 use crate::store::StoreError;
 use crate::walk::child;
-use types::{Fingerprint, InodeId, IntentId, Name, PersistenceState};
+use types::{Fingerprint, InodeId, IntentId, Name};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseIntent) -> Outcome {
     let intent = find(step, op.intent)?;
@@ -35,6 +35,10 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseIntent) -> Outcome {
                 renew(step, *inode, renewed)?;
             }
             (inode, Some(inode), left)
+        }
+        IntentEnd::DoneForNow => {
+            let inode = done(step, &intent, None)?;
+            (inode, Some(inode), once_more(&intent))
         }
         IntentEnd::Refused { .. } => (refused(step, &intent)?, None, None),
     };
@@ -65,12 +69,29 @@ fn left_behind(step: &Step<'_, '_>, intent: &Intent) -> Result<Option<IntentKind
         IntentKind::MoveTree { from, parent, name, .. } => {
             Some(IntentKind::DeleteTree { key: from.clone(), parent: *parent, name: name.clone() })
         }
-        IntentKind::DeleteFile { .. } | IntentKind::DeleteTree { .. } | IntentKind::MakeDirectory { .. } => None,
+        IntentKind::DeleteFile { .. }
+        | IntentKind::DeleteTree { .. }
+        | IntentKind::DeleteAgain { .. }
+        | IntentKind::MakeDirectory { .. } => None,
     })
 }
 
-/// Files of a moved tree keep their content, and so their container, under the versions their copies got. One whose object
-/// was another already keeps the version it had: the next look at the store then makes a new generation of it.
+/// The removal of what may yet land at the key that was left. A file moves only when nothing is on its way to its key.
+fn once_more(intent: &Intent) -> Option<IntentKind> {
+    match &intent.kind {
+        IntentKind::DeleteFile { key, parent, name, .. }
+        | IntentKind::DeleteTree { key, parent, name }
+        | IntentKind::DeleteAgain { key, parent, name }
+        | IntentKind::MoveTree { from: key, parent, name, .. } => {
+            Some(IntentKind::DeleteAgain { key: key.clone(), parent: *parent, name: name.clone() })
+        }
+        IntentKind::RenameFile { .. } | IntentKind::MakeDirectory { .. } => None,
+    }
+}
+
+/// Files of a moved tree keep their content, and so their container, under the versions their copies got; one whose stream
+/// was closed and that is not complete yet as well. One whose object was another already keeps the version it had: the
+/// next look at the store then makes a new generation of it.
 fn renew(step: &mut Step<'_, '_>, tree: InodeId, renewed: &[Renewed]) -> Result<(), StoreError> {
     let Some(tree) = step.locate(tree)? else { return Ok(()) };
     for one in renewed {
@@ -82,17 +103,20 @@ fn renew(step: &mut Step<'_, '_>, tree: InodeId, renewed: &[Renewed]) -> Result<
             };
         }
         let Some(spot) = at else { continue };
-        let file = spot.inode.file().filter(|file| file.complete && file.persistence == PersistenceState::Persisted);
-        if file.is_some_and(|file| file.fingerprint.as_ref() == Some(&one.was)) {
-            step.edit_file(&spot, |file| file.fingerprint = Some(one.is.clone()))?;
-        }
+        step.edit_file(&spot, |file| {
+            let closed = file.closed.as_mut().map(|(fingerprint, _)| fingerprint);
+            let known = [Some(&mut file.fingerprint), closed].into_iter().flatten().flatten();
+            known.filter(|known| **known == one.was).for_each(|known| known.clone_from(&one.is));
+        })?;
     }
     Ok(())
 }
 
 fn done(step: &mut Step<'_, '_>, intent: &Intent, new: Option<&Fingerprint>) -> Result<Option<InodeId>, StoreError> {
     match &intent.kind {
-        IntentKind::DeleteFile { parent, name, .. } | IntentKind::DeleteTree { parent, name, .. } => {
+        IntentKind::DeleteFile { parent, name, .. }
+        | IntentKind::DeleteTree { parent, name, .. }
+        | IntentKind::DeleteAgain { parent, name, .. } => {
             note_removed(step, *parent, name, Gone::Everywhere)?;
             Ok(None)
         }
@@ -132,7 +156,9 @@ fn done(step: &mut Step<'_, '_>, intent: &Intent, new: Option<&Fingerprint>) -> 
 /// Nothing changed in the store: what was removed here can be loaded again, what was moved goes back.
 fn refused(step: &mut Step<'_, '_>, intent: &Intent) -> Result<Option<InodeId>, StoreError> {
     match &intent.kind {
-        IntentKind::DeleteFile { parent, name, .. } | IntentKind::DeleteTree { parent, name, .. } => {
+        IntentKind::DeleteFile { parent, name, .. }
+        | IntentKind::DeleteTree { parent, name, .. }
+        | IntentKind::DeleteAgain { parent, name, .. } => {
             note_removed(step, *parent, name, Gone::Here)?;
             Ok(None)
         }

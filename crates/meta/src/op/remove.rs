@@ -5,11 +5,12 @@
 
 use crate::effect::Done;
 use crate::entry::Remove;
+use crate::op::close_stream::reaches_store;
 use crate::record::{Directory, File, IntentKind, Node};
 use crate::reject::Reject;
 use crate::step::{Gone, Outcome, Step};
 use crate::walk::Spot;
-use types::{Right, WriteType};
+use types::Right;
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Remove) -> Outcome {
     let resolved = step.walk(&op.path)?;
@@ -58,8 +59,7 @@ fn check_directory(step: &Step<'_, '_>, op: &Remove, entry: &Spot, directory: &D
 fn remove_file(step: &mut Step<'_, '_>, parent: &Spot, entry: &Spot, file: &File) -> Outcome {
     let persist = step.persist(entry.inode.container)?;
     // A stream whose close was never reported, because its worker was killed, may have left its object all the same.
-    let streams = file.write_type.is_through() || file.write_type == WriteType::AsyncThrough;
-    let unreported = !file.complete && streams;
+    let unreported = !file.complete && reaches_store(file.write_type);
     let in_store = entry.inode.is_in_store() || unreported || persist.is_some_and(|persist| persist.uncertain);
     step.unlink(parent, entry, Gone::Everywhere)?;
     if !in_store {

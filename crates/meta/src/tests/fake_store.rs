@@ -1,6 +1,6 @@
 //! Random histories beside a store of objects, with everything that can come late coming late: listings, answers, closed
-//! streams, uploads, deletes and moves; and with writers that are killed before they could report. Nothing acknowledged is lost, nothing removed comes back, and once the store was
-//! asked for everything the namespace says what the store says.
+//! streams, uploads, deletes and moves, and what workers sent before they died. Nothing acknowledged is lost, nothing
+//! removed comes back or stays behind, and once the store was asked for everything the namespace says what the store says.
 
 use super::persists::{begin, grant};
 use super::world::*;
@@ -19,10 +19,12 @@ enum Action {
     Stored(String),
     Rename(String, String),
     Remove(String, bool, bool),
-    /// A stream goes one stage on: its object appears; it is reported; the file is completed.
+    /// A stream goes one stage on: its worker may complete it; its object appears; it is reported; the file is completed.
     Stream(usize),
-    /// The writer of a stream is killed, whether its object is there or not.
+    /// The worker of a stream dies. What it sent last is on its way.
     Kill(usize),
+    /// What a dead worker sent arrives.
+    Land(usize),
     CompleteCached(String),
     Persist(usize, bool),
     /// An intent goes one stage on: the store does it; it is closed.
@@ -67,8 +69,9 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         6 => paths().prop_map(Action::Stored),
         6 => (paths(), paths()).prop_map(|(from, to)| Action::Rename(from, to)),
         5 => (paths(), any::<bool>(), prop::bool::weighted(0.3)).prop_map(|(at, recursive, only)| Action::Remove(at, recursive, only)),
-        8 => index().prop_map(Action::Stream),
-        1 => index().prop_map(Action::Kill),
+        10 => index().prop_map(Action::Stream),
+        2 => index().prop_map(Action::Kill),
+        2 => index().prop_map(Action::Land),
         2 => paths().prop_map(Action::CompleteCached),
         6 => (index(), prop::bool::weighted(0.8)).prop_map(|(index, works)| Action::Persist(index, works)),
         8 => index().prop_map(Action::Intent),
@@ -89,6 +92,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 struct Stream {
     container: ContainerId,
     key: String,
+    may_complete: bool,
     tag: Option<String>,
     reported: bool,
 }
@@ -107,6 +111,8 @@ struct Sim {
     streams: Vec<Stream>,
     /// Uploads that were granted: container, attempt, key, whether the object is there.
     uploads: Vec<(ContainerId, u32, String, bool)>,
+    /// Uploads that nobody waits for any more, and that may yet land: of which file, and where.
+    late: Vec<(ContainerId, String)>,
     executed: BTreeMap<IntentId, IntentEnd>,
     loads: Vec<(InodeId, LoadId, String, Option<Vec<Found>>)>,
     looks: Vec<Asked<(types::GfsPath, String)>>,
@@ -129,6 +135,7 @@ impl Sim {
             next_tag: 0,
             streams: Vec::new(),
             uploads: Vec::new(),
+            late: Vec::new(),
             executed: BTreeMap::new(),
             loads: Vec::new(),
             looks: Vec::new(),
@@ -149,6 +156,22 @@ impl Sim {
         let tag = format!("t{}", self.next_tag);
         self.objects.insert(key.to_owned(), tag.clone());
         tag
+    }
+
+    /// A file's own bytes have the same tag however often they are uploaded.
+    fn upload(&mut self, key: &str, container: ContainerId) -> String {
+        let tag = format!("of-{}", container.0);
+        self.objects.insert(key.to_owned(), tag.clone());
+        tag
+    }
+
+    /// Whether something may land at a key or, if it is a directory's, below it.
+    fn may_land(&self, key: &str) -> bool {
+        let streams = self.streams.iter().filter(|stream| stream.may_complete && stream.tag.is_none());
+        let uploads = self.uploads.iter().filter(|(_, _, _, there)| !there);
+        let late = self.late.iter().map(|(_, at)| at);
+        let mut all = streams.map(|stream| &stream.key).chain(uploads.map(|(_, _, at, _)| at)).chain(late);
+        all.any(|at| at == key || (key.ends_with('/') && at.starts_with(key)))
     }
 
     fn stat(&self, key: &str) -> Option<Found> {
@@ -184,6 +207,20 @@ impl Sim {
 
     /// `copies`: the store cannot move, so what is moved stays at its old key as well.
     fn execute(&mut self, kind: &IntentKind, copies: bool) -> IntentEnd {
+        let left = match kind {
+            IntentKind::DeleteFile { key, .. }
+            | IntentKind::DeleteTree { key, .. }
+            | IntentKind::DeleteAgain { key, .. }
+            | IntentKind::MoveTree { from: key, .. } => Some(key),
+            IntentKind::RenameFile { .. } | IntentKind::MakeDirectory { .. } => None,
+        };
+        match self.change(kind, copies) {
+            IntentEnd::Done { .. } if left.is_some_and(|key| self.may_land(key)) => IntentEnd::DoneForNow,
+            end => end,
+        }
+    }
+
+    fn change(&mut self, kind: &IntentKind, copies: bool) -> IntentEnd {
         match kind {
             IntentKind::DeleteFile { key, fingerprint, .. } => {
                 let same = |tag: &String| fingerprint.as_ref().is_none_or(|f| *f == Fingerprint::Etag(tag.clone()));
@@ -191,7 +228,8 @@ impl Sim {
                     self.objects.remove(key);
                 }
             }
-            IntentKind::DeleteTree { key, .. } => {
+            IntentKind::DeleteAgain { key, .. } if !key.ends_with('/') => drop(self.objects.remove(key)),
+            IntentKind::DeleteTree { key, .. } | IntentKind::DeleteAgain { key, .. } => {
                 self.objects.retain(|object, _| !object.starts_with(key.as_str()));
             }
             IntentKind::RenameFile { from, to, fingerprint, .. } => {
@@ -238,8 +276,8 @@ impl Sim {
             Action::Create(text, kind) => self.create(text, *kind),
             Action::Stored(text) => {
                 self.create(text, WriteType::CacheThrough);
-                if let Some(index) = self.streams.iter().position(|stream| stream.tag.is_none()) {
-                    for _ in 0..3 {
+                if let Some(index) = self.streams.iter().position(|stream| !stream.may_complete) {
+                    for _ in 0..4 {
                         if index < self.streams.len() {
                             self.stream(index);
                         }
@@ -252,17 +290,30 @@ impl Sim {
                 }
             }
             Action::Remove(text, recursive, only) => {
+                let key = self.key_of(text);
                 let op = Remove { path: at(text), recursive: *recursive, goosefs_only: *only };
-                drop(self.world.run(Op::Remove(op)));
+                let removed = self.world.run(Op::Remove(op)).outcome.is_ok();
+                if let Some(key) = key.filter(|_| removed && *only) {
+                    self.forget_uploads(&key);
+                }
+            }
+            Action::Kill(index) => {
+                if let Some(index) = pick(&self.streams, *index) {
+                    let stream = self.streams.remove(index);
+                    if stream.may_complete && stream.tag.is_none() {
+                        self.late.push((stream.container, stream.key));
+                    }
+                }
+            }
+            Action::Land(index) => {
+                if let Some(index) = pick(&self.late, *index) {
+                    let (container, key) = self.late.remove(index);
+                    self.upload(&key, container);
+                }
             }
             Action::Stream(index) => {
                 if let Some(index) = pick(&self.streams, *index) {
                     self.stream(index);
-                }
-            }
-            Action::Kill(index) => {
-                if let Some(index) = pick(&self.streams, *index).filter(|index| !self.streams[*index].reported) {
-                    self.streams.remove(index);
                 }
             }
             Action::CompleteCached(text) => {
@@ -303,6 +354,13 @@ impl Sim {
         }
     }
 
+    /// Dropping a name here only says nothing to the store: what lands there later is like any foreign change, and left out.
+    fn forget_uploads(&mut self, key: &str) {
+        let is_kept = |at: &String| at != key && !at.starts_with(&format!("{key}/"));
+        self.late.retain(|(_, at)| is_kept(at));
+        self.streams.retain(|stream| is_kept(&stream.key));
+    }
+
     /// Whether the store has something of this name, or above it, that we do not know: the leader looks before it makes
     /// or renames anything.
     fn is_hidden(&self, text: &str) -> bool {
@@ -321,25 +379,30 @@ impl Sim {
         let made = self.world.run(create(&format!("/{text}"), true, Some(kind))).outcome;
         if made.is_ok() && kind.is_through() {
             let spot = self.world.status(&format!("/{text}")).spot;
-            self.streams.push(Stream { container: spot.inode.container, key: spot.key, tag: None, reported: false });
+            let (container, key) = (spot.inode.container, spot.key);
+            self.streams.push(Stream { container, key, may_complete: false, tag: None, reported: false });
         }
     }
 
     fn stream(&mut self, index: usize) {
         let stream = self.streams[index].clone();
-        let Some(tag) = stream.tag else {
+        if !stream.may_complete {
             // Just before it completes its upload a worker asks whether the name is still its own, and says what it will do.
-            let current = by_container(&self.world.store, stream.container).expect("a map");
-            if current.is_none_or(|status| status.spot.key != stream.key) {
+            let current = settled_at(&self.world.store, Sim::root(), &stream.key).expect("a map");
+            if current.is_none_or(|status| status.spot.inode.container != stream.container) {
                 self.streams.remove(index);
                 return;
             }
             let op = AnnounceStream { container: stream.container };
             match self.world.run(Op::AnnounceStream(op)).outcome {
-                Ok(_) => self.streams[index].tag = Some(self.put(&stream.key)),
+                Ok(_) => self.streams[index].may_complete = true,
                 Err(Reject::Covered { .. }) => {}
                 Err(_) => drop(self.streams.remove(index)),
             }
+            return;
+        }
+        let Some(tag) = stream.tag else {
+            self.streams[index].tag = Some(self.upload(&stream.key, stream.container));
             return;
         };
         if !stream.reported {
@@ -349,7 +412,8 @@ impl Sim {
                 Ok(_) => self.streams[index].reported = true,
                 Err(Reject::Covered { .. }) => {}
                 Err(_) => {
-                    if self.objects.get(&stream.key) == Some(&tag) {
+                    let stands = by_key(&self.world.store, Sim::root(), &stream.key).expect("a map").is_some();
+                    if !stands && self.objects.get(&stream.key) == Some(&tag) {
                         self.objects.remove(&stream.key);
                     }
                     self.taken_back.insert(tag);
@@ -367,11 +431,14 @@ impl Sim {
         if let Some(at) = pick(&self.uploads, index).filter(|_| index.is_multiple_of(2)) {
             let (container, attempt, key, there) = self.uploads[at].clone();
             if !there && works {
-                drop(self.put(&key));
+                self.upload(&key, container);
                 self.uploads[at].3 = true;
                 return;
             }
             self.uploads.remove(at);
+            if !there {
+                self.late.push((container, key.clone()));
+            }
             self.end_upload(container, attempt, &key, works);
             return;
         }
@@ -405,6 +472,10 @@ impl Sim {
         let open: Vec<Intent> = self.world.namespace.intents().cloned().collect();
         let Some(at) = pick(&open, index) else { return };
         let intent = &open[at];
+        // Once more, when nothing can land any more.
+        if matches!(&intent.kind, IntentKind::DeleteAgain { key, .. } if self.may_land(key)) {
+            return;
+        }
         match self.executed.remove(&intent.id) {
             None => {
                 let end = self.execute(&intent.kind, intent.id.0.is_multiple_of(2));
@@ -490,6 +561,15 @@ impl Sim {
             let (container, attempt, key, there) = self.uploads.remove(0);
             self.end_upload(container, attempt, &key, there);
         }
+        for (container, key) in std::mem::take(&mut self.late) {
+            self.upload(&key, container);
+        }
+        for index in (0..self.streams.len()).rev() {
+            let stream = &self.streams[index];
+            if stream.may_complete && stream.tag.is_none() {
+                self.stream(index);
+            }
+        }
         while self.world.namespace.intents().next().is_some() {
             self.intent(0);
         }
@@ -525,6 +605,18 @@ impl Sim {
                 other => panic!("{} has {other:?}", spot.path),
             })
             .collect()
+    }
+
+    /// Removes what is not persisted, and with it what it may have left.
+    fn remove_unpersisted(&mut self) {
+        let unpersisted = |spot: &Spot| {
+            spot.inode.file().is_some_and(|file| !file.complete || file.persistence != PersistenceState::Persisted)
+        };
+        for spot in self.spots().into_iter().filter(unpersisted) {
+            let op = Remove { path: spot.path, recursive: false, goosefs_only: false };
+            self.world.run(Op::Remove(op)).outcome.expect("nothing is under way");
+        }
+        self.settle();
     }
 
     fn is_foreign(key: &str) -> bool {
@@ -620,5 +712,22 @@ proptest! {
         sim.check()?;
         sim.ask_for_everything();
         sim.check_same()?;
+    }
+
+    #[test]
+    fn no_object_of_ours_belongs_to_nobody(actions in actions()) {
+        let mut sim = Sim::new();
+        for action in &actions {
+            match action {
+                // Others' objects, and ours that were left to the store on purpose, are there and not known.
+                Action::Foreign(..) | Action::Remove(_, _, true) => {}
+                // What was left behind must not be found by chance.
+                Action::Load(_) | Action::LookOn(_) | Action::SyncOn(_) => {}
+                action => sim.step(action),
+            }
+        }
+        sim.settle();
+        sim.remove_unpersisted();
+        prop_assert_eq!(&sim.objects, &sim.stored());
     }
 }

@@ -222,6 +222,7 @@ fn entries_are_pinned() {
     let renewed =
         Renewed { key: "k/l".into(), was: Fingerprint::Etag("9b2c".into()), is: Fingerprint::Etag("9b2d".into()) };
     text += &line("CloseIntent-CopiedTree", &close(IntentEnd::CopiedTree { renewed: vec![renewed] }));
+    text += &line("CloseIntent-DoneForNow", &close(IntentEnd::DoneForNow));
     let anonymous = Entry { operation: None, ..entry(Op::RaiseRules(RaiseRules { version: 1 })) };
     text += &line("no-operation", &anonymous);
     expect_file!["../../golden/entries.txt"].assert_eq(&text);
@@ -284,6 +285,7 @@ fn records_are_pinned() {
         },
         IntentKind::MoveTree { from: "k/".into(), to: "t/".into(), inode: InodeId(9), parent, name: name() },
         IntentKind::MakeDirectory { key: "k/".into(), inode: InodeId(9) },
+        IntentKind::DeleteAgain { key: "k/".into(), parent, name: name() },
     ];
     let mount = Mount {
         id: MountId(1),

@@ -215,3 +215,54 @@ fn what_a_copy_left_at_the_old_key_goes_under_an_intent_of_its_own() {
     assert_eq!(short(&world.run(close(intent, Attempt(0), copied)).outcome), "ok");
     assert!(matches!(&world.intent().kind, IntentKind::DeleteTree { key, .. } if key == "a/"), "{:?}", world.intent());
 }
+
+#[test]
+fn what_lands_after_a_removal_goes_once_more_and_its_name_is_held_until_then() {
+    for (setup, command, key) in
+        [("/a/f??", "rm /a/f", "a/f"), ("/a/f?? /a/g!", "rm -r /a", "a/"), ("/a/f?? /a/g!", "mv /a /b", "a/")]
+    {
+        let mut world = World::with(setup);
+        world.must(command);
+        let first = world.intent().id;
+        world.must("for-now");
+        assert_eq!(world.effects.last(), Some(&Effect::OpenedIntent(world.intent().id)), "{command}");
+        assert_ne!(world.intent().id, first);
+        let held = |world: &World| match &world.intent().kind {
+            IntentKind::DeleteAgain { key, .. } => key.clone(),
+            other => panic!("{command}: {other:?}"),
+        };
+        assert_eq!(held(&world), key);
+        assert_eq!(short(&world.command("create -p /a/f")), "Covered", "{command}");
+        // As often as need be.
+        world.must("for-now");
+        assert_eq!(held(&world), key);
+        world.must("done");
+        world.must("create -p /a/f");
+    }
+}
+
+#[test]
+fn a_removal_is_decided_by_its_first_end() {
+    let mut world = World::with("/f??");
+    let rm = world.parse("rm /f");
+    assert_eq!(short(&world.run_with(1, rm.clone()).outcome), "pending");
+    world.must("for-now");
+    assert_eq!(short(&world.run_with(1, rm).outcome), "ok");
+}
+
+#[test]
+fn a_file_written_before_its_tree_was_moved_by_copying_is_removed_with_its_copy() {
+    let mut world = World::with("/a/f??");
+    world.close_stream("/a/f", 10).expect("it is being written");
+    world.must("mv /a /b");
+    let was = Fingerprint::Etag("written".into());
+    let renewed = vec![Renewed { key: "f".into(), was, is: Fingerprint::Etag("copy".into()) }];
+    let intent = world.intent().id;
+    world.run(close(intent, Attempt(0), IntentEnd::CopiedTree { renewed })).outcome.expect("it is open");
+    world.must("done");
+    world.must("rm /b/f");
+    match &world.intent().kind {
+        IntentKind::DeleteFile { fingerprint, .. } => assert_eq!(*fingerprint, etag("copy")),
+        other => panic!("{other:?}"),
+    }
+}

@@ -5,7 +5,7 @@
 //!
 //! Commands: `mkdir [-p] PATH`, `create [-p] PATH [WRITE_TYPE]`, `complete PATH LENGTH`, `mv FROM TO`, `rm [-r] [-g] PATH`,
 //! `chmod [-R] MODE PATH`, `chown OWNER PATH`, `chgrp GROUP PATH`, `xattr PATH NAME=VALUE`, `persist PATH`,
-//! `done` and `refused` (close the oldest intent), `collect`. `bob: COMMAND` runs it as bob, who is in group `staff`.
+//! `done`, `for-now` and `refused` (close the oldest intent), `collect`. `bob: COMMAND` runs it as bob, who is in group `staff`.
 
 use crate::*;
 use std::collections::BTreeMap;
@@ -207,6 +207,7 @@ impl World {
             }
             "persist" => Op::SchedulePersist(SchedulePersist { path: at(1), after_ms: 0 }),
             "done" => self.close_oldest(IntentEnd::Done { fingerprint: etag("moved") }),
+            "for-now" => self.close_oldest(IntentEnd::DoneForNow),
             "refused" => self.close_oldest(IntentEnd::Refused { why: "no".to_owned() }),
             "collect" => {
                 let directory = detached(&self.store, None, 1).expect("a map answers");

@@ -29,6 +29,9 @@ pub enum Fault {
     /// Nothing passes any more after this many bytes of the body, and the connection stays open until the rules are
     /// cleared or the proxy goes.
     Hang { side: Side, after_bytes: u64 },
+    /// All of it reaches the proxy at once, and the server only when the rules are cleared: also when whoever sent it is
+    /// gone by then. Other faults of the same request do nothing.
+    Late,
     /// The byte at this position of the body is another. Nothing happens to a body that is too short.
     Flip { side: Side, at: u64 },
     /// The answer's `Content-Length` is this much off. When it says less than there is, the rest never comes and the

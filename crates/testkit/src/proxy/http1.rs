@@ -5,6 +5,7 @@ use super::frame::{BadChunk, Chunk, Frame};
 use super::{End, Shared};
 use bytes::{Buf, BytesMut};
 use std::io;
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -50,6 +51,9 @@ pub(super) async fn serve(client: &mut TcpStream, shared: &Shared) -> io::Result
             from_client.advance(request.len);
             refuse(client, &mut from_client, &request, status, shared).await?;
             continue;
+        }
+        if faults.contains(&Fault::Late) {
+            return late(client, &mut from_client, &request, shared).await;
         }
         let (mut upstream, mut from_server) = match server.take() {
             Some(connected) => connected,
@@ -132,6 +136,26 @@ async fn exchange(
         (Outcome::Truncated, _) | (_, Outcome::Truncated) => Some(End::Clean),
         (Outcome::Whole, Outcome::Whole) => (closes || request.closes).then_some(End::Clean),
     })
+}
+
+/// Takes the whole request, and passes it on much later, whether or not its client is still there to be answered.
+async fn late(client: &mut TcpStream, from_client: &mut BytesMut, request: &Head, shared: &Shared) -> io::Result<End> {
+    let mut kept = from_client[..request.len].to_vec();
+    from_client.advance(request.len);
+    let mut cleared = shared.cleared();
+    let mut body = Body::new(shared, Side::Request, request.frame(), &[]);
+    if body.forward(client, &mut kept, from_client).await? != Outcome::Whole {
+        return Ok(End::Reset);
+    }
+    shared.counters.kept.fetch_add(1, Ordering::Relaxed);
+    drop(cleared.changed().await);
+    let mut server = shared.connect().await?;
+    server.write_all(&kept).await?;
+    let mut from_server = BytesMut::new();
+    let answered = read_head(&mut server, &mut from_server, Kind::Response).await?;
+    shared.counters.late.fetch_add(u64::from(answered.is_some()), Ordering::Relaxed);
+    answer(&mut server, &mut from_server, client, request, &[], shared).await?;
+    Ok(End::Clean)
 }
 
 /// Forwards the server's answer, interim ones included. Says how it went, and whether the server closes after it.
@@ -332,6 +356,7 @@ impl<'a> Body<'a> {
                 | Fault::Flip { .. }
                 | Fault::Truncate { .. }
                 | Fault::Delay(_)
+                | Fault::Late
                 | Fault::Status(_)
                 | Fault::Length(_) => {}
             }

@@ -6,7 +6,7 @@
 use super::blob::{Blob, Blobs, Reader};
 use s3s::crypto::{Checksum as _, Md5};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::ops::Bound;
@@ -130,11 +130,16 @@ pub(super) struct Upload {
     pub(super) parts: BTreeMap<i32, Arc<Object>>,
 }
 
+/// Changes remembered with their times.
+const HISTORY: usize = 100_000;
+
 pub(super) struct Index {
     blobs: Arc<Blobs>,
     log: File,
     buckets: BTreeMap<String, Bucket>,
     uploads: BTreeMap<String, Upload>,
+    /// What happened to objects since the start, oldest first.
+    history: VecDeque<String>,
 }
 
 impl Drop for Index {
@@ -147,7 +152,8 @@ impl Index {
     pub(super) fn open(dir: &Path, blobs: Arc<Blobs>) -> io::Result<Index> {
         let path = dir.join("log");
         let log = OpenOptions::new().create(true).append(true).open(&path)?;
-        let mut index = Index { blobs, log, buckets: BTreeMap::new(), uploads: BTreeMap::new() };
+        let mut index =
+            Index { blobs, log, buckets: BTreeMap::new(), uploads: BTreeMap::new(), history: VecDeque::new() };
         index.replay(&path)?;
         index.compact(&path)?;
         let known: HashSet<u64> = index.all_objects().flat_map(|object| &object.blobs).map(|blob| blob.id).collect();
@@ -274,8 +280,35 @@ impl Index {
     fn commit(&mut self, record: Record, blobs: Vec<Arc<Blob>>) -> io::Result<()> {
         // One write for the line: a killed process leaves it whole or not at all, or torn at the very end.
         self.log.write_all(&line(&record)?)?;
+        self.note(&record);
         self.apply(record, blobs);
         Ok(())
+    }
+
+    fn note(&mut self, record: &Record) {
+        let told = match record {
+            Record::Put { bucket, key, object } => format!("put {bucket}/{key} as {}", object.etag),
+            Record::Delete { bucket, key } => format!("delete {bucket}/{key}"),
+            Record::Begin { bucket, key, .. } => format!("begin an upload of {bucket}/{key}"),
+            Record::Complete { upload, object } => match self.uploads.get(upload) {
+                Some(Upload { bucket, key, .. }) => format!("complete {bucket}/{key} as {}", object.etag),
+                None => return,
+            },
+            Record::Abort { upload } => match self.uploads.get(upload) {
+                Some(Upload { bucket, key, .. }) => format!("abort the upload of {bucket}/{key}"),
+                None => return,
+            },
+            Record::Bucket { .. } | Record::DropBucket { .. } | Record::Part { .. } => return,
+        };
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(format!("{} {told}", now_ms()));
+    }
+
+    /// Changes of objects whose bucket and key, joined by a slash, contain `part`.
+    pub(super) fn history(&self, part: &str) -> Vec<String> {
+        self.history.iter().filter(|told| told.contains(part)).cloned().collect()
     }
 
     fn apply(&mut self, record: Record, blobs: Vec<Arc<Blob>>) {

@@ -82,7 +82,7 @@ impl Sea {
     }
 
     pub fn tick(&mut self) {
-        self.world.clock.0.fetch_add(20, Ordering::Relaxed);
+        self.world.clock.0.fetch_add(100, Ordering::Relaxed);
         self.world.step(Event::Tick);
     }
 
