@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::uploads::LANDING;
-use meta::IntentKind;
+use meta::{AnnounceStream, IntentKind};
 use types::{ContainerId, MountId};
 
 const ROOT_MOUNT: MountId = MountId(1);
@@ -43,6 +43,17 @@ impl World {
         found.expect("just made").spot.inode.container
     }
 
+    /// A worker says that an upload may land from now on.
+    fn hear(&self, container: ContainerId, key: &str) {
+        self.shared.uploads.lock().heard(container, ROOT_MOUNT, key, self.clock.monotonic());
+    }
+
+    /// A worker says that it is about to complete its upload, the first one below that directory.
+    fn announce(&mut self, container: ContainerId, key: &str) {
+        self.hear(container, key);
+        self.ask(Op::AnnounceStream(AnnounceStream { container }));
+    }
+
     fn remove(&mut self, at: &str) {
         self.ask(Op::Remove(Remove { path: file(at), recursive: true, goosefs_only: false }));
     }
@@ -71,7 +82,7 @@ fn leader() -> World {
 fn a_file_goes_once_more_when_nothing_can_land_any_more() {
     let mut world = leader();
     let container = world.create("/d/f");
-    world.shared.uploads.lock().heard(container, ROOT_MOUNT, "d/f", world.clock.monotonic());
+    world.announce(container, "d/f");
     world.remove("/d/f");
     assert!(matches!(&world.jobs[..], [(_, Job::DeleteFile { key, .. })] if key == "d/f"), "{:?}", world.jobs);
     world.answer(JobOk::Done(None));
@@ -89,15 +100,12 @@ fn a_file_goes_once_more_when_nothing_can_land_any_more() {
 fn a_worker_that_is_still_at_it_is_waited_for() {
     let mut world = leader();
     let container = world.create("/d/f");
-    let heard = |world: &World| {
-        world.shared.uploads.lock().heard(container, ROOT_MOUNT, "d/f", world.clock.monotonic());
-    };
-    heard(&world);
+    world.announce(container, "d/f");
     world.remove("/d");
     world.answer(JobOk::Done(None));
     assert_eq!(world.held().as_deref(), Some("d/"));
     world.pass(LANDING);
-    heard(&world);
+    world.hear(container, "d/f");
     world.answer(JobOk::Done(None));
     assert_eq!(world.held().as_deref(), Some("d/"), "held for as long again");
     world.pass(LANDING);
@@ -112,7 +120,7 @@ fn what_no_upload_can_reach_is_removed_once() {
     world.remove("/d/never-completed");
     world.answer(JobOk::Done(None));
     let container = world.create("/d/landed");
-    world.shared.uploads.lock().heard(container, ROOT_MOUNT, "d/landed", world.clock.monotonic());
+    world.announce(container, "d/landed");
     world.shared.uploads.lock().landed(container);
     world.remove("/d");
     world.answer(JobOk::Done(None));
