@@ -106,6 +106,13 @@ fn a_copy_killed_in_the_middle_goes_on_when_it_is_called_again() {
         let whole: Vec<&FileStatus> = before.iter().filter(|file| file.completed).collect();
         assert_eq!(whole.len() as u64, WHOLE, "{before:?}");
 
+        let records = || -> Vec<std::path::PathBuf> {
+            let directory = std::fs::read_dir(world.home().join(".goosefs/copies")).expect("a directory");
+            directory.map(|entry| entry.expect("an entry").path()).collect()
+        };
+        let [record] = records().try_into().expect("one record");
+        let remembered = std::fs::read(&record).expect("readable");
+
         // Another command did not leave these: it must not take them for its own.
         let left = before.iter().find(|file| !file.completed).expect("two of them");
         let below = left.path.as_str().strip_prefix("/ns/tree/").expect("below");
@@ -128,10 +135,13 @@ fn a_copy_killed_in_the_middle_goes_on_when_it_is_called_again() {
             let now = world.fs.status(&file.path).await.expect("there");
             assert_eq!(now.file, file.file, "{} was not written again", file.path);
         }
+        assert_eq!(records(), [] as [&Path; 0], "a copy that is done leaves no record");
+
+        // As if it had been killed once more, after the last byte and before it noted that.
+        std::fs::write(&record, remembered).expect("written");
         let told = said(&world.local, world.home(), &command);
         assert_eq!((number(&told, "copied"), number(&told, "skipped")), (0, FILES), "{told}");
-        let records = std::fs::read_dir(world.home().join(".goosefs/copies")).expect("a directory").count();
-        assert_eq!(records, 0, "a copy that is done leaves no record");
+        assert_eq!(records(), [] as [&Path; 0], "and none now");
     });
 }
 

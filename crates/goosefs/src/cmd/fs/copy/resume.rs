@@ -58,6 +58,8 @@ impl Resume {
             Err(error) => return Err(error.into()),
         };
         if found.completed {
+            // The run may have been killed after the last byte and before it noted that.
+            self.end(to)?;
             refuse_unless_same(fs, from, found).await?;
             return Ok(Standing::Same);
         }
