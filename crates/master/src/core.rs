@@ -605,7 +605,8 @@ impl Core {
         if let Some(below) = self.node.compact(index.min(self.kept_for_others())) {
             self.actions.push(Action::Purge(below));
         }
-        if index >= self.shared.applied() && self.proposals.is_empty() {
+        // A follower never comes to rest while its leader works: what was flushed is not replayed.
+        if (index >= self.shared.applied() || !self.leading) && self.proposals.is_empty() {
             for ticket in std::mem::take(&mut self.draining) {
                 self.reply(ticket, Ok(Done::Nothing));
             }
