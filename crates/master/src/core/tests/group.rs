@@ -41,7 +41,8 @@ struct Group {
     cut: Option<MemberId>,
     faults: bool,
     next_ticket: u64,
-    asked: BTreeMap<Ticket, (OperationId, Op)>,
+    /// Which member was asked what.
+    asked: BTreeMap<Ticket, (usize, OperationId, Op)>,
     acknowledged: Vec<(OperationId, Op)>,
     refused: BTreeMap<OperationId, Op>,
     /// What the state was at each index somebody stopped at.
@@ -140,7 +141,7 @@ impl Group {
     }
 
     fn answered(&mut self, ticket: Ticket, result: &Result<Done, Error>) {
-        let Some((operation, op)) = self.asked.remove(&ticket) else { return };
+        let Some((_, operation, op)) = self.asked.remove(&ticket) else { return };
         match result {
             Ok(_) => self.acknowledged.push((operation, op)),
             // The client asks again with the same operation id, whoever leads then.
@@ -200,6 +201,9 @@ impl Group {
                 member.log.crash();
                 member.appends.clear();
                 member.up_again_ms = up_again_ms;
+                // Its clients see the connection break, and ask again.
+                let unanswered = self.asked.extract_if(.., |_, (asked, ..)| *asked == at);
+                self.refused.extend(unanswered.map(|(_, (_, operation, op))| (operation, op)));
             }
         }
     }
@@ -212,7 +216,7 @@ impl Group {
         let Some(at) = chosen else { return drop(self.refused.insert(operation, op)) };
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.asked.insert(ticket, (operation, op.clone()));
+        self.asked.insert(ticket, (at, operation, op.clone()));
         let deadline = self.clock.monotonic() + Duration::from_secs(5);
         let request = Request { who: Caller::system(), operation: Some(operation), op, deadline };
         self.tell(at, Event::Request(ticket, request));
