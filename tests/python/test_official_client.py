@@ -242,7 +242,7 @@ def test_batches(fs, folder):
 def test_an_unknown_block_is_an_rpc_error(local):
     client = goosefs.WorkerClient.connect(f"127.0.0.1:{local.ports['worker']}", config_for(local))
     with pytest.raises(exceptions.RpcError):
-        client.read_block_positioned(9_999_999_999, 0, 10)
+        client.read_block_positioned(9_999_999_999_999_999, 0, 10)
     client.close()
 
 
