@@ -43,14 +43,19 @@ async fn official(group: &Group) -> Arc<BaseFileSystem> {
         .expect("the official client connects")
 }
 
+/// Its own connection's words for a call that was on the wire (code UNKNOWN), or about to be (CANCELLED).
+fn was_given_up(error: &str) -> bool {
+    error.contains("transport error") || error.contains("transport::Error")
+}
+
 /// False: the client gave up a call that was on the wire when its master died. It repeats what is UNAVAILABLE, but not what
-/// its own connection calls a transport error of code UNKNOWN.
+/// its own connection calls a transport error.
 async fn write(fs: &BaseFileSystem, path: &str, data: &[u8], write_type: WritePType) -> bool {
     let options = Some(CreateFilePOptions { write_type: Some(write_type as i32), ..CreateFilePOptions::default() });
     let context = fs.context().clone();
     match GoosefsFileWriter::write_file_with_context_and_options(context, path, data, options).await {
         Ok(written) => assert_eq!(written, data.len() as u64),
-        Err(err) if err.to_string().contains("transport error") => return false,
+        Err(err) if was_given_up(&err.to_string()) => return false,
         Err(err) => panic!("{path} is written: {err}"),
     }
     true
@@ -60,9 +65,7 @@ async fn write(fs: &BaseFileSystem, path: &str, data: &[u8], write_type: WritePT
 async fn read(fs: &BaseFileSystem, path: &str) -> Vec<u8> {
     let context = || fs.context().clone();
     let read = match GoosefsFileReader::read_file_with_context(context(), path).await {
-        Err(err) if err.to_string().contains("transport error") => {
-            GoosefsFileReader::read_file_with_context(context(), path).await
-        }
+        Err(err) if was_given_up(&err.to_string()) => GoosefsFileReader::read_file_with_context(context(), path).await,
         read => read,
     };
     read.unwrap_or_else(|err| panic!("{path} is read: {err}")).to_vec()
