@@ -45,9 +45,9 @@ async fn official(group: &Group) -> Arc<BaseFileSystem> {
         .expect("the official client connects")
 }
 
-/// Its own connection's words for a call that was on the wire (code UNKNOWN), or about to be (CANCELLED).
+/// What an official client calls a connection that broke: under a call, before it, or while its answer was read.
 fn was_given_up(error: &str) -> bool {
-    error.contains("transport error") || error.contains("transport::Error")
+    ["transport error", "transport::Error", "hyper::Error"].iter().any(|words| error.contains(words))
 }
 
 /// False: the client gave up a call that was on the wire when its master died. It repeats what is UNAVAILABLE, but not what
@@ -63,14 +63,16 @@ async fn write(fs: &BaseFileSystem, path: &str, data: &[u8], write_type: WritePT
     true
 }
 
-/// Reads a file; once more when the client gave up a call as above.
+/// Reads a file; again when the client gave up a call as above.
 async fn read(fs: &BaseFileSystem, path: &str) -> Vec<u8> {
-    let context = || fs.context().clone();
-    let read = match GoosefsFileReader::read_file_with_context(context(), path).await {
-        Err(err) if was_given_up(&err.to_string()) => GoosefsFileReader::read_file_with_context(context(), path).await,
-        read => read,
-    };
-    read.unwrap_or_else(|err| panic!("{path} is read: {err}")).to_vec()
+    for _ in 0..GIVEN_UP {
+        match GoosefsFileReader::read_file_with_context(fs.context().clone(), path).await {
+            Ok(bytes) => return bytes.to_vec(),
+            Err(err) if was_given_up(&err.to_string()) => {}
+            Err(err) => panic!("{path} is read: {err}"),
+        }
+    }
+    panic!("{path} is read: given up {GIVEN_UP} times");
 }
 
 /// An official client that writes files and reads each again, until told to stop; the numbers of those acknowledged, and
