@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "grpc/block_worker.proto",
     "grpc/common.proto",
     "grpc/file_system_master.proto",
@@ -19,6 +19,7 @@ const FILES: [&str; 16] = [
     "proto/shared/location.proto",
     "goosefs/admin.proto",
     "goosefs/internal.proto",
+    "goosefs/peers.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -175,7 +175,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Long options of the real product that begin with one dash.
-const SINGLE_DASH: [&str; 2] = ["-live", "-lost"];
+const SINGLE_DASH: [&str; 3] = ["-address", "-live", "-lost"];
 
 /// The arguments as clap wants them: settings first, wherever they stood, and long options with two dashes.
 pub fn arguments(mut given: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {

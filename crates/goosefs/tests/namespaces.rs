@@ -300,7 +300,12 @@ fn a_large_directory_is_listed_once_for_all_who_ask_and_in_bounded_memory() {
     for n in 0..objects {
         store.put(BUCKET, &format!("large/object-{n:07}"), b"").expect("put");
     }
-    let settings = ["goosefs.master.metastore.cache.bytes=32MB", "goosefs.master.process.memory.budget=256MB"];
+    let settings = [
+        "goosefs.master.metastore.cache.bytes=32MB",
+        "goosefs.master.process.memory.budget=256MB",
+        // A million entries take longer than a minute on a busy machine; who waits is not to be sent away here.
+        "goosefs.master.request.timeout=10min",
+    ];
     let local = Local::start_with(&dir.path().join("goosefs"), &settings);
     let process = process_on(&dir.path().join("goosefs"));
     let config = client::ClientConfig { rpc_timeout: PATIENCE * 20, ..local.client_config() };

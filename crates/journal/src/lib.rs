@@ -27,7 +27,7 @@ pub use entry::{AppendBatch, BatchSeq, Cut, HardState, LogEntry, MemberId, Recov
 pub use error::Error;
 pub use log::{JournalLog, LogReader, MemLog, conformance};
 pub use node::{
-    Boot, Committed, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
+    Boot, Committed, Follower, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
 };
 pub use segment::{SegmentLog, SegmentOptions};
 pub use writer::{FLUSH_BUCKETS, LogWriter, Pen, WriterStats};

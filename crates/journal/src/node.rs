@@ -19,7 +19,7 @@ mod tests;
 mod wire;
 
 pub use config::{Boot, MAX_VOTERS, NodeConfig};
-pub use output::{Committed, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark};
+pub use output::{Committed, Follower, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark};
 
 use crate::{BatchSeq, Error, LogEntry, LogReader, MemberId, Recovered};
 use bytes::Bytes;
@@ -258,6 +258,24 @@ impl Node {
     }
 
     // --- questions ----------------------------------------------------------------------------------------------
+
+    /// The other voters, by id, while this member leads; nobody else knows.
+    pub fn followers(&self) -> Vec<Follower> {
+        let raft = &self.raft.raft;
+        if raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let others = raft.prs().iter().filter(|(id, _)| **id != raft.id);
+        let mut followers: Vec<Follower> = others
+            .map(|(id, progress)| Follower {
+                id: MemberId(*id),
+                acknowledged: LogIndex(progress.matched),
+                active: progress.recent_active,
+            })
+            .collect();
+        followers.sort_by_key(|follower| follower.id);
+        followers
+    }
 
     /// Whether this member may answer a linearisable read from its applied state without asking anybody. Call it with
     /// the time read *after* the state was read.

@@ -15,6 +15,21 @@ pub enum Metastore {
     Rocks,
 }
 
+/// The group this master is one of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupConfig {
+    /// Every member's `host:port` for the others, this one's too.
+    pub members: Vec<String>,
+    /// This member's, as it stands there.
+    pub own: String,
+    /// Where this member listens for the others.
+    pub listen: SocketAddr,
+    /// Silence of a leader after which a member stands for election; by chance up to twice as long.
+    pub election_timeout: Duration,
+    /// Rest between two heartbeats of a leader.
+    pub heartbeat: Duration,
+}
+
 #[derive(Clone, Debug)]
 pub struct MasterConfig {
     /// The name clients and workers use for this master.
@@ -25,6 +40,8 @@ pub struct MasterConfig {
     pub web_addr: SocketAddr,
     /// `goosefs.internal.v1`: workers.
     pub internal_addr: SocketAddr,
+    /// The masters of which this is one; None: it is alone.
+    pub group: Option<GroupConfig>,
     /// `goosefs.master.journal.folder`
     pub journal_dir: PathBuf,
     /// `goosefs.master.metastore.dir`
@@ -99,6 +116,7 @@ impl MasterConfig {
             rpc_addr: any,
             web_addr: any,
             internal_addr: any,
+            group: None,
             journal_dir: "/none".into(),
             metastore_dir: "/none".into(),
             metastore: Metastore::Heap,

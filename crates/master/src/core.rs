@@ -11,6 +11,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod group;
 mod housekeeping;
 mod intents;
 mod job;
@@ -24,7 +25,8 @@ pub use persists::PersistPlace;
 
 use crate::error::Error;
 use crate::shared::{Leadership, Shared};
-use journal::{AppendBatch, BatchSeq, Node, Refused, SnapshotMark};
+use bytes::Bytes;
+use journal::{AppendBatch, BatchSeq, MemberId, Node, Outgoing, Refused, SnapshotMark};
 use meta::{Applied, Caller, Done, Effect, Entry, Namespace, Op, Record, Reject};
 use stamp::Stamper;
 use std::collections::{BTreeMap, VecDeque};
@@ -79,12 +81,24 @@ pub enum Event {
     Drain(Ticket),
     /// A worker of this session was taken in; tasks may be given to it.
     WorkerReady(WorkerId),
+    /// Another master said something. `everywhere`: up to here every member's log is known to reach.
+    PeerMessage {
+        from: MemberId,
+        message: Bytes,
+        everywhere: LogIndex,
+    },
+    /// What was sent to another master may not have arrived.
+    Unreachable(MemberId),
+    /// Hand the lead over to this member.
+    HandOver(Ticket, MemberId),
 }
 
 #[derive(Debug)]
 pub enum Action {
     /// Write and sync, then [`Event::Persisted`].
     Append(AppendBatch),
+    /// Send to another master, or [`Event::Unreachable`]; the index goes with it.
+    Send(Outgoing, LogIndex),
     Reply(Ticket, Result<Done, Error>),
     /// Ask an under store, then [`Event::JobDone`].
     Job(JobId, Job),
@@ -128,6 +142,8 @@ pub struct CoreConfig {
     pub task_timeout: Duration,
     /// Proposed once the group leads and the namespace is empty.
     pub format: meta::Format,
+    /// How long a new leader leaves alone what an earlier one may still be asking of the stores.
+    pub intent_rest: Duration,
 }
 
 pub struct Core {
@@ -155,6 +171,7 @@ pub struct Core {
     /// Confirmed reads and the index they wait for.
     confirmed: Vec<(Ticket, LogIndex)>,
     flushing: bool,
+    group: group::GroupState,
     actions: Vec<Action>,
 }
 
@@ -184,6 +201,7 @@ impl Core {
             draining: Vec::new(),
             confirmed: Vec::new(),
             flushing: false,
+            group: Default::default(),
             actions: Vec::new(),
         }
     }
@@ -201,19 +219,26 @@ impl Core {
             Event::Drain(ticket) => self.draining.push(ticket),
             // A new session: what the old one was told to upload, nobody may be uploading any more.
             Event::WorkerReady(worker) => self.persists.worker_lost(worker),
+            Event::PeerMessage { from, message, everywhere } => self.peer_said(now, from, &message, everywhere),
+            Event::Unreachable(member) => self.node.unreachable(member),
+            Event::HandOver(ticket, to) => self.hand_over(ticket, to),
         }
     }
 
     /// Proposes, drains the node, applies what is committed, and returns what to do. Errors are fatal to this member:
     /// its disk or its database failed, or the log holds what it cannot read.
     pub fn turn(&mut self, now: Now) -> Result<Vec<Action>, String> {
+        self.group.check()?;
         loop {
             self.node.tick(now.mono);
+            // In a group the entries of the turn before: what it sent and wrote is on its way by now.
+            self.apply_committed(now)?;
             let blocked = self.propose_queued(now);
             let output = self.node.drain().map_err(|err| types::sentence(&err))?;
             if let Some(batch) = output.append {
                 self.actions.push(Action::Append(batch));
             }
+            self.send(output.messages, output.snapshots_wanted);
             for number in output.dropped {
                 self.dropped(number);
             }
@@ -222,16 +247,23 @@ impl Core {
                 self.reply(Ticket(ticket), Err(Error::NotLeader));
             }
             self.committed.extend(output.committed);
-            self.apply_committed(now)?;
+            if self.is_alone() {
+                self.apply_committed(now)?;
+            }
             self.answer_confirmed();
             self.follow_leadership(now);
             let may_propose = self.leading && !blocked && !self.queue.is_empty();
-            if !output.more && !may_propose {
+            if self.is_unfinished() || (!output.more && !may_propose) {
                 break;
             }
         }
         self.drain_if_asked();
         Ok(std::mem::take(&mut self.actions))
+    }
+
+    /// Whether another turn has work at once: what is committed waits until what was sent is on its way.
+    pub fn is_unfinished(&self) -> bool {
+        !self.committed.is_empty()
     }
 
     /// Whether no other master waits for what this one writes.
@@ -279,6 +311,7 @@ impl Core {
     /// Proposes what waits. True when the node takes no more for now.
     fn propose_queued(&mut self, now: Now) -> bool {
         if !self.leading {
+            self.refuse_queued();
             return true;
         }
         while let Some(proposal) = self.queue.pop_front() {
@@ -403,6 +436,8 @@ impl Core {
                 }
             }
             Effect::ClosedIntent(id) => self.intent_closed(now, id),
+            // A new leader looks through the state for both.
+            Effect::Collect(_) | Effect::Persist(_) if !self.leading => {}
             Effect::Collect(inode) => self.housekeeping.collect(inode),
             Effect::Persist(container) => self.persists.due(container),
             Effect::CancelPersist(container) => self.cancel_persist(container),
@@ -470,12 +505,13 @@ impl Core {
             leads: self.leading && self.namespace.cluster().is_some(),
             lease_until: self.node.lease_until().unwrap_or_default(),
         });
+        self.note_group();
     }
 
     fn take_up_duties(&mut self, now: Now) {
         let open: Vec<IntentId> = self.namespace.intents().map(|intent| intent.id).collect();
         for id in open {
-            self.start_intent(now, id);
+            self.take_up_intent(now, id);
         }
         self.abort_earlier_loads(now);
         self.housekeeping.resume();
@@ -498,6 +534,7 @@ impl Core {
         }
         self.intents = Default::default();
         self.persists = Default::default();
+        self.housekeeping.lay_down();
         self.drop_loads();
     }
 
@@ -521,6 +558,7 @@ impl Core {
             rows.into_iter().for_each(|rows| self.shared.locations.close(rows));
             self.persists.worker_lost(worker);
         }
+        self.flush_if_due();
         if !self.leading {
             return;
         }
@@ -563,10 +601,12 @@ impl Core {
         if index > LogIndex(0) && index <= self.node.applied() {
             self.node.set_snapshot(SnapshotMark { index, term: self.node.term() });
         }
-        if let Some(below) = self.node.compact(index) {
+        self.warn_of_laggards(index);
+        if let Some(below) = self.node.compact(index.min(self.kept_for_others())) {
             self.actions.push(Action::Purge(below));
         }
-        if index >= self.shared.applied() && self.proposals.is_empty() {
+        // A follower never comes to rest while its leader works: what was flushed is not replayed.
+        if (index >= self.shared.applied() || !self.leading) && self.proposals.is_empty() {
             for ticket in std::mem::take(&mut self.draining) {
                 self.reply(ticket, Ok(Done::Nothing));
             }

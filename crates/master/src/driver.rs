@@ -5,9 +5,10 @@
 
 use crate::core::{Action, Core, Event, Now, Request, Ticket, Want};
 use crate::error::Error;
+use crate::peers::Peers;
 use crate::shared::Shared;
 use crate::stores::Stores;
-use journal::{AppendBatch, LogWriter};
+use journal::{AppendBatch, LogWriter, MemberId};
 use meta::{Done, Op, Read, StoreError};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ type Reply = oneshot::Sender<Result<Done, Error>>;
 pub enum Message {
     Event(Event),
     Ask(Ticket, Event, Reply),
+    /// Another master said something: it waits in an inbox of its own.
+    Wake,
     LogFailed(String),
     Stop,
 }
@@ -57,6 +60,11 @@ impl Handle {
         self.ask(deadline, |ticket| Event::Want(ticket, want, deadline)).await.map(drop)
     }
 
+    /// Hands the lead over to another member of the group.
+    pub async fn hand_over(&self, to: MemberId) -> Result<(), Error> {
+        self.ask(self.deadline(), |ticket| Event::HandOver(ticket, to)).await.map(drop)
+    }
+
     fn deadline(&self) -> Monotonic {
         self.shared.clock.monotonic() + self.shared.config.request_timeout
     }
@@ -72,6 +80,11 @@ impl Handle {
         }
         self.ask(self.deadline(), Event::Confirm).await?;
         self.shared.read_any(read)
+    }
+
+    /// Has the state thread look around. A full inbox keeps it awake anyway.
+    pub fn wake(&self) {
+        let _ = self.inbox.try_send(Message::Wake);
     }
 
     pub fn tell(&self, event: Event) -> Result<(), Error> {
@@ -123,6 +136,7 @@ pub struct Driver {
     pub writer: LogWriter,
     pub stores: Arc<Stores>,
     pub handle: Handle,
+    pub peers: Peers,
     pub runtime: tokio::runtime::Handle,
     /// Set to the reason when this member can no longer go on.
     pub fatal: watch::Sender<Option<String>>,
@@ -135,7 +149,8 @@ impl Driver {
         let mut last_tick = Monotonic::default();
         let reason = loop {
             let mut messages = Vec::new();
-            match inbox.0.recv_timeout(TICK) {
+            let wait = if self.core.is_unfinished() { Duration::ZERO } else { TICK };
+            match inbox.0.recv_timeout(wait) {
                 Ok(message) => messages.push(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break None,
@@ -143,8 +158,11 @@ impl Driver {
             messages.extend(inbox.0.try_iter().take(TAKE));
             // A lone caller of a lone master: until its entry is safe there is nothing else to do here.
             let lone = messages.len() <= 1 && self.core.is_alone();
+            let peers_said = self.peers.inbox().take();
             let now = self.now();
             let mut end = None;
+            // What another master is promised counts from a time read after its message arrived.
+            peers_said.into_iter().for_each(|event| self.core.step(now, event));
             for message in messages {
                 match message {
                     Message::Event(event) => self.core.step(now, event),
@@ -152,6 +170,7 @@ impl Driver {
                         waiting.insert(ticket, reply);
                         self.core.step(now, event);
                     }
+                    Message::Wake => {}
                     Message::LogFailed(why) => end = Some(Some(why)),
                     Message::Stop => end = Some(None),
                 }
@@ -214,6 +233,12 @@ impl Driver {
     ) -> Result<Option<AppendBatch>, journal::Error> {
         match action {
             Action::Append(batch) => return Ok(Some(batch)),
+            Action::Send(message, everywhere) => {
+                let to = message.to;
+                if !self.peers.send(message, everywhere) {
+                    self.core.step(self.now(), Event::Unreachable(to));
+                }
+            }
             Action::Reply(ticket, result) => {
                 if let Some(reply) = waiting.remove(&ticket) {
                     // The caller may have gone; its effect stands.

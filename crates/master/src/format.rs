@@ -2,19 +2,42 @@
 
 use crate::config::{MasterConfig, Metastore};
 use crate::error::Error;
+use crate::peers::{Group, Members};
 use journal::disk::RealDisk;
 use journal::{SegmentLog, SegmentOptions};
 use rpc::ClusterKey;
 use store::{DirDisk, HeapStore, RocksStore};
 use types::{ClusterId, Entropy};
 
-/// Writes an empty log, an empty database and, if there is none, the cluster's key. Returns the new cluster's id.
+/// Writes an empty log, an empty database and, if there is none, the cluster's key. Returns the id the log is bound to:
+/// the new cluster's, or the one all masters of a group derive from their key.
 ///
 /// Errors: a directory that is not empty (unless `force`, which removes an older log and database), not writable, or on a
 /// full disk, each in one sentence. Nothing is served by it: the first start makes the namespace.
 pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Result<ClusterId, Error> {
-    let cluster = ClusterId(entropy.next_u128());
     let start = |what: &str, err: &dyn std::error::Error| Error::Start(format!("{what}: {}", types::sentence(err)));
+    let key_error = |err| start("make the cluster's key", &err);
+    let key = match config.key_file.exists() {
+        // A group of several is bound to what it holds; a master alone need not be able to read it yet.
+        true => None,
+        false => Some(ClusterKey::create(&config.key_file).map_err(key_error)?),
+    };
+    let group = match &config.group {
+        None => None,
+        Some(group) => {
+            let members = Members::new(&group.members).map_err(Error::Start)?;
+            let own =
+                members.id(&group.own).ok_or_else(|| Error::Start(format!("{} is not in its own group", group.own)))?;
+            let key = key
+                .map_or_else(|| ClusterKey::load(&config.key_file), Ok)
+                .map_err(|err| start("read the cluster's key", &err))?;
+            Some((own, members, key.group_id()))
+        }
+    };
+    let cluster = group.as_ref().map_or_else(|| ClusterId(entropy.next_u128()), |(_, _, id)| *id);
+    if force {
+        Group::remove(&config.journal_dir).map_err(|err| start("format the journal", &err))?;
+    }
     if force && config.metastore_dir.exists() {
         std::fs::remove_dir_all(&config.metastore_dir)
             .map_err(|err| start(&format!("remove {}", config.metastore_dir.display()), &err))?;
@@ -30,8 +53,10 @@ pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Resu
             HeapStore::format(&disk, cluster)?;
         }
     }
-    if !config.key_file.exists() {
-        ClusterKey::create(&config.key_file).map_err(|err| start("make the cluster's key", &err))?;
+    // Last: a journal without it belongs to a master alone, and a group refuses to start on it.
+    if let Some((own, members, _)) = group {
+        let written = Group::create(&config.journal_dir, own, members, entropy.next_u128());
+        written.map_err(|err| start("format the journal", &err))?;
     }
     std::fs::create_dir_all(&config.work_dir).map_err(|err| {
         Error::Start(format!("cannot make {}: {err}; {}", config.work_dir.display(), types::remedy(&err)))

@@ -11,6 +11,7 @@ mod error;
 mod format;
 mod locations;
 mod metrics;
+mod peers;
 mod registry;
 mod server;
 mod shared;
@@ -20,7 +21,7 @@ mod uploads;
 mod web;
 mod wire;
 
-pub use config::{MasterConfig, Metastore};
+pub use config::{GroupConfig, MasterConfig, Metastore};
 pub use error::Error;
 pub use format::format;
 pub use server::Master;

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use types::{ContainerId, Monotonic, SessionEpoch, WorkerId};
 
+/// Containers a standby notes for one worker: the leader has told it of the older ones long since.
+const NOTED: usize = 100_000;
 /// Containers told to one worker in one heartbeat answer at most.
 const COMMANDS_PER_HEARTBEAT: usize = 10_000;
 
@@ -93,14 +95,21 @@ impl Registry {
         self.workers.entry(record.id).or_insert_with(|| Worker::new(record, Monotonic::default()));
     }
 
-    /// A registration begins that records its blocks under `rows`: older sessions of the id are over. Returns where the
-    /// last one recorded its blocks.
-    pub fn begin(&mut self, record: &meta::WorkerRecord, rows: Session, now: Monotonic) -> Option<Session> {
-        let mut worker = Worker { rows: Some(rows), ..Worker::new(record, now) };
+    /// A registration begins that records its blocks under `rows`: older sessions of the id are over. Heartbeats go on
+    /// after number `sequence`. Returns where the last one recorded its blocks.
+    pub fn begin(
+        &mut self,
+        record: &meta::WorkerRecord,
+        rows: Session,
+        sequence: u64,
+        now: Monotonic,
+    ) -> Option<Session> {
+        let mut worker = Worker { rows: Some(rows), sequence, ..Worker::new(record, now) };
         let mut ended = None;
         if let Some(old) = self.workers.remove(&record.id) {
             // Frees are still owed; persist tasks are not: the core gives them out anew.
             worker.free = old.free;
+            worker.evictable = old.evictable;
             ended = old.rows;
         }
         self.workers.insert(record.id, worker);
@@ -179,6 +188,24 @@ impl Registry {
         };
         worker.answered = commands.clone();
         commands
+    }
+
+    /// The worker dropped a block: nobody needs to tell it to. A standby's notes shrink by this.
+    pub fn dropped(&mut self, id: WorkerId, container: ContainerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.free.remove(&container);
+            worker.evictable.remove(&container);
+        }
+    }
+
+    /// Keeps what a standby notes within bounds: ids only grow, so the lowest are the oldest.
+    pub fn trim(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        for noted in [&mut worker.free, &mut worker.evictable] {
+            while noted.len() > NOTED {
+                noted.pop_first();
+            }
+        }
     }
 
     pub fn free(&mut self, id: WorkerId, container: ContainerId) {
@@ -310,7 +337,7 @@ mod tests {
     #[test]
     fn a_repeated_heartbeat_gets_the_same_answer_and_a_skipped_one_registers_again() {
         let (mut registry, rows) = (Registry::default(), Locations::default().open(WorkerId(7)));
-        registry.begin(&record(1), rows, at(0));
+        registry.begin(&record(1), rows, 0, at(0));
         assert!(matches!(registry.beat(WorkerId(7), SessionEpoch(1), 1, at(1)), Beat::Register), "not finished yet");
         assert!(registry.finish(WorkerId(7), SessionEpoch(1), at(1)));
         registry.free(WorkerId(7), ContainerId(3));
@@ -326,13 +353,13 @@ mod tests {
     fn a_silent_worker_is_lost_once_and_owed_frees_survive_its_return() {
         let (mut registry, table) = (Registry::default(), Locations::default());
         let rows = [table.open(WorkerId(7)), table.open(WorkerId(7))];
-        assert_eq!(registry.begin(&record(1), rows[0], at(0)), None);
+        assert_eq!(registry.begin(&record(1), rows[0], 0, at(0)), None);
         registry.finish(WorkerId(7), SessionEpoch(1), at(0));
         assert!(registry.expire(at(500), Duration::from_secs(1)).is_empty());
         assert_eq!(registry.expire(at(5000), Duration::from_secs(1)), [(WorkerId(7), Some(rows[0]))]);
         assert!(registry.expire(at(6000), Duration::from_secs(1)).is_empty());
         registry.free(WorkerId(7), ContainerId(9));
-        assert_eq!(registry.begin(&record(2), rows[1], at(7000)), None, "its blocks were dropped when it was lost");
+        assert_eq!(registry.begin(&record(2), rows[1], 0, at(7000)), None, "its blocks were dropped when it was lost");
         registry.finish(WorkerId(7), SessionEpoch(2), at(7000));
         assert_eq!(registry.commands(WorkerId(7), SessionEpoch(2)).free, [ContainerId(9)]);
     }

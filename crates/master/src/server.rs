@@ -1,9 +1,10 @@
 //! Starts a master and stops it: opens the state, runs the core, serves the ports.
 
-use crate::config::{MasterConfig, Metastore};
+use crate::config::{GroupConfig, MasterConfig, Metastore};
 use crate::core::{Core, CoreConfig};
 use crate::driver::{Driver, Handle, channel, on_persisted};
 use crate::error::Error;
+use crate::peers::{Group, Members, Peers};
 use crate::shared::Shared;
 use crate::stores::{Opener, Stores};
 use crate::wire::admin::Operators;
@@ -35,8 +36,14 @@ use tokio::sync::watch;
 use tower::Layer;
 use types::{Clock, ClusterId, Entropy, Mode};
 
-/// This member of a group of one.
+/// The only member of a group of one.
 const MEMBER: MemberId = MemberId(1);
+/// Ticks of the log's member in one election timeout: enough that members draw different ones.
+const ELECTION_TICKS: u32 = 25;
+/// Committed entries applied in one turn of one of several masters: heartbeats do not wait longer than that takes.
+const APPLY_BYTES: usize = 256 << 10;
+/// What a store may still be carrying out after the master that asked it was deposed, beyond the lease.
+const STORE_REST: Duration = Duration::from_secs(2);
 /// How long a start may take from an opened state to leading.
 const LEAD_WITHIN: Duration = Duration::from_secs(30);
 /// How long the core's own proposals may take.
@@ -58,7 +65,8 @@ pub struct Master {
 }
 
 impl Master {
-    /// Opens the state, takes the lead, and serves. Returns when metadata are served.
+    /// Opens the state, takes the lead, and serves. Returns when metadata are served; one of several masters returns when
+    /// it takes part, whoever leads.
     ///
     /// Errors: one sentence each for a port in use, a directory that is missing, not formatted, damaged, foreign, or of a
     /// newer release, a missing key, a root store that cannot be reached or is another than before. Must be called on a
@@ -72,6 +80,10 @@ impl Master {
         let rpc = bind(config.rpc_addr, &config, "GooseFS master RPC", "goosefs.master.rpc.port")?;
         let internal = "GooseFS internal RPC, for workers";
         let internal = bind(config.internal_addr, &config, internal, "goosefs.master.internal.rpc.port")?;
+        let peers = config.group.as_ref().map(|group| {
+            bind(group.listen, &config, "GooseFS journal, for other masters", "goosefs.master.embedded.journal.port")
+        });
+        let peers = peers.transpose()?;
         let web = tokio::net::TcpListener::bind(config.web_addr).await.map_err(|err| {
             Error::Start(format!(
                 "cannot listen on {} for web pages: {err}; set goosefs.master.web.bind.host to an address of this host \
@@ -80,13 +92,16 @@ impl Master {
             ))
         })?;
         let key = Arc::new(ClusterKey::load(&config.key_file).map_err(start)?);
-        let (log, recovered) = open_log(&config)?;
+        let group = open_group(&config)?;
+        let (log, recovered) = open_log(&config, group.as_ref().map(|_| key.group_id()))?;
         let state = open_state(&config, recovered.cluster)?;
         let opener = Opener { clock: clock.clone(), entropy: entropy.clone() };
         let root = root_mount(&config, &*state, &key, &opener).await?;
         let policy = || -> Box<dyn store::Policy> { Box::new(Lru::default()) };
         let published = Published::new(state.clone(), config.cache_bytes, policy);
-        let (cluster, applied) = (recovered.cluster, state.applied());
+        let applied = state.applied();
+        // The cluster of a group is what the first leader's first entry says.
+        let cluster = if group.is_some() { ClusterId(entropy.next_u128()) } else { recovered.cluster };
         let tail = recovered.last().0.saturating_sub(applied.0);
         let shared = Arc::new(Shared::new(config.clone(), published, clock.clone(), entropy.clone()));
         let namespace = Namespace::open(&shared.state.latest())?;
@@ -94,17 +109,25 @@ impl Master {
             shared.registry.lock().expect(&worker);
         }
         let boot = Boot { applied, now: clock.monotonic(), seed: entropy.next_u64() };
-        let node = Node::new(NodeConfig::new(MEMBER, vec![MEMBER]), recovered, log.reader(), boot).map_err(start)?;
+        let node_config = node_config(&config, group.as_ref());
+        let rest = node_config.lease + STORE_REST;
+        let node = Node::new(node_config, recovered, log.reader(), boot).map_err(start)?;
         let (handle, inbox) = channel(shared.clone());
+        let alone = node.is_alone();
+        let peers = match (peers, group) {
+            (Some(server), Some(group)) => Peers::start(server, group, &key, &handle).map_err(start)?,
+            _ => Peers::nobody(),
+        };
         let writer = LogWriter::start(log, clock.clone(), on_persisted(&handle))
             .map_err(|err| Error::Start(format!("start the journal's thread: {err}")))?;
         let stores = Arc::new(Stores::new(shared.clone(), key.clone()));
         let (fatal, fatal_seen) = watch::channel(None);
         let driver = Driver {
-            core: Core::new(core_config(&config, cluster, root), node, namespace, shared.clone()),
+            core: Core::new(core_config(&config, cluster, root, rest), node, namespace, shared.clone()),
             writer,
             stores: stores.clone(),
             handle: handle.clone(),
+            peers,
             runtime: tokio::runtime::Handle::current(),
             fatal,
         };
@@ -112,8 +135,11 @@ impl Master {
             .name("state".to_owned())
             .spawn(move || driver.run(inbox))
             .map_err(|err| Error::Start(format!("start the state thread: {err}")))?;
-        wait_for_lead(&shared, fatal_seen.clone()).await?;
-        tracing::info!(tail, took = ?(clock.monotonic() - began), applied = shared.applied().0, "master leads");
+        if alone {
+            wait_for_lead(&shared, fatal_seen.clone()).await?;
+        }
+        let leads = shared.leads();
+        tracing::info!(tail, took = ?(clock.monotonic() - began), applied = shared.applied().0, leads, "state opened");
 
         let groups = Groups::system(clock.clone());
         let fs = FileSystem { handle: handle.clone(), checks: Arc::new(Checks::default()), key: key.clone() };
@@ -144,9 +170,9 @@ impl Master {
         self.web_addr
     }
 
-    /// Whether clients can work: it leads.
+    /// Whether clients can work: it leads, or follows who does.
     pub fn is_ready(&self) -> bool {
-        self.handle.shared.leads()
+        self.handle.shared.is_ready()
     }
 
     /// Workers that are registered and alive.
@@ -195,9 +221,61 @@ fn bind(address: SocketAddr, config: &MasterConfig, name: &str, key: &str) -> Re
     bound.map_err(|err| Error::Start(format!("{}; see goosefs.master.bind.host and {key}", types::sentence(&err))))
 }
 
-fn open_log(config: &MasterConfig) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
+/// The group's file, if this master is one of several by its journal and by its settings alike.
+fn open_group(config: &MasterConfig) -> Result<Option<Group>, Error> {
+    const KEY: &str = "goosefs.master.embedded.journal.addresses";
+    let dir = config.journal_dir.display();
+    match (Group::open(&config.journal_dir).map_err(start)?, &config.group) {
+        (None, None) => Ok(None),
+        (Some(group), Some(wanted)) => {
+            let members = Members::new(&wanted.members).map_err(Error::Start)?;
+            group.check(&members).map_err(start)?;
+            if members.id(&wanted.own) != Some(group.own) {
+                return Err(Error::Start(format!(
+                    "{dir} is the journal of {}, but this master is {}; start it with its own journal directory",
+                    members.address(group.own).unwrap_or_default(),
+                    wanted.own
+                )));
+            }
+            Ok(Some(group))
+        }
+        (Some(group), None) => Err(Error::Start(format!(
+            "{dir} is the journal of a group of masters; set {KEY}={} as before",
+            group.members.addresses().join(",")
+        ))),
+        // Not formatted at all: the log says so better.
+        (None, Some(_)) if !config.journal_dir.exists() => Ok(None),
+        (None, Some(_)) => Err(Error::Start(format!(
+            "{dir} was not formatted for a group of masters, but {KEY} names several; take the setting out to go on with \
+             this master alone, or format all masters with it, which begins an empty namespace"
+        ))),
+    }
+}
+
+fn node_config(config: &MasterConfig, group: Option<&Group>) -> NodeConfig {
+    let (Some(group), Some(told)) = (group, &config.group) else { return NodeConfig::new(MEMBER, vec![MEMBER]) };
+    let (tick, heartbeat_ticks, election_ticks) = ticks(told);
+    NodeConfig {
+        tick,
+        heartbeat_ticks,
+        election_ticks,
+        lease: told.election_timeout / 5 * 4,
+        max_committed_bytes: APPLY_BYTES,
+        ..NodeConfig::new(group.own, group.members.ids())
+    }
+}
+
+/// The member's tick, and heartbeat and election timeout in ticks.
+fn ticks(group: &GroupConfig) -> (Duration, u32, u32) {
+    let tick = (group.election_timeout / ELECTION_TICKS).min(group.heartbeat).max(Duration::from_millis(1));
+    let count = |time: Duration| u32::try_from(time.as_nanos() / tick.as_nanos()).unwrap_or(u32::MAX / 4).max(1);
+    (tick, count(group.heartbeat), count(group.election_timeout))
+}
+
+/// - `bound_to`: the id the log must have, if it is known.
+fn open_log(config: &MasterConfig, bound_to: Option<ClusterId>) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
     let options = SegmentOptions { segment_bytes: config.segment_bytes };
-    let (log, recovered) = SegmentLog::open(RealDisk, &config.journal_dir, None, options).map_err(start)?;
+    let (log, recovered) = SegmentLog::open(RealDisk, &config.journal_dir, bound_to, options).map_err(start)?;
     if let Some(cut) = &recovered.cut {
         tracing::warn!(file = %cut.path.display(), offset = cut.offset, "a torn batch at the end of the log was cut: it was never acknowledged");
     }
@@ -255,7 +333,7 @@ async fn root_mount(
     })
 }
 
-fn core_config(config: &MasterConfig, cluster: ClusterId, root: MountSpec) -> CoreConfig {
+fn core_config(config: &MasterConfig, cluster: ClusterId, root: MountSpec, intent_rest: Duration) -> CoreConfig {
     CoreConfig {
         checkpoint_entries: config.checkpoint_entries,
         intent_wait: config.intent_wait,
@@ -264,6 +342,7 @@ fn core_config(config: &MasterConfig, cluster: ClusterId, root: MountSpec) -> Co
         persist_concurrency: config.persist_concurrency,
         worker_timeout: config.worker_timeout,
         task_timeout: TASK_TIMEOUT,
+        intent_rest,
         format: Format {
             cluster,
             owner: config.superuser.clone(),

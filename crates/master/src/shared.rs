@@ -9,13 +9,14 @@ use crate::registry::Registry;
 use crate::skipped::SkippedKeys;
 use crate::uploads::Uploads;
 use hashbrown::HashMap;
+use journal::{Follower, MemberId};
 use meta::{Authority, Read, StoreError};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use store::Published;
-use types::{Clock, ContainerId, Entropy, LogIndex, Monotonic};
+use types::{Clock, ContainerId, Entropy, LogIndex, Monotonic, Term};
 
 /// Containers of open write streams remembered at once; older ones are forgotten first.
 const STREAMS: usize = 1_000_000;
@@ -27,6 +28,16 @@ const STREAM_LIVE: Duration = Duration::from_secs(600);
 pub struct Leadership {
     pub leads: bool,
     pub lease_until: Monotonic,
+}
+
+/// The group, as this member sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupView {
+    pub leader: Option<MemberId>,
+    pub term: Term,
+    pub committed: LogIndex,
+    /// Only a leader knows.
+    pub followers: Vec<Follower>,
 }
 
 /// Files being written, by what workers say; soft state.
@@ -70,6 +81,7 @@ pub struct Shared {
     applied: AtomicU64,
     leads: AtomicBool,
     lease_until_ns: AtomicU64,
+    group: Mutex<GroupView>,
 }
 
 impl Shared {
@@ -101,6 +113,7 @@ impl Shared {
             applied: AtomicU64::new(applied.0),
             leads: AtomicBool::new(false),
             lease_until_ns: AtomicU64::new(0),
+            group: Mutex::default(),
             config,
         }
     }
@@ -122,6 +135,24 @@ impl Shared {
 
     pub fn leads(&self) -> bool {
         self.leads.load(Ordering::Acquire)
+    }
+
+    /// Refuses what only a leader answers.
+    pub fn must_lead(&self) -> Result<(), Error> {
+        if self.leads() { Ok(()) } else { Err(Error::NotLeader) }
+    }
+
+    pub fn group(&self) -> GroupView {
+        self.group.lock().clone()
+    }
+
+    pub fn set_group(&self, view: GroupView) {
+        *self.group.lock() = view;
+    }
+
+    /// Whether clients are well served: by this master, or by the one it follows.
+    pub fn is_ready(&self) -> bool {
+        self.leads() || self.group.lock().leader.is_some()
     }
 
     /// Whether the lease held at this moment. Ask after the state was read.

@@ -23,7 +23,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     if shared.leads() && shared.config.ready_with_worker && shared.registry.lock().live() == 0 {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the worker has not registered yet\n");
     }
-    if shared.leads() {
+    if shared.is_ready() {
         return (StatusCode::OK, "ready\n");
     }
     (StatusCode::SERVICE_UNAVAILABLE, "not ready: this master does not lead and follows no leader yet\n")

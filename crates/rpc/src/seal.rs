@@ -7,8 +7,10 @@
 //!
 //! ```text
 //! cluster key ─ HKDF "seal at rest" ─▶ seals secrets in the state
-//!      └─ HKDF "worker token" ─▶ token ─ HKDF "proof" ─▶ proofs of both sides
-//!                                   └─ HKDF, salted with both challenges ─▶ session key
+//!      ├─ HKDF "worker token" ─▶ token ─ HKDF "proof" ─▶ proofs of both sides
+//!      │                            └─ HKDF, salted with both challenges ─▶ session key
+//!      ├─ HKDF "peer token" ─▶ token between masters, used alike
+//!      └─ HKDF "group id" ─▶ what the files of all masters are bound to; no secret
 //! ```
 
 mod aead;
@@ -22,7 +24,7 @@ use ring::hkdf::{HKDF_SHA256, KeyType, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
 use std::path::Path;
-use types::Secret;
+use types::{ClusterId, Secret};
 
 pub(crate) const KEY_BYTES: usize = 32;
 
@@ -104,6 +106,17 @@ impl ClusterKey {
     /// What workers prove themselves with.
     pub fn token(&self) -> WorkerToken {
         WorkerToken(self.key.derive(b"", "goosefs worker token 1"))
+    }
+
+    /// What masters prove themselves to each other with: no worker can make it.
+    pub fn peer_token(&self) -> WorkerToken {
+        WorkerToken(self.key.derive(b"", "goosefs peer token 1"))
+    }
+
+    /// What the logs and databases of all masters that hold this key are bound to.
+    pub fn group_id(&self) -> ClusterId {
+        let derived = self.key.derive(b"", "goosefs group id 1");
+        ClusterId(u128::from_be_bytes(derived.0[..16].try_into().expect("a key has 32 bytes")))
     }
 
     /// Seals `plain` for `context`: what it is and where it belongs, which must be the same to open it. Adds 29 bytes.

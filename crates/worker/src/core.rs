@@ -1,4 +1,4 @@
-//! The worker's loop without its IO: events in, actions out.
+//! The worker's loop without its IO, towards one master: events in, actions out. [`Masters`] is the loop towards all.
 //!
 //! Is:     when to register, when to send a heartbeat and what it says about blocks, what a master's orders lead to.
 //! Owns:   the session with the master, the changes not yet acknowledged, which files are being persisted.
@@ -10,13 +10,18 @@ use crate::persist::Task;
 use crate::store::{Change, Report};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::{Attempt, BlockId, ContainerId, ErrorKind, Monotonic, SessionEpoch, WorkerId};
+use types::{Attempt, BlockId, ContainerId, ErrorKind, Monotonic, SessionEpoch, Term, WorkerId};
 
+mod masters;
 #[cfg(test)]
 mod tests;
 
+pub use masters::{Known, Masters, Seat};
+
 /// Changes in one heartbeat at most; the rest follows in the next.
 pub const CHANGES_MAX: usize = 10_000;
+/// Changes that may wait for one of several masters. One that is slower registers again instead: that says all at once.
+const PENDING_MAX: usize = 10 * CHANGES_MAX;
 /// Changes are gathered for this long before they are sent ahead of the interval.
 const GATHER: Duration = Duration::from_millis(50);
 /// Pauses after failures: doubled from the first to the longest, and jittered down to half.
@@ -30,6 +35,8 @@ const PERSISTS_MAX: usize = 4096;
 pub struct Orders {
     /// The session is over: register again.
     pub register: bool,
+    /// Of the master that says it: orders of an older one are void.
+    pub term: Term,
     /// Generations whose blocks must go.
     pub free: Vec<ContainerId>,
     /// Generations that are in an under store now.
@@ -107,13 +114,15 @@ enum Phase {
 }
 
 /// Invariants: at most one beat is unacknowledged; it is sent again unchanged until it is acknowledged or the session is
-/// over; sequence numbers of a session go up by one from 1.
+/// over; sequence numbers of a session go up by one, from 1 or from where an earlier one with this master ended.
 #[derive(Debug)]
 struct Session {
     worker: WorkerId,
     epoch: SessionEpoch,
     interval: Duration,
     acknowledged: u64,
+    /// No beat was sent yet.
+    fresh: bool,
     unacknowledged: Option<Beat>,
     /// An answer to it is awaited.
     sending: bool,
@@ -127,8 +136,14 @@ struct Session {
 #[derive(Debug)]
 pub struct Core {
     phase: Phase,
-    /// Latest state of each changed block, not yet in a beat. At most [`CHANGES_MAX`].
+    /// Latest state of each changed block, not yet in a beat. At most [`PENDING_MAX`].
     pending: BTreeMap<BlockId, Change>,
+    /// More changed than may wait: register anew.
+    overflown: bool,
+    /// After which number the next session's beats go on.
+    base: u64,
+    /// Of the last beat that was made.
+    last_sequence: u64,
     persisting: BTreeMap<ContainerId, Attempt>,
     chance: u64,
 }
@@ -137,7 +152,15 @@ impl Core {
     /// `seed` decides the jitter of pauses.
     pub fn new(seed: u64) -> Core {
         let phase = Phase::Apart { tries: 0, next_try: Monotonic::default() };
-        Core { phase, pending: BTreeMap::new(), persisting: BTreeMap::new(), chance: seed }
+        Core {
+            phase,
+            pending: BTreeMap::new(),
+            overflown: false,
+            base: 0,
+            last_sequence: 0,
+            persisting: BTreeMap::new(),
+            chance: seed,
+        }
     }
 
     /// A master accepts this worker.
@@ -148,7 +171,9 @@ impl Core {
     /// How many changed blocks the next step can take in: what it does not take stays in the store.
     pub fn wants_changes(&self) -> usize {
         match &self.phase {
-            Phase::Joined(session) if session.unacknowledged.is_none() => CHANGES_MAX - self.pending.len(),
+            Phase::Joined(session) if session.unacknowledged.is_none() => {
+                CHANGES_MAX.saturating_sub(self.pending.len())
+            }
             Phase::Joined(_) | Phase::Apart { .. } | Phase::Registering { .. } | Phase::Stopped => 0,
         }
     }
@@ -195,16 +220,24 @@ impl Core {
             };
             self.pending.insert(block, change);
         }
-        assert!(self.pending.len() <= CHANGES_MAX, "the driver gives no more than was asked for");
+        if self.pending.len() > PENDING_MAX {
+            self.pending.clear();
+            self.overflown = true;
+        }
     }
 
     fn registered(&mut self, now: Monotonic, worker: WorkerId, epoch: SessionEpoch, interval: Duration) {
         let Phase::Registering { .. } = self.phase else { return };
+        if std::mem::take(&mut self.overflown) {
+            self.phase = Phase::Apart { tries: 0, next_try: now };
+            return;
+        }
         self.phase = Phase::Joined(Session {
             worker,
             epoch,
             interval,
-            acknowledged: 0,
+            acknowledged: self.base,
+            fresh: true,
             unacknowledged: None,
             sending: false,
             tries: 0,
@@ -259,24 +292,28 @@ impl Core {
 
     /// What time and state call for.
     fn due(&mut self, now: Monotonic, actions: &mut Vec<Action>) {
+        if self.overflown && matches!(self.phase, Phase::Joined(_)) {
+            self.phase = Phase::Apart { tries: 0, next_try: now };
+        }
         match &mut self.phase {
             Phase::Apart { tries, next_try } if now >= *next_try => {
                 // Everything that is here goes with the registration: what was pending is part of it.
                 self.phase = Phase::Registering { tries: *tries };
                 self.pending.clear();
+                self.overflown = false;
                 actions.push(Action::Register);
             }
             Phase::Joined(session) if !session.sending && now >= session.next_try => {
                 let since = now - session.last_beat;
-                let first = session.acknowledged == 0 && session.unacknowledged.is_none();
-                let due = first || since >= session.interval || (since >= GATHER && !self.pending.is_empty());
+                let due = session.fresh || since >= session.interval || (since >= GATHER && !self.pending.is_empty());
                 if session.unacknowledged.is_some() || due {
                     let pending = &mut self.pending;
                     let beat = session.unacknowledged.get_or_insert_with(|| {
                         gather(session.worker, session.epoch, session.acknowledged + 1, pending)
                     });
+                    self.last_sequence = beat.sequence;
                     actions.push(Action::Beat(beat.clone()));
-                    (session.sending, session.last_beat) = (true, now);
+                    (session.sending, session.fresh, session.last_beat) = (true, false, now);
                 }
             }
             Phase::Apart { .. } | Phase::Registering { .. } | Phase::Joined(_) | Phase::Stopped => {}
@@ -296,7 +333,7 @@ impl Core {
     /// Panics when an invariant does not hold.
     #[cfg(test)]
     fn check_invariants(&self) {
-        assert!(self.pending.len() <= CHANGES_MAX && self.persisting.len() <= PERSISTS_MAX);
+        assert!(self.pending.len() <= PENDING_MAX && self.persisting.len() <= PERSISTS_MAX);
         if let Phase::Joined(session) = &self.phase {
             assert!(!session.sending || session.unacknowledged.is_some(), "what is being sent is unacknowledged");
             if let Some(beat) = &session.unacknowledged {
@@ -308,7 +345,8 @@ impl Core {
 
 fn gather(worker: WorkerId, epoch: SessionEpoch, sequence: u64, pending: &mut BTreeMap<BlockId, Change>) -> Beat {
     let mut beat = Beat { worker, epoch, sequence, added: Vec::new(), removed: Vec::new() };
-    for change in std::mem::take(pending).into_values() {
+    let rest = pending.keys().nth(CHANGES_MAX).copied().map(|block| pending.split_off(&block)).unwrap_or_default();
+    for change in std::mem::replace(pending, rest).into_values() {
         match change {
             Change::Here(report) => beat.added.push(report),
             Change::Gone(block) => beat.removed.push(block),

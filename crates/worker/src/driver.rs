@@ -4,7 +4,7 @@
 //! Owns:   the core, the tasks it started, the heartbeat being sent.
 //! Never:  decides.
 
-use crate::core::{Action, Beat, Core, Event, Orders};
+use crate::core::{Action, Beat, Event, Known, Masters, Orders, Seat};
 use crate::error::WorkerError;
 use crate::master_link::{MasterLink, Presence, block_report, directory};
 use crate::metrics::Metrics;
@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
-use types::{Attempt, Clock, ContainerId, SessionEpoch};
+use tracing::{debug, error, info, warn};
+use types::{Attempt, Clock, ContainerId, SessionEpoch, Term};
 
 /// The core hears at least this often that time passed.
 const TICK: Duration = Duration::from_millis(50);
@@ -32,7 +32,10 @@ const EVENTS_QUEUED: usize = 1024;
 /// What the loop acts on.
 pub struct Parts {
     pub store: BlockStore,
-    pub link: Arc<MasterLink>,
+    /// One way to each master, in the order of the settings: for registrations and heartbeats.
+    pub links: Vec<Arc<MasterLink>>,
+    /// The way to whoever leads.
+    pub leader: Arc<MasterLink>,
     pub resolver: Arc<Resolver>,
     pub persister: Arc<Persister>,
     pub metrics: Arc<Metrics>,
@@ -47,31 +50,40 @@ pub struct Parts {
 /// The loop.
 pub struct Driver {
     parts: Arc<Parts>,
-    core: Core,
+    core: Masters,
     work: JoinSet<()>,
-    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    events: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
     persists: BTreeMap<(ContainerId, Attempt), watch::Sender<bool>>,
+    /// By master.
+    beats: Vec<Beating>,
+    ticks: u32,
+    tidying: bool,
+}
+
+/// An event, and the master it came from; None: of the worker itself.
+type Heard = (Option<Seat>, Event);
+
+/// What one master hears of counters.
+#[derive(Default)]
+struct Beating {
     /// The heartbeat being sent: a repeat must be the same to the byte, counters too.
     beat: Option<HeartbeatRequest>,
     /// Counters as of the last acknowledged heartbeat.
     counted: HashMap<&'static str, u64>,
     /// Counters as of the heartbeat being sent.
     counting: HashMap<&'static str, u64>,
-    ticks: u32,
-    tidying: bool,
 }
 
 impl Driver {
     pub fn new(parts: Parts, seed: u64) -> Driver {
+        let masters = parts.links.len();
         Driver {
             parts: Arc::new(parts),
-            core: Core::new(seed),
+            core: Masters::new(masters, seed),
             work: JoinSet::new(),
             events: mpsc::channel(EVENTS_QUEUED),
             persists: BTreeMap::new(),
-            beat: None,
-            counted: HashMap::new(),
-            counting: HashMap::new(),
+            beats: (0..masters).map(|_| Beating::default()).collect(),
             ticks: 0,
             tidying: false,
         }
@@ -83,9 +95,9 @@ impl Driver {
         let mut clock = tokio::time::interval(TICK);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let event = tokio::select! {
+            let (seat, event) = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => Event::Stop,
+                _ = stop.wait_for(|stop| *stop) => (None, Event::Stop),
                 Some(event) = self.events.1.recv() => event,
                 Some(done) = self.work.join_next() => {
                     if let Err(panic) = done {
@@ -95,12 +107,12 @@ impl Driver {
                 }
                 () = wake.notified() => {
                     self.ticks = TIDY_EVERY;
-                    Event::Tick
+                    (None, Event::Tick)
                 }
-                _ = clock.tick() => Event::Tick,
+                _ = clock.tick() => (None, Event::Tick),
             };
             let stopping = event == Event::Stop;
-            self.step(event);
+            self.step(seat, event);
             if stopping {
                 break;
             }
@@ -115,33 +127,41 @@ impl Driver {
         let _ = tokio::task::spawn_blocking(move || store.tidy()).await;
     }
 
-    fn step(&mut self, event: Event) {
+    fn step(&mut self, seat: Option<Seat>, event: Event) {
         self.tidy(&event);
         let now = self.parts.clock.monotonic();
         let mut actions = Vec::new();
         let room = self.core.wants_changes();
         if room > 0 && self.parts.store.has_changes() {
-            actions.extend(self.core.step(now, Event::Changes(self.parts.store.take_changes(room))));
+            actions.extend(self.core.step(now, &Event::Changes(self.parts.store.take_changes(room))));
         }
-        self.note(&event);
-        actions.extend(self.core.step(now, event));
+        self.note(seat, &event);
+        actions.extend(match seat {
+            Some(seat) => self.core.answer(now, seat, event),
+            None => self.core.step(now, &event),
+        });
         self.parts.registered.store(self.core.is_registered(), Ordering::Relaxed);
-        actions.into_iter().for_each(|action| self.act(action));
+        actions.into_iter().for_each(|(seat, action)| self.act(seat, action));
     }
 
     /// Keeps what belongs to a heartbeat in step with the core's view of it.
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Answered { sequence, .. } => {
-                if self.beat.take_if(|beat| beat.sequence == *sequence).is_some() {
-                    self.counted = std::mem::take(&mut self.counting);
+    fn note(&mut self, seat: Option<Seat>, event: &Event) {
+        let beating = seat.map(|seat| &mut self.beats[seat.0]);
+        match (event, beating) {
+            (Event::Answered { sequence, .. }, Some(beating)) => {
+                if beating.beat.take_if(|beat| beat.sequence == *sequence).is_some() {
+                    beating.counted = std::mem::take(&mut beating.counting);
                 }
             }
-            Event::Registered { .. } => self.beat = None,
-            Event::PersistEnded { container, attempt } => {
+            (Event::Registered { .. }, Some(beating)) => beating.beat = None,
+            (Event::PersistEnded { container, attempt }, _) => {
                 self.persists.remove(&(*container, *attempt));
             }
-            Event::Tick | Event::Changes(_) | Event::NotRegistered(_) | Event::NotAnswered { .. } | Event::Stop => {}
+            (
+                Event::Tick | Event::Changes(_) | Event::NotRegistered(_) | Event::NotAnswered { .. } | Event::Stop,
+                _,
+            )
+            | (Event::Answered { .. } | Event::Registered { .. }, None) => {}
         }
     }
 
@@ -162,21 +182,22 @@ impl Driver {
         });
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, seat: Seat, action: Action) {
         let parts = Arc::clone(&self.parts);
         let events = self.events.0.clone();
         match action {
             Action::Register => {
+                let known = self.core.known(seat);
                 self.work.spawn(async move {
-                    let event = register(&parts).await;
-                    let _ = events.send(event).await;
+                    let event = register(&parts, seat, known).await;
+                    let _ = events.send((Some(seat), event)).await;
                 });
             }
             Action::Beat(beat) => {
                 let sequence = beat.sequence;
-                let request = self.request(beat);
+                let request = self.request(seat, beat);
                 self.work.spawn(async move {
-                    let event = match parts.link.heartbeat(request).await {
+                    let event = match parts.links[seat.0].heartbeat(request).await {
                         Ok(answer) => {
                             parts.metrics.heartbeats.inc();
                             Event::Answered { sequence, orders: orders(answer) }
@@ -187,7 +208,7 @@ impl Driver {
                             Event::NotAnswered { sequence, kind: error.kind() }
                         }
                     };
-                    let _ = events.send(event).await;
+                    let _ = events.send((Some(seat), event)).await;
                 });
             }
             Action::Free(container) => {
@@ -220,20 +241,21 @@ impl Driver {
         let (persister, events) = (Arc::clone(&self.parts.persister), self.events.0.clone());
         self.work.spawn(async move {
             persister.run(task, cancelled).await;
-            let _ = events.send(Event::PersistEnded { container, attempt }).await;
+            let _ = events.send((None, Event::PersistEnded { container, attempt })).await;
         });
     }
 
     /// The whole of a heartbeat; for a repeat, the same as before.
-    fn request(&mut self, beat: Beat) -> HeartbeatRequest {
+    fn request(&mut self, seat: Seat, beat: Beat) -> HeartbeatRequest {
         let same = |known: &&HeartbeatRequest| (known.epoch, known.sequence) == (beat.epoch.0, beat.sequence);
-        if let Some(known) = self.beat.as_ref().filter(same) {
+        let beating = &mut self.beats[seat.0];
+        if let Some(known) = beating.beat.as_ref().filter(same) {
             return known.clone();
         }
         let parts = &self.parts;
-        self.counting = parts.metrics.counters().into_iter().collect();
-        let grown = self.counting.iter().filter_map(|(name, value)| {
-            let by = value - self.counted.get(name).copied().unwrap_or(0);
+        beating.counting = parts.metrics.counters().into_iter().collect();
+        let grown = beating.counting.iter().filter_map(|(name, value)| {
+            let by = value - beating.counted.get(name).copied().unwrap_or(0);
             // Doubles on the wire; counts of one interval are far below their precision.
             (by > 0).then(|| ((*name).to_owned(), u32::try_from(by).map_or(f64::from(u32::MAX), f64::from)))
         });
@@ -250,15 +272,17 @@ impl Driver {
             active_writes: small(parts.metrics.active_writes.get()),
             metrics: grown.collect(),
         };
-        self.beat = Some(request.clone());
+        beating.beat = Some(request.clone());
         request
     }
 }
 
 /// Tells a master everything, and remembers who that made us.
-async fn register(parts: &Arc<Parts>) -> Event {
-    // What changed so far is part of the list taken next; what changes later is told by heartbeats.
-    while !parts.store.take_changes(crate::core::CHANGES_MAX).is_empty() {}
+async fn register(parts: &Arc<Parts>, seat: Seat, known: Known) -> Event {
+    let only = parts.links.len() == 1;
+    // What changed so far is part of the list taken next; what changes later is told by heartbeats. Other masters are
+    // still to hear of it.
+    while only && !parts.store.take_changes(crate::core::CHANGES_MAX).is_empty() {}
     let presence = Presence {
         host: parts.host.clone(),
         rpc_port: parts.rpc_port,
@@ -268,8 +292,8 @@ async fn register(parts: &Arc<Parts>) -> Event {
         kept_bytes: parts.store.kept_bytes(),
     };
     let outcome = async {
-        let answer = parts.link.register(presence, parts.store.reports()).await?;
-        let own = parts.link.own();
+        let answer = parts.links[seat.0].register(presence, parts.store.reports(), known).await?;
+        let own = parts.leader.own();
         let joined = Identity {
             worker: Some(answer.worker),
             cluster: Some(answer.cluster),
@@ -280,7 +304,8 @@ async fn register(parts: &Arc<Parts>) -> Event {
             let store = parts.store.clone();
             let written = tokio::task::spawn_blocking(move || store.set_identity(&joined)).await;
             written.map_err(|_| WorkerError::Stopping)??;
-            parts.link.set_own(joined);
+            parts.leader.set_own(joined);
+            parts.links.iter().for_each(|link| link.set_own(joined));
         }
         Ok::<_, WorkerError>(answer)
     };
@@ -292,7 +317,10 @@ async fn register(parts: &Arc<Parts>) -> Event {
             Event::Registered { worker: answer.worker, epoch, interval: answer.heartbeat_interval }
         }
         Err(error) => {
-            if error.kind().is_transient() {
+            if error.kind().is_transient() && !only {
+                // A standby that has not heard of the session, or a master that is away: others serve.
+                debug!(master = seat.0, error = %error.sentence(), "not registered there yet");
+            } else if error.kind().is_transient() {
                 warn!(error = %error.sentence(), "not registered yet");
             } else {
                 error!(error = %error.sentence(), "the master refuses this worker");
@@ -306,6 +334,7 @@ fn orders(answer: HeartbeatResponse) -> Orders {
     let containers = |raw: Vec<u64>| raw.into_iter().map(ContainerId).collect();
     Orders {
         register: answer.register,
+        term: Term(answer.term),
         free: containers(answer.free),
         evictable: containers(answer.evictable),
         persist: answer.persist.into_iter().map(Task::read).collect(),

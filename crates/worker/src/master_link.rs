@@ -4,6 +4,7 @@
 //! Owns:   the connection, the session key, which master answered last.
 //! Never:  decides when to register or beat (the core does); sends the key.
 
+use crate::core::Known;
 use crate::error::WorkerError;
 use crate::store::{DirectoryReport, Identity, Report};
 use bytes::Bytes;
@@ -32,13 +33,16 @@ const REGISTER_CHUNK: usize = 10_000;
 const REGISTER_PATIENCE: u32 = 12;
 /// After all masters failed, calls fail at once for this long instead of each waiting for the same failure.
 const QUIET: Duration = Duration::from_millis(300);
+/// Between rounds over several masters, none of which leads: first and longest.
+const FIRST_REST: Duration = Duration::from_millis(25);
+const LONGEST_REST: Duration = Duration::from_millis(500);
 /// Sessions tried for one call: the first may be over, the second may meet a master that just lost its lead.
 const CALL_TRIES: usize = 4;
 
 /// The way to the masters. Calls are cancel-safe: dropping one gives up the answer.
 pub struct MasterLink {
     masters: Vec<String>,
-    token: WorkerToken,
+    token: Arc<WorkerToken>,
     patience: Duration,
     /// Connections live here, however short-lived the runtime of a caller is.
     runtime: Handle,
@@ -102,7 +106,7 @@ pub struct MountFacts {
 }
 
 impl MasterLink {
-    pub fn new(masters: Vec<String>, token: WorkerToken, patience: Duration, own: Identity) -> MasterLink {
+    pub fn new(masters: Vec<String>, token: Arc<WorkerToken>, patience: Duration, own: Identity) -> MasterLink {
         let runtime = Handle::current();
         MasterLink { masters, token, patience, runtime, own: Mutex::new(own), state: tokio::sync::Mutex::default() }
     }
@@ -121,7 +125,14 @@ impl MasterLink {
     }
 
     /// Tells a master everything that is here.
-    pub async fn register(&self, presence: Presence, blocks: Vec<Report>) -> Result<Registered, WorkerError> {
+    ///
+    /// - `known`: the session to join it under, if another master gave one.
+    pub async fn register(
+        &self,
+        presence: Presence,
+        blocks: Vec<Report>,
+        known: Known,
+    ) -> Result<Registered, WorkerError> {
         let own = self.own();
         let blocks = Arc::new(blocks);
         let head = wire::RegisterHead {
@@ -134,6 +145,8 @@ impl MasterLink {
             started_unix_ms: presence.started_unix_ms,
             directories: presence.directories.iter().map(directory).collect(),
             persist_used_bytes: presence.kept_bytes,
+            epoch: known.epoch,
+            sequence: known.sequence,
         };
         let patience = self.patience * REGISTER_PATIENCE;
         let answer = self
@@ -298,8 +311,22 @@ impl MasterLink {
     {
         let deadline = Instant::now() + patience;
         let mut words = String::new();
-        for _ in 0..CALL_TRIES {
-            let session = self.session(verb, deadline).await?;
+        // Of several masters one leads again shortly; a single one is asked a few times.
+        let tries = if self.masters.len() > 1 { usize::MAX } else { CALL_TRIES };
+        for number in 0..tries {
+            if number >= self.masters.len()
+                && self.masters.len() > 1
+                && !rest(number / self.masters.len(), deadline).await
+            {
+                break;
+            }
+            let session = match self.session(verb, deadline).await {
+                Err(error @ WorkerError::NoMaster { .. }) if self.masters.len() > 1 && Instant::now() < deadline => {
+                    words = error.sentence();
+                    continue;
+                }
+                session => session?,
+            };
             match timeout_at(deadline, work(Arc::clone(&session))).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(status)) => match rpc::kind_of(&status) {
@@ -422,6 +449,17 @@ impl MasterLink {
         let header = MetadataValue::from_bytes(&answer.session);
         Ok(Session { client, header, key })
     }
+}
+
+/// A pause between rounds over all masters; false when none is left before the deadline.
+async fn rest(round: usize, deadline: Instant) -> bool {
+    let pause = FIRST_REST.saturating_mul(1 << round.min(8)).min(LONGEST_REST);
+    let next = Instant::now() + pause;
+    if next >= deadline {
+        return false;
+    }
+    tokio::time::sleep_until(next).await;
+    true
 }
 
 /// A worker never carries its blocks into another cluster, nor over a forced recovery.

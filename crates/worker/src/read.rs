@@ -61,7 +61,8 @@ pub struct BlockRead {
     ahead_end: u64,
     lease: Option<Arc<Lease>>,
     ticket: Option<Ticket>,
-    /// The place in a flight that was held for this read while it was expected.
+    /// A place in a flight that this read takes up again when it gets to what is not stored yet: held while the read was
+    /// expected, or kept while it reads from the disk.
     held: Option<Ticket>,
     /// The next block is still to be thought of.
     looks_ahead: bool,
@@ -187,7 +188,9 @@ impl BlockRead {
                     self.reads.metrics.read_store_bytes.inc_by(count);
                     return Ok(Some(bytes));
                 }
-                Taken::Elsewhere => self.ticket = None,
+                // Stored, and out of memory before this slow reader came. It goes on from the disk and keeps its place: left
+                // by its last reader, the flight would be broken off, and what was not stored yet fetched again.
+                Taken::Elsewhere => self.held = self.ticket.take(),
                 Taken::Failed(error) => {
                     self.ticket = None;
                     self.look_again(error).await?;

@@ -120,7 +120,16 @@ impl Worker {
         let web_addr = web_listener.local_addr().map_err(unknown)?;
 
         let tasks = TaskTracker::new();
-        let link = Arc::new(MasterLink::new(config.masters.clone(), token, config.master_timeout, identity));
+        let (token, patience) = (Arc::new(token), config.master_timeout);
+        let link =
+            |masters: &[String]| Arc::new(MasterLink::new(masters.to_vec(), Arc::clone(&token), patience, identity));
+        let leader = link(&config.masters);
+        // With one master both ways are one.
+        let links = match &config.masters[..] {
+            [] | [_] => vec![Arc::clone(&leader)],
+            several => several.iter().map(|master| link(std::slice::from_ref(master))).collect(),
+        };
+        let link = Arc::clone(&leader);
         let resolver = Arc::new(Resolver::new(Arc::clone(&link), Arc::clone(&env.clock), Arc::clone(&metrics)));
         let mounts = Arc::new(Mounts::new(
             Arc::clone(&link),
@@ -161,7 +170,8 @@ impl Worker {
         );
         let parts = Parts {
             store: store.clone(),
-            link: Arc::clone(&link),
+            links,
+            leader,
             resolver,
             persister: Arc::new(persister),
             metrics: Arc::clone(&metrics),

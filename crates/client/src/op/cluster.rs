@@ -3,7 +3,7 @@
 use super::stub;
 use crate::{FileSystem, MasterInfo, Result, WorkerStatus};
 use proto::admin::admin_client::AdminClient;
-use proto::admin::{MasterInfoRequest, SkippedKeysRequest, SkippedKeysResponse};
+use proto::admin::{ElectRequest, MasterInfoRequest, SkippedKeysRequest, SkippedKeysResponse};
 use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use proto::grpc::block::{
     GetCapacityBytesPOptions, GetUsedBytesPOptions, GetWorkerLostStoragePOptions, GetWorkerReportPOptions, WorkerRange,
@@ -48,6 +48,15 @@ impl FileSystem {
     pub async fn master_info(&self) -> Result<MasterInfo> {
         let call = |service| async move { AdminClient::new(service).master_info(MasterInfoRequest {}).await };
         self.shared.master.call("ask", "the master about itself", call).await
+    }
+
+    /// Has the leading master hand over to another one, named as in `goosefs.master.embedded.journal.addresses`.
+    pub async fn elect(&self, address: &str) -> Result<()> {
+        let call = |service| {
+            let request = ElectRequest { address: address.to_owned() };
+            async move { AdminClient::new(service).elect(request).await }
+        };
+        self.shared.master.call("hand the lead over to", address, call).await.map(drop)
     }
 
     /// Live and lost workers. Cost: one call; the list the read path uses is another, see `workers`.

@@ -1,6 +1,7 @@
 //! `goosefs fsadmin`: one file per command.
 
 mod doctor;
+mod journal;
 mod report;
 
 use super::{Context, Done};
@@ -10,6 +11,9 @@ use super::{Context, Done};
 pub enum Command {
     /// Looks for what is wrong with the cluster
     Doctor(doctor::Args),
+    /// Shows and moves the lead among several masters
+    #[command(subcommand)]
+    Journal(journal::Command),
     /// Reports on the cluster
     Report(report::Args),
 }
@@ -18,6 +22,7 @@ impl Command {
     pub async fn run(self, context: &Context) -> Done {
         match self {
             Command::Doctor(args) => doctor::run(&args, context).await,
+            Command::Journal(command) => command.run(context).await,
             Command::Report(args) => report::run(&args, context).await,
         }
     }

@@ -45,7 +45,8 @@ pub struct Args {
 pub fn run(args: Args, mut settings: Settings) -> Done {
     let directory = arrange(&args, &mut settings)?;
     role::run("local", args.server.log_dir.as_deref(), &settings, || {
-        let master = MasterConfig { root_mode: ROOT_MODE, ready_with_worker: true, ..roles::master(&settings)? };
+        let master =
+            MasterConfig { root_mode: ROOT_MODE, ready_with_worker: true, group: None, ..roles::master(&settings)? };
         let worker = roles::worker(&settings)?;
         prepare(&master, &directory)?;
         Ok(serve(master, worker, directory))

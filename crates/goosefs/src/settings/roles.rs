@@ -6,7 +6,7 @@
 
 use super::{Error, Settings, Source};
 use client::{Auth, ClientConfig};
-use master::{MasterConfig, Metastore};
+use master::{GroupConfig, MasterConfig, Metastore};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -16,6 +16,9 @@ use types::{ChecksumKind, LoadMetadata, Ordinal, Secret, WriteType};
 use worker::{DirectoryConfig, WorkerConfig};
 
 const MASTERS: &str = "goosefs.master.rpc.addresses";
+const GROUP: &str = "goosefs.master.embedded.journal.addresses";
+const ELECTION: &str = "goosefs.master.embedded.journal.election.timeout";
+const HEARTBEAT: &str = "goosefs.master.embedded.journal.heartbeat.interval";
 const AUTH: &str = "goosefs.security.authentication.type";
 const REPLICAS_MIN: &str = "goosefs.user.file.replication.durable.min";
 const LOGIN: &str = "goosefs.security.login.username";
@@ -74,10 +77,6 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
     settings.check_for_server()?;
     refuse(settings, "goosefs.master.journal.type", "UFS", "only EMBEDDED is served; it needs no shared store")?;
     refuse(settings, "goosefs.master.metastore.cache.type", "RANDOM", "this release evicts by LRU only")?;
-    if settings.addresses("goosefs.master.embedded.journal.addresses").len() > 1 {
-        let key = "goosefs.master.embedded.journal.addresses";
-        return Err(unusable(settings, key, "this release runs a single master; name one address or none"));
-    }
     let metastore_dirs = settings.list("goosefs.master.metastore.dir");
     if metastore_dirs.len() > 1 {
         tracing::warn!(used = %metastore_dirs[0], "goosefs.master.metastore.dir names several directories, the first is used");
@@ -94,14 +93,14 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
     let rpc_addr = listen(settings, "goosefs.master.bind.host", "goosefs.master.rpc.port")?;
     let web_addr = listen(settings, "goosefs.master.web.bind.host", "goosefs.master.web.port")?;
     let internal_addr = listen(settings, "goosefs.master.bind.host", "goosefs.master.internal.rpc.port")?;
-    distinct(
-        settings,
-        &[
-            ("goosefs.master.rpc.port", rpc_addr),
-            ("goosefs.master.web.port", web_addr),
-            ("goosefs.master.internal.rpc.port", internal_addr),
-        ],
-    )?;
+    let group = group(settings)?;
+    let mut ports = vec![
+        ("goosefs.master.rpc.port", rpc_addr),
+        ("goosefs.master.web.port", web_addr),
+        ("goosefs.master.internal.rpc.port", internal_addr),
+    ];
+    ports.extend(group.as_ref().map(|group| ("goosefs.master.embedded.journal.port", group.listen)));
+    distinct(settings, &ports)?;
     let heartbeat_interval = settings.duration("goosefs.master.worker.heartbeat.interval")?;
     let worker_timeout = settings.duration("goosefs.master.worker.timeout")?;
     if worker_timeout <= heartbeat_interval {
@@ -113,6 +112,7 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         rpc_addr,
         web_addr,
         internal_addr,
+        group,
         journal_dir: settings.path("goosefs.master.journal.folder"),
         metastore_dir: metastore_dir.into(),
         metastore: if settings.word("goosefs.master.metastore") == "HEAP" { Metastore::Heap } else { Metastore::Rocks },
@@ -150,12 +150,55 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
     })
 }
 
+/// The group a master is one of; None: it is alone.
+fn group(settings: &Settings) -> Result<Option<GroupConfig>, Error> {
+    let members: Vec<String> = settings.addresses(GROUP).iter().map(|(host, port)| join(host, *port)).collect();
+    if members.len() < 2 {
+        return Ok(None);
+    }
+    let own = join(&settings.word("goosefs.master.hostname"), settings.port("goosefs.master.embedded.journal.port"));
+    match members.iter().filter(|member| **member == own).count() {
+        0 => {
+            let why = format!(
+                "this master, {own}, is not among them; set goosefs.master.hostname and \
+                 goosefs.master.embedded.journal.port to its own entry, spelled alike"
+            );
+            return Err(unusable(settings, GROUP, why));
+        }
+        1 => {}
+        count => {
+            return Err(unusable(settings, GROUP, format!("{own} stands there {count} times; name each master once")));
+        }
+    }
+    if members.len().is_multiple_of(2) {
+        tracing::warn!(
+            masters = members.len(),
+            "{GROUP} names an even number of masters: one fewer survives as many failures"
+        );
+    }
+    let (election_timeout, heartbeat) = (settings.duration(ELECTION)?, settings.duration(HEARTBEAT)?);
+    if heartbeat < Duration::from_millis(10) {
+        return Err(unusable(settings, HEARTBEAT, "it is at least 10ms"));
+    }
+    if election_timeout < heartbeat * 3 || election_timeout > Duration::from_secs(300) {
+        let why =
+            format!("it is at least three times {HEARTBEAT} ({} ms), and at most 5 minutes", heartbeat.as_millis());
+        return Err(unusable(settings, ELECTION, why));
+    }
+    let listen = listen(settings, "goosefs.master.embedded.journal.bind.host", "goosefs.master.embedded.journal.port")?;
+    Ok(Some(GroupConfig { members, own, listen, election_timeout, heartbeat }))
+}
+
 /// What a worker is told.
 pub fn worker(settings: &Settings) -> Result<WorkerConfig, Error> {
     settings.check_for_server()?;
     let volatile = settings.switch("goosefs.worker.tieredstore.unpersisted.volatile.allowed");
-    let masters = masters(settings, "goosefs.master.internal.rpc.port");
     let internal = settings.port("goosefs.master.internal.rpc.port");
+    let mut internals = settings.addresses("goosefs.master.internal.rpc.addresses");
+    if internals.is_empty() {
+        let masters = masters(settings, "goosefs.master.internal.rpc.port");
+        internals = masters.into_iter().map(|(host, _)| (host, internal)).collect();
+    }
     let rpc_addr = listen(settings, "goosefs.worker.bind.host", "goosefs.worker.rpc.port")?;
     let web_addr = listen(settings, "goosefs.worker.web.bind.host", "goosefs.worker.web.port")?;
     distinct(settings, &[("goosefs.worker.rpc.port", rpc_addr), ("goosefs.worker.web.port", web_addr)])?;
@@ -163,7 +206,7 @@ pub fn worker(settings: &Settings) -> Result<WorkerConfig, Error> {
         hostname: worker_hostname(settings)?,
         rpc_addr,
         web_addr,
-        masters: masters.into_iter().map(|(host, _)| join(&host, internal)).collect(),
+        masters: internals.into_iter().map(|(host, port)| join(&host, port)).collect(),
         directories: directories(settings)?,
         read_share_min: permille(settings.ratio("goosefs.worker.read.cache.min.ratio")),
         free_ahead_bytes: settings.bytes("goosefs.worker.tieredstore.free.ahead.bytes"),
@@ -233,9 +276,14 @@ fn chunk(settings: &Settings, key: &str) -> Result<usize, Error> {
     }
 }
 
-/// The masters; without a list the one host. `port_key` is for the case without a list.
+/// The masters; without a list those of the journal's, else the one host. `port_key` is for the cases without a list.
 fn masters(settings: &Settings, port_key: &str) -> Vec<(String, u16)> {
     let listed = settings.addresses(MASTERS);
+    let group = settings.addresses(GROUP);
+    if listed.is_empty() && !group.is_empty() {
+        let port = settings.port(port_key);
+        return group.into_iter().map(|(host, _)| (host, port)).collect();
+    }
     if listed.is_empty() {
         return vec![(settings.word("goosefs.master.hostname"), settings.port(port_key))];
     }
@@ -496,6 +544,33 @@ mod tests {
         assert!(why("goosefs.master.journal.type", "UFS").contains("only EMBEDDED is served"));
         assert!(why("goosefs.security.authentication.type", "KERBEROS").contains("serves SIMPLE and NOSASL"));
         assert!(why("goosefs.master.bind.host", "no such host").contains("no name that resolves"));
-        assert!(why("goosefs.master.embedded.journal.addresses", "a:1,b:1").contains("a single master"));
+    }
+
+    #[test]
+    fn a_master_finds_itself_among_several_or_says_what_is_wrong() {
+        let run = |flags: &[(&str, &str)]| {
+            let host = ("goosefs.master.hostname", "b");
+            group(&settings(&[&[host], flags].concat())).map_err(|error| error.to_string())
+        };
+        assert_eq!(run(&[]), Ok(None));
+        assert_eq!(run(&[(GROUP, "anything:1")]), Ok(None), "one is alone");
+        let group = run(&[(GROUP, "a:9202,b:9202,c:9202")]).expect("good").expect("a group");
+        assert_eq!((group.own.as_str(), group.members.len()), ("b:9202", 3));
+        assert_eq!((group.election_timeout, group.heartbeat), (Duration::from_millis(500), Duration::from_millis(100)));
+        let why = |flags: &[(&str, &str)]| run(flags).expect_err("refused");
+        assert!(why(&[(GROUP, "a:9202,c:9202")]).contains("this master, b:9202, is not among them"));
+        assert!(why(&[(GROUP, "b:9202,a:9202,b:9202")]).contains("stands there 2 times"));
+        assert!(why(&[(GROUP, "a:9202,b:9202"), (ELECTION, "200ms")]).contains("at least three times"));
+    }
+
+    #[test]
+    fn masters_of_a_group_are_the_masters_of_clients_and_workers() {
+        let told = settings(&[(GROUP, "a:9202,b:9202,c:9202")]);
+        let hosts =
+            |masters: Vec<(String, u16)>| masters.into_iter().map(|(host, port)| join(&host, port)).collect::<Vec<_>>();
+        assert_eq!(hosts(client(&told).expect("a client").masters), ["a:9200", "b:9200", "c:9200"]);
+        assert_eq!(worker(&told).expect("a worker").masters, ["a:9212", "b:9212", "c:9212"]);
+        let told = settings(&[("goosefs.master.internal.rpc.addresses", "x:1,y:2")]);
+        assert_eq!(worker(&told).expect("a worker").masters, ["x:1", "y:2"]);
     }
 }

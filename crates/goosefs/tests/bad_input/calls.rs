@@ -87,7 +87,12 @@ fn settings_that_contradict_each_other_are_named_both() {
         (
             "master",
             &["goosefs.master.embedded.journal.addresses=a:9202,b:9202"],
-            &["embedded.journal.addresses", "a:9202,b:9202", "name one address or none"],
+            &["embedded.journal.addresses", "a:9202,b:9202", "not among them", "goosefs.master.hostname"],
+        ),
+        (
+            "master",
+            &["goosefs.master.hostname=a", "goosefs.master.embedded.journal.addresses=a:9202,a:9202,b:9202"],
+            &["embedded.journal.addresses", "a:9202 stands there 2 times", "name each master once"],
         ),
         (
             "getConf",

@@ -36,6 +36,23 @@ pub struct Outgoing {
     pub bytes: Bytes,
 }
 
+impl Outgoing {
+    /// Whether it carries part of the log; heartbeats, votes and answers must not wait behind such a message.
+    pub fn carries_log(&self) -> bool {
+        super::wire::carries_log(&self.bytes)
+    }
+}
+
+/// How far another voter has come, as its leader knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Follower {
+    pub id: MemberId,
+    /// Its log is known to agree up to here.
+    pub acknowledged: LogIndex,
+    /// It was heard of within an election timeout.
+    pub active: bool,
+}
+
 /// An entry that will never change. An empty payload opens a leader's term: nothing to apply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Committed {

@@ -58,6 +58,11 @@ pub(super) fn encode(message: &Message) -> Bytes {
     Bytes::from(out)
 }
 
+/// Whether encoded bytes carry part of the log: such a message may be large, and others had better not wait behind it.
+pub(super) fn carries_log(bytes: &[u8]) -> bool {
+    bytes.get(1) == Some(&TYPES[0].0)
+}
+
 fn put_len(out: &mut Vec<u8>, len: usize) {
     let len = u32::try_from(len).expect("messages are bounded far below 4 GiB");
     out.extend_from_slice(&len.to_le_bytes());
@@ -182,6 +187,7 @@ mod tests {
                 message.entries.clear();
             }
             let bytes = encode(&message);
+            assert_eq!(carries_log(&bytes), kind == MessageType::MsgAppend);
             assert_eq!(decode(&bytes).expect("our own bytes"), message);
             (0..bytes.len()).for_each(|cut| assert!(decode(&bytes[..cut]).is_err(), "{kind:?} cut at {cut}"));
         }

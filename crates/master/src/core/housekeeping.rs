@@ -45,6 +45,10 @@ impl Housekeeping {
             self.waiting.insert(inode);
         }
     }
+    /// Another master leads: it finds for itself what is left to do.
+    pub fn lay_down(&mut self) {
+        *self = Housekeeping::default();
+    }
     /// A new leadership: look at what is detached.
     pub fn resume(&mut self) {
         self.collecting.clear();
@@ -68,6 +72,10 @@ impl Core {
             self.forget_and_expire(now);
             self.audit_locations();
         }
+    }
+
+    /// Followers, too: what is not flushed is what a restart replays.
+    pub(super) fn flush_if_due(&mut self) {
         let behind = self.shared.applied().0.saturating_sub(self.shared.state.store().flushed().0);
         if behind >= self.config.checkpoint_entries {
             self.flush();

@@ -117,6 +117,17 @@ impl Core {
         uploads.may_land(intent.mount, key, now.mono) || (!is_first && uploads.is_unsure(now.mono))
     }
 
+    /// An intent found by a new leader. In a group the store may still be carrying out what an earlier leader asked.
+    pub(super) fn take_up_intent(&mut self, now: Now, id: IntentId) {
+        if self.is_alone() {
+            return self.start_intent(now, id);
+        }
+        let Some(intent) = self.namespace.intent(id) else { return };
+        let rested = now.mono + self.config.intent_rest;
+        let stage = Stage::Waiting { until: self.held_until(now, intent).map_or(rested, |held| held.max(rested)) };
+        self.intents.runs.insert(id, Run { stage, attempt: intent.attempt, failures: 0, last_error: None });
+    }
+
     pub(super) fn intent_begun(&mut self, id: IntentId, outcome: Result<Done, Reject>) {
         if outcome.is_err() {
             // Closed, or another attempt began: nothing of ours to do.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use store::{HeapStore, Lru, MemoryDisk, Published};
 use types::{Clock, ClusterId, Entropy, Fingerprint, GfsPath, Mode, Name, WriteType};
 
+mod group;
 mod loads;
 mod sea;
 
@@ -130,6 +131,7 @@ impl World {
                     }
                     self.answers.insert(ticket, result);
                 }
+                Action::Send(..) => panic!("there is nobody to send to"),
                 Action::Purge(_) | Action::MountsChanged => {}
                 Action::Flush => {
                     let index = self.shared.state.store().flush().expect("the disk is well");
@@ -270,6 +272,16 @@ impl World {
 }
 
 fn boot(clock: &Arc<TestClock>, disk: &Arc<MemoryDisk>, log: &MemLog, seed: u64) -> (Core, Arc<Shared>) {
+    boot_as(NodeConfig::new(MemberId(1), vec![MemberId(1)]), clock, disk, log, seed)
+}
+
+fn boot_as(
+    node: NodeConfig,
+    clock: &Arc<TestClock>,
+    disk: &Arc<MemoryDisk>,
+    log: &MemLog,
+    seed: u64,
+) -> (Core, Arc<Shared>) {
     let state: Arc<dyn meta::Store> = Arc::new(HeapStore::open(disk.clone(), CLUSTER).expect("formatted"));
     let applied = state.applied();
     let published = Published::new(state, 1 << 20, || -> Box<dyn store::Policy> { Box::new(Lru::default()) });
@@ -277,7 +289,6 @@ fn boot(clock: &Arc<TestClock>, disk: &Arc<MemoryDisk>, log: &MemLog, seed: u64)
     let shared = Arc::new(Shared::new(MasterConfig::for_tests(), published, clock.clone(), entropy));
     let namespace = Namespace::open(&shared.state.latest()).expect("what was written is readable");
     let boot = Boot { applied, now: clock.monotonic(), seed };
-    let node = NodeConfig::new(MemberId(1), vec![MemberId(1)]);
     let node = Node::new(node, log.recovered(), log.reader(), boot).expect("log and store fit");
     let core_config = CoreConfig {
         checkpoint_entries: 50,
@@ -288,6 +299,7 @@ fn boot(clock: &Arc<TestClock>, disk: &Arc<MemoryDisk>, log: &MemLog, seed: u64)
         worker_timeout: Duration::from_secs(10),
         task_timeout: Duration::from_secs(60),
         format: format(),
+        intent_rest: Duration::from_secs(2),
     };
     (Core::new(core_config, node, namespace, shared.clone()), shared)
 }

@@ -4,11 +4,14 @@ use super::caller;
 use super::file_system::FileSystem;
 use super::namespace::{Wish, empty_update};
 use crate::error::Error;
+use crate::peers::Members;
 use crate::registry::State;
+use crate::shared::Shared;
 use meta::{Mount, Op};
 use proto::admin::admin_server::Admin;
 use proto::admin::*;
 use proto::convert;
+use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use types::WriteType;
 
@@ -55,15 +58,38 @@ fn skipped_directory(at: &meta::Status, skipped: &ufs::Skipped) -> SkippedDirect
     }
 }
 
+/// The group, as its leader sees it.
+fn members(shared: &Arc<Shared>) -> Vec<Member> {
+    let view = shared.group();
+    let member = |(id, address): (journal::MemberId, &str)| {
+        let leads = view.leader == Some(id);
+        let follower = view.followers.iter().find(|follower| follower.id == id);
+        Member {
+            id: id.0,
+            address: address.to_owned(),
+            leads,
+            active: leads || follower.is_some_and(|follower| follower.active),
+            acknowledged_index: follower.map_or(view.committed.0, |follower| follower.acknowledged.0),
+        }
+    };
+    group_of(shared).map(|group| group.iter().map(member).collect()).unwrap_or_default()
+}
+
+fn group_of(shared: &Arc<Shared>) -> Option<Members> {
+    shared.config.group.as_ref().and_then(|group| Members::new(&group.members).ok())
+}
+
 #[tonic::async_trait]
 impl Admin for Operators {
     async fn master_info(&self, request: Request<MasterInfoRequest>) -> Answer<MasterInfoResponse> {
         caller(&request)?;
         let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
         let cluster = shared.counters().and_then(|counters| counters.cluster);
         let now = shared.clock.monotonic();
         let uptime_ms = i64::try_from((now - shared.started).as_millis()).unwrap_or(i64::MAX);
         let registry = shared.registry.lock();
+        let group = shared.group();
         let lost = registry.list().filter(|worker| worker.state == State::Lost).map(|worker| LostWorker {
             id: worker.id.0,
             host: worker.host.clone(),
@@ -89,6 +115,9 @@ impl Admin for Operators {
             cluster: cluster.map(|id| id.0.to_be_bytes().to_vec().into()).unwrap_or_default(),
             applied_index: shared.applied().0,
             lost: lost.collect(),
+            members: members(shared),
+            term: group.term.0,
+            committed_index: group.committed.0,
         }))
     }
 
@@ -114,6 +143,22 @@ impl Admin for Operators {
         };
         self.fs.create_mount(&who, request.operation.map(convert::operation_id::from_admin), wish).await?;
         Ok(Response::new(CreateNamespaceResponse {}))
+    }
+
+    async fn elect(&self, request: Request<ElectRequest>) -> Answer<ElectResponse> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
+        shared.authority.caller(&who).check_superuser("choose the leading master").map_err(Error::from)?;
+        let address = request.into_inner().address;
+        let group = group_of(shared).ok_or_else(|| Error::Refused("this master is alone: it leads".to_owned()))?;
+        let to = group.id(&address).ok_or_else(|| {
+            Error::Invalid(format!("{address} is not one of the masters {}", group.addresses().join(", ")))
+        })?;
+        if shared.group().leader != Some(to) {
+            self.fs.handle.hand_over(to).await?;
+        }
+        Ok(Response::new(ElectResponse {}))
     }
 
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Answer<SetPolicyResponse> {

@@ -16,6 +16,7 @@ impl MetricsMasterClientService for ClientMetrics {
         &self,
         request: Request<MetricsHeartbeatPRequest>,
     ) -> Result<Response<MetricsHeartbeatPResponse>, Status> {
+        self.0.must_lead()?;
         let options = request.into_inner().options.unwrap_or_default();
         for metric in options.client_metrics.iter().flat_map(|client| &client.metrics) {
             let counts = metric.metric_type == MetricType::Counter as i32;
@@ -28,6 +29,7 @@ impl MetricsMasterClientService for ClientMetrics {
 
     async fn get_metrics(&self, request: Request<GetMetricsPOptions>) -> Result<Response<GetMetricsPResponse>, Status> {
         caller(&request)?;
+        self.0.must_lead()?;
         let value = |(name, value)| {
             (
                 name,

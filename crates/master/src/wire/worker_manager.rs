@@ -1,4 +1,5 @@
-//! WorkerManagerMasterClientService: membership and capacity, for official clients.
+//! WorkerManagerMasterClientService: membership and capacity, for official clients. A standby answers the worker list from
+//! its own table, because old clients never ask another master; the rest is the leader's.
 
 use super::caller;
 use super::file_info::net_address;
@@ -88,6 +89,7 @@ impl WorkerManagerMasterClientService for WorkerManager {
 
     async fn get_worker_report(&self, request: Request<GetWorkerReportPOptions>) -> Answer<GetWorkerInfoListPResponse> {
         caller(&request)?;
+        self.0.must_lead()?;
         let options = request.into_inner();
         let named: BTreeSet<String> = options.addresses.iter().cloned().collect();
         let range = options.worker_range();
@@ -107,6 +109,7 @@ impl WorkerManagerMasterClientService for WorkerManager {
         request: Request<GetWorkerManagerMasterInfoPOptions>,
     ) -> Answer<GetWorkerManagerMasterInfoPResponse> {
         caller(&request)?;
+        self.0.must_lead()?;
         let (capacity, used) = (self.sum(Worker::capacity_bytes), self.sum(Worker::used_bytes));
         let (live, lost) = {
             let registry = self.0.registry.lock();
@@ -127,11 +130,13 @@ impl WorkerManagerMasterClientService for WorkerManager {
         request: Request<GetCapacityBytesPOptions>,
     ) -> Answer<GetCapacityBytesPResponse> {
         caller(&request)?;
+        self.0.must_lead()?;
         Ok(Response::new(GetCapacityBytesPResponse { bytes: Some(self.sum(Worker::capacity_bytes)) }))
     }
 
     async fn get_used_bytes(&self, request: Request<GetUsedBytesPOptions>) -> Answer<GetUsedBytesPResponse> {
         caller(&request)?;
+        self.0.must_lead()?;
         Ok(Response::new(GetUsedBytesPResponse { bytes: Some(self.sum(Worker::used_bytes)) }))
     }
 
@@ -140,6 +145,7 @@ impl WorkerManagerMasterClientService for WorkerManager {
         request: Request<GetWorkerLostStoragePOptions>,
     ) -> Answer<GetWorkerLostStoragePResponse> {
         caller(&request)?;
+        self.0.must_lead()?;
         let registry = self.0.registry.lock();
         let lost = |worker: &Worker| {
             let storage: Vec<String> = worker

@@ -98,7 +98,8 @@ impl WorkerGate {
         }
     }
 
-    /// Records blocks a worker holds; those of containers that are gone are told back to it.
+    /// Records blocks a worker holds; those of containers that are gone are told back to it, by whoever leads then. A
+    /// standby may not have heard of a container yet: its blocks are kept until it has.
     fn record(&self, worker: WorkerId, rows: Rows, blocks: &[BlockReport]) -> Result<(), Error> {
         let shared = &self.handle.shared;
         // Noted before anything is looked up: what is made later is not judged.
@@ -112,7 +113,7 @@ impl WorkerGate {
                 Some(_) | None => self.is_known(container)?,
             };
             last = Some((container, known));
-            if known {
+            if known || container >= given_out {
                 shared.locations.add(rows, block, report.resident_bytes);
                 if report.unpersisted {
                     shared.streams.lock().heard(container, shared.clock.monotonic());
@@ -124,7 +125,7 @@ impl WorkerGate {
                         shared.registry.lock().evictable(worker, container);
                     }
                 }
-            } else if container < given_out {
+            } else {
                 shared.registry.lock().free(worker, container);
             }
         }
@@ -139,8 +140,9 @@ impl WorkerGate {
         let reported = blocks.iter().filter_map(|report| BlockId::from_wire(report.block.cast_signed()));
         let mut containers: Vec<ContainerId> = reported.map(BlockId::container).collect();
         containers.dedup();
+        let given_out = self.given_out();
         for container in containers {
-            if self.is_known(container)? {
+            if container >= given_out || self.is_known(container)? {
                 continue;
             }
             for worker in self.handle.shared.locations.remove_container(container) {
@@ -157,9 +159,52 @@ impl WorkerGate {
 
     /// An unknown container below this one is gone; others this master may not have heard of yet.
     fn given_out(&self) -> ContainerId {
+        self.handle.shared.counters().map(|counters| counters.next_container).unwrap_or_default()
+    }
+
+    fn worker_record(&self, id: WorkerId) -> Result<Option<WorkerRecord>, Error> {
+        self.handle.shared.read_any(|read| {
+            let bytes = read.get(Family::Workers, &meta::worker_key(id))?;
+            bytes.map(|bytes| WorkerRecord::decode(&bytes)).transpose()
+        })
+    }
+
+    /// Gives a worker its id and a new epoch, through the log.
+    async fn new_session(&self, head: &RegisterHead) -> Result<WorkerRecord, Error> {
         let shared = &self.handle.shared;
-        let next = shared.counters().filter(|_| shared.leads()).map(|counters| counters.next_container);
-        next.unwrap_or_default()
+        let known = (head.worker != 0).then_some(WorkerId(head.worker));
+        let live_elsewhere = known.is_some_and(|id| shared.registry.lock().is_live(id));
+        let identity = <[u8; 16]>::try_from(head.identity.as_ref())
+            .map_err(|_| Error::Invalid("a worker's identity has 16 bytes".to_owned()))?;
+        let op = RegisterWorker {
+            worker: known,
+            new_id: WorkerId((shared.entropy.next_u64() >> 2).max(1)),
+            identity: u128::from_be_bytes(identity),
+            host: head.host.clone(),
+            rpc_port: port(head.rpc_port)?,
+            web_port: port(head.web_port)?,
+            session_lost: !live_elsewhere,
+        };
+        let done = self.submit(Op::RegisterWorker(op)).await?;
+        let Done::Worker { id, .. } = done else {
+            return Err(Error::Refused("a registration was answered with something else; report this".to_owned()));
+        };
+        self.worker_record(id)?.ok_or_else(|| Error::Refused(format!("{id} was forgotten while it registered")))
+    }
+
+    /// Finds the session a worker has already, by which it joins this master, too.
+    fn known_session(&self, head: &RegisterHead) -> Result<WorkerRecord, Error> {
+        let (id, epoch) = (WorkerId(head.worker), SessionEpoch(head.epoch));
+        match self.worker_record(id)? {
+            Some(record) if record.epoch == epoch => Ok(record),
+            Some(record) if record.epoch > epoch => {
+                Err(Error::NotFound(format!("{id} has begun {}: {epoch} is over; register anew", record.epoch)))
+            }
+            Some(_) | None if self.handle.shared.leads() => {
+                Err(Error::NotFound(format!("{epoch} of {id} is unknown; register anew")))
+            }
+            Some(_) | None => Err(Error::Starting("it has not heard of this worker's session yet")),
+        }
     }
 
     async fn mount_of(&self, id: MountId) -> Result<meta::Mount, Error> {
@@ -308,30 +353,12 @@ impl WorkerMaster for WorkerGate {
             );
             return Err(Error::Refused(why).into());
         }
-        let known = (head.worker != 0).then_some(WorkerId(head.worker));
-        let live_elsewhere = known.is_some_and(|id| shared.registry.lock().is_live(id));
-        let identity = <[u8; 16]>::try_from(head.identity.as_ref())
-            .map_err(|_| Error::Invalid("a worker's identity has 16 bytes".to_owned()))?;
-        let op = RegisterWorker {
-            worker: known,
-            new_id: WorkerId((shared.entropy.next_u64() >> 2).max(1)),
-            identity: u128::from_be_bytes(identity),
-            host: head.host.clone(),
-            rpc_port: port(head.rpc_port)?,
-            web_port: port(head.web_port)?,
-            session_lost: !live_elsewhere,
-        };
-        let done = self.submit(Op::RegisterWorker(op)).await?;
-        let Done::Worker { id, epoch } = done else { return Err(super::file_system::unexpected("register", &done)) };
-        let record = shared.read_any(|read| {
-            let bytes = read.get(Family::Workers, &meta::worker_key(id))?;
-            bytes.map(|bytes| WorkerRecord::decode(&bytes)).transpose()
-        })?;
-        let record = record.ok_or_else(|| Error::Refused(format!("{id} was forgotten while it registered")))?;
+        let record = if head.epoch == 0 { self.new_session(&head).await? } else { self.known_session(&head)? };
+        let (id, epoch) = (record.id, record.epoch);
         let rows = shared.locations.open(id);
         let earlier = {
             let mut registry = shared.registry.lock();
-            let earlier = registry.begin(&record, rows, shared.clock.monotonic());
+            let earlier = registry.begin(&record, rows, head.sequence, shared.clock.monotonic());
             let directories = head.directories.into_iter().map(directory).collect();
             registry.set_use(id, epoch, directories, head.persist_used_bytes, Some(head.started_unix_ms));
             earlier
@@ -348,7 +375,9 @@ impl WorkerMaster for WorkerGate {
         if !shared.registry.lock().finish(id, epoch, shared.clock.monotonic()) {
             return Err(Error::Refused(format!("{id} registered again meanwhile")).into());
         }
-        self.handle.tell(Event::WorkerReady(id))?;
+        if shared.leads() {
+            self.handle.tell(Event::WorkerReady(id))?;
+        }
         tracing::info!(worker = %id, %epoch, host = %record.host, port = record.rpc_port, "worker registered");
         Ok(Response::new(RegisterResponse {
             worker: id.0,
@@ -374,9 +403,13 @@ impl WorkerMaster for WorkerGate {
             }
             (Beat::Repeat(commands), _) => commands,
             (Beat::Apply, Some(rows)) => {
+                let leads = shared.leads();
                 for raw in &beat.removed {
                     if let Some(block) = BlockId::from_wire(raw.cast_signed()) {
                         shared.locations.remove(rows, block);
+                        if !leads {
+                            shared.registry.lock().dropped(id, block.container());
+                        }
                     }
                 }
                 self.record(id, rows, &beat.added)?;
@@ -386,10 +419,16 @@ impl WorkerMaster for WorkerGate {
                 let mut registry = shared.registry.lock();
                 let directories = beat.directories.into_iter().map(directory).collect();
                 registry.set_use(id, epoch, directories, beat.persist_used_bytes, None);
-                registry.commands(id, epoch)
+                // Only a leader gives orders. What a standby noted it tells once it leads.
+                if leads {
+                    registry.commands(id, epoch)
+                } else {
+                    registry.trim(id);
+                    Commands::default()
+                }
             }
         };
-        Ok(Response::new(answer(commands)))
+        Ok(Response::new(HeartbeatResponse { term: shared.group().term.0, ..answer(commands) }))
     }
 
     async fn resolve(&self, request: Request<ResolveRequest>) -> Answer<ResolveResponse> {
@@ -543,5 +582,6 @@ fn answer(commands: Commands) -> HeartbeatResponse {
         evictable: raw(commands.evictable),
         persist: commands.persist,
         cancel_persist: raw(commands.cancel_persist),
+        term: 0,
     }
 }

@@ -152,3 +152,15 @@ fn keys_are_not_printed() {
     let key = ClusterKey::create(&dir.path().join("one")).expect("a new key");
     assert_eq!(format!("{key:?} {:?}", key.token()), "ClusterKey(hidden) WorkerToken(hidden)");
 }
+
+#[test]
+fn masters_prove_themselves_with_what_no_worker_has_and_agree_on_an_id() {
+    let dir = directory();
+    let path = dir.path().join("one");
+    let key = ClusterKey::create(&path).expect("a new key");
+    let seen = transcript();
+    let proof = key.peer_token().prove(Side::Worker, &seen);
+    assert!(key.token().verify(Side::Worker, &seen, &proof).is_err());
+    assert_eq!(key.group_id(), ClusterKey::load(&path).expect("the file").group_id());
+    assert_ne!(key.group_id(), ClusterKey::create(&dir.path().join("two")).expect("a new key").group_id());
+}

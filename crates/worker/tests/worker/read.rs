@@ -287,6 +287,25 @@ async fn a_failed_fetch_fails_its_waiters_and_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_falls_behind_goes_on_with_the_fetch_that_serves_it() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let data = pattern(1, 24 * MIB);
+    let stored = cluster.object(1, &data).await;
+    cluster.master.add(1, File { block_bytes: 32 * MIB, ..stored });
+    let mut read = client.open(request(block(1, 0), 0, 24 * MIB)).await.expect("opened");
+    let mut all = read.next().await.expect("read").expect("not empty").to_vec();
+    // What is fetched meanwhile is stored, and leaves memory before this reader comes.
+    let ahead = i64::try_from(6 * MIB).expect("small");
+    eventually_async(PATIENCE, || async { client.resident(block(1, 0)).await >= ahead }).await;
+    all.extend(read.rest().await.expect("read"));
+    assert!(all == data);
+    cluster.idle().await;
+    let metrics = cluster.worker().metrics();
+    assert_eq!((metrics.fetches.get(), metrics.fetch_cancels.get(), metrics.fetch_bytes.get()), (1, 0, 24 * MIB));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_readers_stay_within_the_memory_budget() {
     let cluster = Cluster::with(|config| config.memory_budget_bytes = 48 * MIB).await;
     let data = pattern(1, BLOCK);

@@ -180,7 +180,9 @@ mod tests {
         let record = open();
         for (name, id) in [("/a", None), ("/b", Some(file(2))), ("/c\n-/b", Some(file(3))), ("/d", Some(file(4)))] {
             record.begin(&path(name), None).expect("written");
-            id.map(|id| record.begin(&path(name), Some(id)).expect("written"));
+            if let Some(id) = id {
+                record.begin(&path(name), Some(id)).expect("written");
+            }
         }
         record.end(&path("/d")).expect("written");
         drop(record); // as a kill would

@@ -33,6 +33,16 @@ fn layout(info: &MasterInfo, zone: &TimeZone) -> String {
     field("Started", output::time(UnixMs(info.started_unix_ms), zone));
     let uptime = Duration::from_millis(u64::try_from(info.uptime_ms).unwrap_or(0));
     field("Uptime", output::uptime(uptime));
+    for member in &info.members {
+        let state = if member.leads {
+            "leads"
+        } else if member.active {
+            "follows"
+        } else {
+            "away"
+        };
+        field("Journal Member", format!("{} ({state})", member.address));
+    }
     field("Version", info.version.clone());
     field("Safe Mode", info.safe_mode.to_string());
     field("Zookeeper Enabled", info.zookeeper_enabled.to_string());

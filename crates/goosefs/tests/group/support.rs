@@ -1,0 +1,183 @@
+//! Three masters and a worker as four processes on free ports, and ways to kill them.
+
+use client::ClientConfig;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use testkit::process::{Builder, Process};
+
+/// How long a start, an election or a catching up may take on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const MASTERS: usize = 3;
+
+/// Ports of one master.
+#[derive(Clone, Copy)]
+struct Ports {
+    rpc: u16,
+    web: u16,
+    internal: u16,
+    journal: u16,
+}
+
+pub struct Group {
+    dir: PathBuf,
+    ports: Vec<Ports>,
+    worker_ports: [u16; 2],
+    extra: Vec<String>,
+    masters: Vec<Option<Process>>,
+    worker: Option<Process>,
+}
+
+fn at(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+impl Group {
+    /// Formats a cluster and starts all of it. `extra`: further settings, `key=value`.
+    pub fn start(dir: &Path, extra: &[&str]) -> Group {
+        let mut group = Group::format(dir, extra);
+        (0..MASTERS).for_each(|n| group.start_master(n));
+        group.leader();
+        group.start_worker();
+        group
+    }
+
+    /// Formats a cluster.
+    pub fn format(dir: &Path, extra: &[&str]) -> Group {
+        std::fs::create_dir_all(dir.join("ufs")).expect("a directory of the test's own");
+        let free = testkit::ports::free_ports(4 * MASTERS + 2).expect("free ports");
+        let ports =
+            free.chunks_exact(4).map(|p| Ports { rpc: p[0], web: p[1], internal: p[2], journal: p[3] }).collect();
+        let worker_ports = [free[4 * MASTERS], free[4 * MASTERS + 1]];
+        let extra = extra.iter().map(|&text| text.to_owned()).collect();
+        let masters = (0..MASTERS).map(|_| None).collect();
+        let group = Group { dir: dir.to_owned(), ports, worker_ports, extra, masters, worker: None };
+        (0..MASTERS).for_each(|n| group.format_master(n, &[]));
+        group
+    }
+
+    pub fn format_master(&self, n: usize, how: &[&str]) {
+        let formatted = self.spawn_master("formatMaster", n, how).wait_exit(PATIENCE).expect("the format ends");
+        assert!(formatted.success(), "the format ends with {formatted}");
+    }
+
+    /// Starts a master and does not wait: others may be missing.
+    pub fn start_master(&mut self, n: usize) {
+        self.masters[n] = Some(self.spawn_master("master", n, &[]));
+    }
+
+    pub fn kill9(&mut self, n: usize) {
+        self.masters[n].take().expect("it runs").kill9().expect("it can be killed");
+    }
+
+    pub fn stop_master(&mut self, n: usize) {
+        let status = self.masters[n].take().expect("it runs").terminate(PATIENCE).expect("it stops");
+        assert!(status.success(), "a clean stop ends with {status}");
+    }
+
+    pub fn master(&self, n: usize) -> &Process {
+        self.masters[n].as_ref().expect("it runs")
+    }
+
+    /// Waits until a master says that it leads; which.
+    pub fn leader(&self) -> usize {
+        testkit::eventually(PATIENCE, || {
+            (0..MASTERS).find(|n| self.masters[*n].is_some() && self.metric(*n, "Master.IsLeader") == Some(1))
+        })
+    }
+
+    /// Waits until a master has applied at least what the leader has now.
+    pub fn caught_up(&self, n: usize) {
+        let index = |n: usize| self.metric(n, "Master.LastAppliedCommitJournalIndex");
+        let target = index(self.leader()).expect("the leader answers");
+        testkit::eventually(PATIENCE, || index(n).is_some_and(|applied| applied >= target));
+    }
+
+    pub fn metric(&self, n: usize, name: &str) -> Option<u64> {
+        let (_, text) = testkit::process::http_get(at(self.ports[n].web), "/metrics/prometheus").ok()?;
+        let name = name.replace('.', "_");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    pub fn is_ready(&self, n: usize) -> bool {
+        testkit::process::http_get(at(self.ports[n].web), "/readyz").is_ok_and(|(status, _)| status == 200)
+    }
+
+    pub fn start_worker(&mut self) {
+        let [rpc, web] = self.worker_ports;
+        let own = [("worker.rpc.port", rpc.to_string()), ("worker.web.port", web.to_string())];
+        let worker = self.spawn("worker", "worker", &own, &[]);
+        worker.wait_for_http(at(web), "/readyz", PATIENCE).expect("the worker registers");
+        self.worker = Some(worker);
+    }
+
+    pub fn rpc_addrs(&self) -> Vec<SocketAddr> {
+        self.ports.iter().map(|ports| at(ports.rpc)).collect()
+    }
+
+    /// As `goosefs.master.embedded.journal.addresses` names it.
+    pub fn journal_address(&self, n: usize) -> String {
+        at(self.ports[n].journal).to_string()
+    }
+
+    pub fn client_config(&self) -> ClientConfig {
+        ClientConfig {
+            masters: self.ports.iter().map(|ports| ("127.0.0.1".to_owned(), ports.rpc)).collect(),
+            user: "root".to_owned(),
+            replicas: 1,
+            replicas_min: 1,
+            rpc_timeout: Duration::from_secs(60),
+            polling_timeout: Duration::from_secs(30),
+            ..ClientConfig::default()
+        }
+    }
+
+    /// Runs a command to its end; what it printed.
+    pub fn run(&self, args: &[&str]) -> String {
+        let process = self.spawn_args(args, "command", &[]);
+        let status = process.wait_exit(PATIENCE).expect("the command ends");
+        assert!(status.success(), "{args:?} ends with {status}: {}", process.output());
+        process.output()
+    }
+
+    fn spawn_master(&self, command: &str, n: usize, how: &[&str]) -> Process {
+        let Ports { rpc, web, internal, journal } = self.ports[n];
+        let own = [
+            ("master.rpc.port", rpc),
+            ("master.web.port", web),
+            ("master.internal.rpc.port", internal),
+            ("master.embedded.journal.port", journal),
+        ];
+        self.spawn(command, &format!("master{n}"), &own.map(|(key, port)| (key, port.to_string())), how)
+    }
+
+    fn spawn(&self, command: &str, home: &str, own: &[(&str, String)], how: &[&str]) -> Process {
+        self.spawn_args(&[&[command], how].concat(), home, own)
+    }
+
+    fn spawn_args(&self, args: &[&str], home: &str, own: &[(&str, String)]) -> Process {
+        let list = |port: fn(&Ports) -> u16| {
+            let addresses: Vec<String> = self.ports.iter().map(|ports| at(port(ports)).to_string()).collect();
+            addresses.join(",")
+        };
+        let place = |name: &str| self.dir.join(name).display().to_string();
+        let hosts = ["master.hostname", "master.bind.host", "master.web.bind.host"];
+        let hosts = hosts.into_iter().chain(["worker.hostname", "worker.bind.host", "worker.web.bind.host"]);
+        let common = [
+            ("work.dir", place(home)),
+            ("security.secret.key.file", place("secret.key")),
+            ("master.mount.table.root.ufs", place("ufs")),
+            ("master.rpc.addresses", list(|ports| ports.rpc)),
+            ("master.internal.rpc.addresses", list(|ports| ports.internal)),
+            ("master.embedded.journal.addresses", list(|ports| ports.journal)),
+        ];
+        let settings = hosts.map(|key| (key, "127.0.0.1".to_owned())).chain(common).chain(own.iter().cloned());
+        Builder::new(env!("CARGO_BIN_EXE_goosefs"), &self.dir)
+            .args(args)
+            .args(settings.map(|(key, value)| format!("-Dgoosefs.{key}={value}")))
+            .args(self.extra.iter().map(|setting| format!("-D{setting}")))
+            .log(&self.dir.join(format!("{home}.log")))
+            .spawn()
+            .expect("the binary starts")
+    }
+}

@@ -1,0 +1,379 @@
+//! Three cores and a network in one thread, under a seed: loss, delay, cuts, power cuts, slow disks. Whatever happens, two
+//! members that have applied the same index have the same state, and what was acknowledged is there in the end.
+
+use super::*;
+use journal::Outgoing;
+use meta::{Family, Read};
+
+const MEMBERS: u64 = 3;
+/// Steps of one history, and milliseconds of one step.
+const STEPS: usize = 3_000;
+const STEP_MS: u64 = 5;
+/// How long a group without faults may take until all is quiet and equal.
+const HEALS_WITHIN_MS: u64 = 20_000;
+
+struct Member {
+    id: MemberId,
+    disk: Arc<MemoryDisk>,
+    log: MemLog,
+    /// None while it is down.
+    running: Option<(Core, Arc<Shared>)>,
+    appends: Vec<(u64, AppendBatch)>,
+    flushes: u64,
+    /// Where its state was compared last.
+    compared: LogIndex,
+    up_again_ms: u64,
+}
+
+/// A message on its way.
+struct Letter {
+    due_ms: u64,
+    from: MemberId,
+    message: Outgoing,
+    everywhere: LogIndex,
+}
+
+struct Group {
+    dice: Dice,
+    clock: Arc<TestClock>,
+    members: Vec<Member>,
+    letters: Vec<Letter>,
+    cut: Option<MemberId>,
+    faults: bool,
+    next_ticket: u64,
+    /// Which member was asked what.
+    asked: BTreeMap<Ticket, (usize, OperationId, Op)>,
+    acknowledged: Vec<(OperationId, Op)>,
+    refused: BTreeMap<OperationId, Op>,
+    /// What the state was at each index somebody stopped at.
+    states: BTreeMap<LogIndex, u64>,
+    leaders: BTreeMap<u64, MemberId>,
+    digest: u64,
+}
+
+impl Group {
+    fn new(seed: u64) -> Group {
+        let members = (1..=MEMBERS).map(|id| {
+            let disk = Arc::new(MemoryDisk::new("/db"));
+            HeapStore::format(&*disk, CLUSTER).expect("an empty disk");
+            let log = MemLog::new(CLUSTER);
+            let (id, running) = (MemberId(id), None);
+            Member { id, disk, log, running, appends: Vec::new(), flushes: 0, compared: LogIndex(0), up_again_ms: 0 }
+        });
+        Group {
+            dice: Dice(AtomicU64::new(seed)),
+            clock: Arc::default(),
+            members: members.collect(),
+            letters: Vec::new(),
+            cut: None,
+            faults: true,
+            next_ticket: 1,
+            asked: BTreeMap::new(),
+            acknowledged: Vec::new(),
+            refused: BTreeMap::new(),
+            states: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            digest: 0,
+        }
+    }
+
+    fn ms(&self) -> u64 {
+        self.clock.0.load(Ordering::Relaxed)
+    }
+
+    fn once_in(&self, times: u64) -> bool {
+        self.dice.below(times) == 0
+    }
+
+    fn now(&self) -> Now {
+        Now { unix: self.clock.unix(), mono: self.clock.monotonic() }
+    }
+
+    fn tell(&mut self, at: usize, event: Event) {
+        let now = self.now();
+        let Some((core, _)) = &mut self.members[at].running else { return };
+        core.step(now, event);
+    }
+
+    /// One member does what there is to do.
+    fn turn(&mut self, at: usize) {
+        let now = self.now();
+        let Some((core, _)) = &mut self.members[at].running else { return };
+        let actions = core.turn(now).expect("no disk fails here");
+        for action in actions {
+            let line = std::fmt::format(format_args!("{} {at} {action:?}", now.mono.0.as_millis()));
+            self.digest = BuildHasherDefault::<DefaultHasher>::default().hash_one((self.digest, line));
+            self.act(at, action);
+        }
+        self.compare(at);
+    }
+
+    fn act(&mut self, at: usize, action: Action) {
+        match action {
+            Action::Append(batch) => {
+                let slow = if self.faults && self.once_in(20) { self.dice.below(200) } else { self.dice.below(6) };
+                let due = self.ms() + slow;
+                self.members[at].appends.push((due, batch));
+            }
+            Action::Send(message, everywhere) => self.post(self.members[at].id, message, everywhere),
+            Action::Reply(ticket, result) => self.answered(ticket, &result),
+            Action::Job(id, job) => self.tell(at, Event::JobDone(id, Ok(well(&job)))),
+            Action::Flush => {
+                let shared = &self.members[at].running.as_ref().expect("it acts").1;
+                let index = shared.state.store().flush().expect("the disk is well");
+                self.members[at].flushes += 1;
+                self.tell(at, Event::Flushed(index));
+            }
+            Action::Purge(below) => self.members[at].log.purge_below(below).expect("the disk is well"),
+            Action::MountsChanged => {}
+        }
+    }
+
+    fn post(&mut self, from: MemberId, message: Outgoing, everywhere: LogIndex) {
+        let to = message.to;
+        let is_cut = self.cut.is_some_and(|cut| cut == from || cut == to);
+        if is_cut || (self.faults && self.once_in(30)) {
+            let sender = usize::try_from(from.0 - 1).expect("small");
+            return self.tell(sender, Event::Unreachable(to));
+        }
+        let late = if self.faults && self.once_in(50) { self.dice.below(300) } else { self.dice.below(8) };
+        self.letters.push(Letter { due_ms: self.ms() + late, from, message, everywhere });
+    }
+
+    fn answered(&mut self, ticket: Ticket, result: &Result<Done, Error>) {
+        let Some((_, operation, op)) = self.asked.remove(&ticket) else { return };
+        match result {
+            Ok(_) => self.acknowledged.push((operation, op)),
+            // The client asks again with the same operation id, whoever leads then.
+            Err(error) if error.kind().is_transient() => {
+                self.refused.insert(operation, op);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn compare(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        let Some((_, shared)) = &member.running else { return };
+        let applied = shared.applied();
+        if std::mem::replace(&mut member.compared, applied) == applied {
+            return;
+        }
+        let state = state_of(shared);
+        let known = *self.states.entry(applied).or_insert(state);
+        assert_eq!(known, state, "{} at {applied}: another state than a member before", member.id);
+        if shared.leads() {
+            let (term, id) = (shared.group().term.0, member.id);
+            assert_eq!(*self.leaders.entry(term).or_insert(id), id, "two leaders of term {term}");
+        }
+    }
+
+    fn deliver(&mut self) {
+        let now = self.ms();
+        let (due, later) = std::mem::take(&mut self.letters).into_iter().partition(|letter| letter.due_ms <= now);
+        self.letters = later;
+        for Letter { from, message, everywhere, .. } in due {
+            let at = usize::try_from(message.to.0 - 1).expect("small");
+            self.tell(at, Event::PeerMessage { from, message: message.bytes, everywhere });
+        }
+    }
+
+    fn sync(&mut self, at: usize) {
+        let now = self.ms();
+        while self.members[at].appends.first().is_some_and(|(due, _)| *due <= now) {
+            let member = &mut self.members[at];
+            let (_, batch) = member.appends.remove(0);
+            member.log.append(&batch).expect("in order");
+            member.log.sync().expect("the disk is well");
+            self.tell(at, Event::Persisted(batch.seq));
+        }
+    }
+
+    fn misfortune(&mut self) {
+        if self.once_in(150) {
+            self.cut = (!self.once_in(3)).then(|| MemberId(1 + self.dice.below(MEMBERS)));
+        }
+        if self.once_in(250) {
+            let at = usize::try_from(self.dice.below(MEMBERS)).expect("small");
+            let up_again_ms = self.ms() + self.dice.below(3_000);
+            let member = &mut self.members[at];
+            if member.running.take().is_some() {
+                member.log.crash();
+                member.appends.clear();
+                member.up_again_ms = up_again_ms;
+                // Its clients see the connection break, and ask again.
+                let unanswered = self.asked.extract_if(.., |_, (asked, ..)| *asked == at);
+                self.refused.extend(unanswered.map(|(_, (_, operation, op))| (operation, op)));
+            }
+        }
+    }
+
+    fn request(&mut self, operation: OperationId, op: Op) {
+        let up: Vec<usize> = (0..self.members.len()).filter(|at| self.members[*at].running.is_some()).collect();
+        let leads = |at: &&usize| self.members[**at].running.as_ref().is_some_and(|(_, shared)| shared.leads());
+        // Clients ask whoever says that it leads; now and then they ask another.
+        let chosen = up.iter().find(leads).filter(|_| !self.once_in(20)).or(up.first()).copied();
+        let Some(at) = chosen else { return drop(self.refused.insert(operation, op)) };
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.asked.insert(ticket, (at, operation, op.clone()));
+        let deadline = self.clock.monotonic() + Duration::from_secs(5);
+        let request = Request { who: Caller::system(), operation: Some(operation), op, deadline };
+        self.tell(at, Event::Request(ticket, request));
+    }
+
+    fn new_request(&mut self) {
+        let operation = OperationId(u128::from(self.dice.next_u64()));
+        let path = GfsPath::parse(&format!("/d{}/f{}", self.dice.below(5), self.next_ticket)).expect("a path");
+        let create = CreateFile {
+            path,
+            block_bytes: 1,
+            recursive: true,
+            mode: Mode::new(0o644),
+            write_type: Some(WriteType::MustCache),
+        };
+        self.request(operation, Op::CreateFile(create));
+    }
+
+    fn live(&mut self) {
+        self.clock.0.fetch_add(STEP_MS, Ordering::Relaxed);
+        if self.faults {
+            self.misfortune();
+        }
+        self.deliver();
+        for at in 0..self.members.len() {
+            let member = &mut self.members[at];
+            if member.running.is_none() && (member.up_again_ms <= self.clock.0.load(Ordering::Relaxed)) {
+                let seed = self.dice.next_u64();
+                member.running = Some(boot_member(member.id, &self.clock, &member.disk, &member.log, seed));
+            }
+            self.sync(at);
+            self.tell(at, Event::Tick);
+            self.turn(at);
+            while self.members[at].running.as_ref().is_some_and(|(core, _)| core.is_unfinished()) {
+                self.turn(at);
+            }
+        }
+    }
+
+    /// Without faults: everybody comes to the same state.
+    fn heal(&mut self) {
+        (self.faults, self.cut) = (false, None);
+        let until = self.ms() + HEALS_WITHIN_MS;
+        while self.ms() < until {
+            self.live();
+            if let Some((operation, op)) = self.refused.pop_first() {
+                self.request(operation, op);
+            }
+            let applied: Vec<LogIndex> =
+                self.members.iter().filter_map(|member| Some(member.running.as_ref()?.1.applied())).collect();
+            let equal = applied.len() == self.members.len() && applied.iter().all(|index| *index == applied[0]);
+            if equal && self.refused.is_empty() && self.asked.is_empty() {
+                return;
+            }
+        }
+        panic!("the group does not come to rest within {HEALS_WITHIN_MS} ms");
+    }
+}
+
+fn boot_member(
+    id: MemberId,
+    clock: &Arc<TestClock>,
+    disk: &Arc<MemoryDisk>,
+    log: &MemLog,
+    seed: u64,
+) -> (Core, Arc<Shared>) {
+    let node = NodeConfig {
+        tick: Duration::from_millis(20),
+        heartbeat_ticks: 5,
+        election_ticks: 25,
+        lease: Duration::from_millis(400),
+        max_committed_bytes: 1 << 10,
+        ..NodeConfig::new(id, (1..=MEMBERS).map(MemberId).collect())
+    };
+    boot_as(node, clock, disk, log, seed)
+}
+
+/// A digest of every record.
+fn state_of(shared: &Shared) -> u64 {
+    let view = shared.state.latest();
+    let mut digest = 0_u64;
+    for family in Family::ALL.into_iter().filter(|family| *family != Family::State) {
+        let records = view.scan(family, &[], &[0xff; 64], 1_000_000).expect("readable");
+        digest = BuildHasherDefault::<DefaultHasher>::default().hash_one((digest, family, records));
+    }
+    digest
+}
+
+fn run_group(seed: u64) -> (u64, usize) {
+    let mut group = Group::new(seed);
+    for _ in 0..STEPS {
+        group.live();
+        if group.once_in(3) {
+            group.new_request();
+        }
+        if group.once_in(3)
+            && let Some((operation, op)) = group.refused.pop_first()
+        {
+            group.request(operation, op);
+        }
+    }
+    group.heal();
+    for member in &group.members {
+        let (core, shared) = member.running.as_ref().expect("all are up");
+        core.namespace().check_invariants(&shared.state.latest()).expect("readable");
+    }
+    let (_, shared) = group.members[0].running.as_ref().expect("all are up");
+    for (operation, op) in &group.acknowledged {
+        let Op::CreateFile(create) = op else { continue };
+        let found = meta::status(&shared.state.latest(), &Caller::system(), &create.path).expect("readable");
+        assert!(found.is_ok(), "seed {seed}: {} ({operation:?}) was acknowledged and is gone", create.path);
+    }
+    assert!(group.members.iter().all(|member| member.flushes > 0), "followers flush, too");
+    assert!(group.leaders.len() > 1, "seed {seed} saw no failover");
+    (group.digest, group.acknowledged.len())
+}
+
+#[test]
+fn members_of_a_group_agree_and_keep_what_was_acknowledged() {
+    for seed in 1..=seeds() {
+        let (_, acknowledged) = run_group(seed);
+        assert!(acknowledged > 200, "seed {seed} acknowledged only {acknowledged}");
+    }
+}
+
+#[test]
+fn a_group_repeats_itself_under_a_seed() {
+    assert_eq!(run_group(77), run_group(77));
+}
+
+#[test]
+fn a_standby_refuses_at_once_and_names_the_reason() {
+    let mut group = Group::new(5);
+    group.faults = false;
+    let leader = |group: &Group| {
+        (0..group.members.len())
+            .find(|at| group.members[*at].running.as_ref().is_some_and(|(_, shared)| shared.leads()))
+    };
+    while leader(&group).is_none() {
+        group.live();
+        assert!(group.ms() < HEALS_WITHIN_MS, "nobody leads");
+    }
+    let at = (leader(&group).expect("one leads") + 1) % group.members.len();
+    group.live();
+    let op = CreateDirectory { path: in_root("a"), recursive: false, allow_exists: false, mode: Mode::new(0o755) };
+    let deadline = group.clock.monotonic() + Duration::from_secs(5);
+    let request = Request { who: Caller::system(), operation: None, op: Op::CreateDirectory(op), deadline };
+    for event in [Event::Request(Ticket(1), request), Event::Confirm(Ticket(2))] {
+        group.tell(at, event);
+    }
+    let now = group.now();
+    let (core, shared) = group.members[at].running.as_mut().expect("it runs");
+    assert!(shared.is_ready() && !shared.leads(), "it follows");
+    let replies = core
+        .turn(now)
+        .expect("well")
+        .into_iter()
+        .filter(|action| matches!(action, Action::Reply(_, Err(Error::NotLeader))));
+    assert_eq!(replies.count(), 2);
+}

@@ -1,0 +1,59 @@
+//! What other masters said, until the state thread takes it: ahead of clients' requests, and never crowded out by them.
+
+use crate::core::Event;
+use crate::driver::Handle;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+
+/// Bytes that may wait: as much as a leader has on its way to this member, and some. More are dropped, and sent again.
+const WAITING_BYTES: usize = 64 << 20;
+/// What an event costs beyond its message, about.
+const EVENT_BYTES: usize = 128;
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
+
+/// A bounded queue with many writers and one reader.
+#[derive(Default)]
+pub struct Inbox {
+    waiting: Mutex<Waiting>,
+    /// Whom to wake; nobody, of a master alone.
+    handle: Option<Handle>,
+}
+
+impl Inbox {
+    pub fn new(handle: Handle) -> Inbox {
+        Inbox { waiting: Mutex::default(), handle: Some(handle) }
+    }
+
+    /// Puts an event in, or drops it when too much waits: false.
+    pub fn push(&self, event: Event) -> bool {
+        let cost = cost(&event);
+        let was_empty = {
+            let mut waiting = self.waiting.lock();
+            if waiting.bytes + cost > WAITING_BYTES {
+                return false;
+            }
+            waiting.bytes += cost;
+            waiting.events.push_back(event);
+            waiting.events.len() == 1
+        };
+        if let Some(handle) = self.handle.as_ref().filter(|_| was_empty) {
+            handle.wake();
+        }
+        true
+    }
+
+    pub fn take(&self) -> VecDeque<Event> {
+        let mut waiting = self.waiting.lock();
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.events)
+    }
+}
+
+fn cost(event: &Event) -> usize {
+    if let Event::PeerMessage { message, .. } = event { message.len() + EVENT_BYTES } else { EVENT_BYTES }
+}

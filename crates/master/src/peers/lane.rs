@@ -1,0 +1,189 @@
+//! One direction to one other master: a bounded queue and a task that keeps a stream open.
+
+use super::{Identity, Inbox, MESSAGE_BYTES, SESSION, VERSION};
+use crate::core::Event;
+use bytes::Bytes;
+use journal::MemberId;
+use parking_lot::Mutex;
+use proto::internal::peers_client::PeersClient;
+use proto::internal::{PeerHelloRequest, PeerMessage, PeerProveRequest};
+use rpc::{Side, Transcript};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use types::LogIndex;
+
+/// Messages that may wait for the connection, and their bytes: what raft keeps on its way to one member, within reason.
+const WAITING: usize = 1024;
+const WAITING_BYTES: usize = 32 << 20;
+/// How long opening a connection and the handshake on it may take.
+const OPEN_WITHIN: Duration = Duration::from_secs(3);
+/// A peer that vanished without a word is noticed after about both together.
+const PING_EVERY: Duration = Duration::from_secs(1);
+const PONG_WITHIN: Duration = Duration::from_secs(2);
+/// Pauses between tries: doubled from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a lane carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// Parts of the log: large.
+    Log,
+    /// Heartbeats, votes, answers: small and urgent.
+    Rest,
+}
+
+/// From where to where.
+pub struct Course {
+    pub identity: Arc<Identity>,
+    pub inbox: Arc<Inbox>,
+    pub to: MemberId,
+    pub address: String,
+    pub what: What,
+}
+
+/// The sending end.
+pub struct Lane {
+    /// Present while there is a connection.
+    queue: Arc<Mutex<Option<mpsc::Sender<PeerMessage>>>>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Lane {
+    pub fn start(course: Course, runtime: &tokio::runtime::Handle) -> Lane {
+        let (queue, waiting_bytes) = (Arc::default(), Arc::default());
+        let task = Task { course, queue: Arc::clone(&queue), waiting_bytes: Arc::clone(&waiting_bytes) };
+        // Ends with its runtime, which the owner of all lanes shuts down.
+        runtime.spawn(task.run());
+        Lane { queue, waiting_bytes }
+    }
+
+    /// Queues a message; false when there is no connection, or too much waits already.
+    pub fn send(&self, message: Bytes, everywhere: LogIndex) -> bool {
+        let queue = self.queue.lock();
+        let Some(queue) = queue.as_ref() else { return false };
+        let bytes = message.len();
+        if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES {
+            return false;
+        }
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let queued = queue.try_send(PeerMessage { message, everywhere: everywhere.0 }).is_ok();
+        if !queued {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        queued
+    }
+}
+
+struct Task {
+    course: Course,
+    queue: Arc<Mutex<Option<mpsc::Sender<PeerMessage>>>>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Task {
+    async fn run(self) {
+        let (mut failures, mut told) = (0_u32, String::new());
+        loop {
+            let opened = tokio::time::timeout(OPEN_WITHIN, open(&self.course)).await;
+            let why = match opened.unwrap_or_else(|_| Err(format!("no answer within {OPEN_WITHIN:?}"))) {
+                Ok(line) => {
+                    failures = 0;
+                    told.clear();
+                    tracing::info!(to = %self.course.to, address = %self.course.address, what = ?self.course.what, "connected to another master");
+                    let why = self.deliver(line).await;
+                    *self.queue.lock() = None;
+                    why
+                }
+                Err(why) => why,
+            };
+            if why != told {
+                tracing::warn!(to = %self.course.to, address = %self.course.address, what = ?self.course.what, %why, "no connection to another master, trying again");
+                told = why;
+            }
+            self.course.inbox.push(Event::Unreachable(self.course.to));
+            tokio::time::sleep(FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE)).await;
+            failures += 1;
+        }
+    }
+
+    /// Sends what is queued until the connection ends; why it ended.
+    async fn deliver(&self, line: Line) -> String {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        self.waiting_bytes.store(0, Ordering::Relaxed);
+        *self.queue.lock() = Some(sender);
+        let waiting = Arc::clone(&self.waiting_bytes);
+        let messages = ReceiverStream::new(receiver).map(move |message: PeerMessage| {
+            let bytes = message.message.len();
+            // Messages of an earlier connection were counted from zero, too.
+            let _ =
+                waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |there| Some(there.saturating_sub(bytes)));
+            message
+        });
+        let mut request = Request::new(messages);
+        request.metadata_mut().insert_bin(SESSION, MetadataValue::from_bytes(&line.session));
+        let mut client = line.client;
+        match client.deliver(request).await {
+            Ok(_) => "it ended the connection".to_owned(),
+            Err(status) => status.message().to_owned(),
+        }
+    }
+}
+
+/// A connection whose both ends have proven themselves.
+pub struct Line {
+    client: PeersClient<Channel>,
+    session: Vec<u8>,
+}
+
+pub async fn open(course: &Course) -> Result<Line, String> {
+    let (identity, to) = (&course.identity, course.to);
+    let endpoint = Endpoint::from_shared(format!("http://{}", course.address))
+        .map_err(|err| format!("{} is no address: {err}", course.address))?
+        .connect_timeout(OPEN_WITHIN)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PONG_WITHIN)
+        .keep_alive_while_idle(true);
+    let channel = endpoint.connect().await.map_err(|err| types::sentence(&err))?;
+    let mut client = PeersClient::new(channel).max_encoding_message_size(MESSAGE_BYTES);
+    let challenge = Transcript::challenge();
+    let hello = PeerHelloRequest {
+        version: VERSION,
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster: identity.cluster.0.to_be_bytes().to_vec().into(),
+        from: identity.own.0,
+        to: to.0,
+        disk: identity.disk.to_be_bytes().to_vec().into(),
+        members: identity.addresses.clone(),
+        challenge: challenge.to_vec().into(),
+    };
+    let answer = client.hello(hello).await.map_err(|status| status.message().to_owned())?.into_inner();
+    if answer.version != VERSION {
+        return Err(format!(
+            "release {} speaks version {} of the protocol between masters, this one {VERSION}; upgrade the older one",
+            answer.release, answer.version
+        ));
+    }
+    let disk = super::gate::disk(&answer.disk)?;
+    let transcript = Transcript {
+        versions: (VERSION, answer.version),
+        cluster: identity.context((identity.own, identity.disk), (to, disk)),
+        incarnation: 0,
+        worker: challenge,
+        master: Transcript::read_challenge(&answer.challenge).map_err(|err| err.to_string())?,
+    };
+    identity.token.verify(Side::Master, &transcript, &answer.proof).map_err(|_| super::gate::OTHER_KEY.to_owned())?;
+    identity.group.lock().meet(to, disk).map_err(|err| err.to_string())?;
+    let proof = identity.token.prove(Side::Worker, &transcript).to_vec().into();
+    let prove = PeerProveRequest { session: answer.session.clone(), proof };
+    client.prove(prove).await.map_err(|status| status.message().to_owned())?;
+    Ok(Line { client, session: answer.session.to_vec() })
+}
