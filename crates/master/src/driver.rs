@@ -1,6 +1,7 @@
 //! Runs the core: one thread for the state, one for the log, a runtime for under stores.
 //!
-//! Is:     the thin half with the threads and channels. It decides nothing but which thread writes a batch.
+//! Is:     the thin half with the threads and channels. It decides nothing but which thread does the work: a lone caller
+//!         drives the core itself, and writes its batch.
 //! Owns:   the inbox, who waits for which ticket, the log's writer.
 
 use crate::core::{Action, Core, Event, Now, Request, Ticket, Want};
@@ -10,9 +11,11 @@ use crate::shared::Shared;
 use crate::stores::Stores;
 use journal::{AppendBatch, LogWriter, MemberId};
 use meta::{Done, Op, Read, StoreError};
+use parking_lot::Mutex;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -24,6 +27,12 @@ const INBOX: usize = 65_536;
 const TAKE: usize = 4_096;
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(20);
+/// A thread that answered more reads than this since it last wrote for a caller is busy: it does not wait for a disk.
+const FEW_READS: u32 = 16;
+
+thread_local! {
+    static READS: Cell<u32> = const { Cell::new(0) };
+}
 
 type Reply = oneshot::Sender<Result<Done, Error>>;
 
@@ -36,11 +45,31 @@ pub enum Message {
     Stop,
 }
 
+/// Where callers meet the driver.
+#[derive(Default)]
+struct Desk {
+    next_ticket: AtomicU64,
+    /// Callers whose answer is outstanding.
+    asking: AtomicUsize,
+    /// Empty before the core runs, when it has ended, and for good when whoever drove it panicked.
+    driver: Mutex<Option<Box<Driver>>>,
+}
+
+impl Desk {
+    /// Has the driver do something. None: it has ended.
+    fn drive<R>(seat: &mut Option<Box<Driver>>, work: impl FnOnce(&mut Driver) -> R) -> Option<R> {
+        let mut driver = seat.take()?;
+        let result = work(&mut driver);
+        *seat = Some(driver);
+        Some(result)
+    }
+}
+
 /// A way to the core, cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     inbox: SyncSender<Message>,
-    next_ticket: Arc<AtomicU64>,
+    desk: Arc<Desk>,
     pub shared: Arc<Shared>,
 }
 
@@ -72,6 +101,7 @@ impl Handle {
     /// A linearisable read: what was acknowledged before the call is seen. Cost: none beyond the read while the lease
     /// holds, else one round of heartbeats, shared by all who wait.
     pub async fn read<R>(&self, mut read: impl FnMut(&dyn Read) -> Result<R, StoreError>) -> Result<R, Error> {
+        READS.set(READS.get().saturating_add(1));
         if self.shared.leads() {
             let result = self.shared.read_any(&mut read)?;
             if self.shared.has_lease() {
@@ -99,15 +129,34 @@ impl Handle {
     }
 
     async fn ask(&self, deadline: Monotonic, event: impl FnOnce(Ticket) -> Event) -> Result<Done, Error> {
-        let ticket = Ticket(self.next_ticket.fetch_add(1, Ordering::Relaxed));
+        let ticket = Ticket(self.desk.next_ticket.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Ask(ticket, event(ticket), reply))?;
+        let _asking = Asking::new(&self.desk.asking);
+        if let Some(message) = self.drive(Message::Ask(ticket, event(ticket), reply)) {
+            self.send(message)?;
+        }
         let left = deadline - self.shared.clock.monotonic();
         match tokio::time::timeout(left + Duration::from_secs(1), answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::Stopping),
             Err(_) => Err(Error::Timeout(self.shared.config.request_timeout)),
         }
+    }
+
+    /// A lone caller of a lone master would only wait for the state thread: it drives the core itself, which spares two
+    /// wake-ups. Gives the message back where the inbox is the better way: others ask as well, the core is being driven, or
+    /// this thread has other calls to answer. Blocks for one fdatasync of a fast disk at most.
+    fn drive(&self, message: Message) -> Option<Message> {
+        let is_busy = READS.take() > FEW_READS;
+        if is_busy || self.desk.asking.load(Ordering::Relaxed) > 1 {
+            return Some(message);
+        }
+        let Some(mut seat) = self.desk.driver.try_lock() else { return Some(message) };
+        if !seat.as_ref().is_some_and(|driver| driver.core.is_alone() && driver.progress.end.is_none()) {
+            return Some(message);
+        }
+        Desk::drive(&mut seat, |driver| driver.round(vec![message]));
+        None
     }
 
     /// Flushes everything so that the next start replays nothing.
@@ -122,14 +171,33 @@ impl Handle {
     }
 }
 
+/// One caller who waits, as long as it lives.
+struct Asking<'a>(&'a AtomicUsize);
+
+impl Asking<'_> {
+    fn new(asking: &AtomicUsize) -> Asking<'_> {
+        asking.fetch_add(1, Ordering::Relaxed);
+        Asking(asking)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The receiving half, before its thread runs.
 pub struct Inbox(Receiver<Message>);
 
 /// Makes both halves. The handle can be given away before the core exists.
 pub fn channel(shared: Arc<Shared>) -> (Handle, Inbox) {
     let (inbox, receiver) = sync_channel(INBOX);
-    (Handle { inbox, next_ticket: Arc::new(AtomicU64::new(1)), shared }, Inbox(receiver))
+    (Handle { inbox, desk: Arc::default(), shared }, Inbox(receiver))
 }
+
+/// Why a driver ends: a reason if it cannot go on.
+type End = Option<String>;
 
 pub struct Driver {
     pub core: Core,
@@ -140,59 +208,78 @@ pub struct Driver {
     pub runtime: tokio::runtime::Handle,
     /// Set to the reason when this member can no longer go on.
     pub fatal: watch::Sender<Option<String>>,
+    pub progress: Progress,
+}
+
+/// How far a driver has come.
+#[derive(Default)]
+pub struct Progress {
+    waiting: HashMap<Ticket, Reply>,
+    last_tick: Monotonic,
+    /// Set when it is to end, which it does at the next turn of the state thread.
+    end: Option<End>,
 }
 
 impl Driver {
     /// The state thread: ends when told to stop, or with a reason when the member cannot go on.
-    pub fn run(mut self, inbox: Inbox) {
-        let mut waiting: HashMap<Ticket, Reply> = HashMap::new();
-        let mut last_tick = Monotonic::default();
-        let reason = loop {
+    pub fn run(self, inbox: Inbox) {
+        let handle = self.handle.clone();
+        *handle.desk.driver.lock() = Some(Box::new(self));
+        let mut wait = TICK;
+        loop {
             let mut messages = Vec::new();
-            let wait = if self.core.is_unfinished() { Duration::ZERO } else { TICK };
             match inbox.0.recv_timeout(wait) {
                 Ok(message) => messages.push(message),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break None,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             messages.extend(inbox.0.try_iter().take(TAKE));
-            // A lone caller of a lone master: until its entry is safe there is nothing else to do here.
-            let lone = messages.len() <= 1 && self.core.is_alone();
-            let peers_said = self.peers.inbox().take();
-            let now = self.now();
-            let mut end = None;
-            // What another master is promised counts from a time read after its message arrived.
-            peers_said.into_iter().for_each(|event| self.core.step(now, event));
-            for message in messages {
-                match message {
-                    Message::Event(event) => self.core.step(now, event),
-                    Message::Ask(ticket, event, reply) => {
-                        waiting.insert(ticket, reply);
-                        self.core.step(now, event);
-                    }
-                    Message::Wake => {}
-                    Message::LogFailed(why) => end = Some(Some(why)),
-                    Message::Stop => end = Some(None),
-                }
+            let goes_on = Desk::drive(&mut handle.desk.driver.lock(), |driver| {
+                driver.round(messages);
+                wait = if driver.core.is_unfinished() { Duration::ZERO } else { TICK };
+                driver.progress.end.is_none()
+            });
+            if goes_on != Some(true) {
+                break;
             }
-            if now.mono - last_tick >= TICK {
-                last_tick = now.mono;
-                self.core.step(now, Event::Tick);
-            }
-            if let Err(why) = self.turn(now, lone, &mut waiting) {
-                end = Some(Some(why));
-            }
-            if let Some(reason) = end {
-                break reason;
-            }
-        };
-        if let Some(why) = reason {
-            tracing::error!(%why, "this master cannot go on");
-            self.fatal.send_replace(Some(why));
         }
-        self.handle
-            .shared
-            .set_leadership(crate::shared::Leadership { leads: false, lease_until: Monotonic::default() });
+        // Who reports to the inbox, the log's thread among them, must not find it full for ever.
+        drop(inbox);
+        if let Some(mut driver) = handle.desk.driver.lock().take()
+            && let Some(why) = driver.progress.end.take().flatten()
+        {
+            tracing::error!(%why, "this master cannot go on");
+            driver.fatal.send_replace(Some(why));
+        }
+        handle.shared.set_leadership(crate::shared::Leadership { leads: false, lease_until: Monotonic::default() });
+    }
+
+    /// Takes events, turns the core, and does what it asks for.
+    fn round(&mut self, messages: Vec<Message>) {
+        // A lone caller of a lone master: until its entry is safe there is nothing else to do here.
+        let lone = messages.len() <= 1 && self.core.is_alone();
+        let peers_said = self.peers.inbox().take();
+        let now = self.now();
+        // What another master is promised counts from a time read after its message arrived.
+        peers_said.into_iter().for_each(|event| self.core.step(now, event));
+        for message in messages {
+            match message {
+                Message::Event(event) => self.core.step(now, event),
+                Message::Ask(ticket, event, reply) => {
+                    self.progress.waiting.insert(ticket, reply);
+                    self.core.step(now, event);
+                }
+                Message::Wake => {}
+                Message::LogFailed(why) => self.progress.end = Some(Some(why)),
+                Message::Stop => self.progress.end = Some(None),
+            }
+        }
+        if now.mono - self.progress.last_tick >= TICK {
+            self.progress.last_tick = now.mono;
+            self.core.step(now, Event::Tick);
+        }
+        if let Err(why) = self.turn(now, lone) {
+            self.progress.end = Some(Some(why));
+        }
     }
 
     fn now(&self) -> Now {
@@ -201,15 +288,15 @@ impl Driver {
     }
 
     /// Turns the core and does what it asks for. A lone batch is written here, which spares two ways between threads.
-    fn turn(&mut self, now: Now, lone: bool, waiting: &mut HashMap<Ticket, Reply>) -> Result<(), String> {
-        let Some(batch) = self.act_all(now, waiting)? else { return Ok(()) };
+    fn turn(&mut self, now: Now, lone: bool) -> Result<(), String> {
+        let Some(batch) = self.act_all(now)? else { return Ok(()) };
         let lone = lone && batch.entries.len() <= 1;
         let Some(pen) = lone.then(|| self.writer.at_once()).flatten() else { return self.hand_over(batch) };
         pen.append(&batch).map_err(|err| unwritable(&err))?;
         let now = self.now();
         self.core.step(now, Event::Persisted(batch.seq));
         // What follows from it is not what anybody waits for.
-        self.act_all(now, waiting)?.map_or(Ok(()), |next| self.hand_over(next))
+        self.act_all(now)?.map_or(Ok(()), |next| self.hand_over(next))
     }
 
     fn hand_over(&self, batch: AppendBatch) -> Result<(), String> {
@@ -217,20 +304,16 @@ impl Driver {
     }
 
     /// One turn of the core, but for the batch to write.
-    fn act_all(&mut self, now: Now, waiting: &mut HashMap<Ticket, Reply>) -> Result<Option<AppendBatch>, String> {
+    fn act_all(&mut self, now: Now) -> Result<Option<AppendBatch>, String> {
         let mut batch = None;
         for action in self.core.turn(now)? {
-            batch = self.act(action, waiting).map_err(|err| types::sentence(&err))?.or(batch);
+            batch = self.act(action).map_err(|err| types::sentence(&err))?.or(batch);
         }
         Ok(batch)
     }
 
     /// Does it, or gives back the batch that is to be written when all else is done; there is one at most.
-    fn act(
-        &mut self,
-        action: Action,
-        waiting: &mut HashMap<Ticket, Reply>,
-    ) -> Result<Option<AppendBatch>, journal::Error> {
+    fn act(&mut self, action: Action) -> Result<Option<AppendBatch>, journal::Error> {
         match action {
             Action::Append(batch) => return Ok(Some(batch)),
             Action::Send(message, everywhere) => {
@@ -240,7 +323,7 @@ impl Driver {
                 }
             }
             Action::Reply(ticket, result) => {
-                if let Some(reply) = waiting.remove(&ticket) {
+                if let Some(reply) = self.progress.waiting.remove(&ticket) {
                     // The caller may have gone; its effect stands.
                     let _ = reply.send(result);
                 }

@@ -2,7 +2,7 @@
 
 use crate::config::{GroupConfig, MasterConfig, Metastore};
 use crate::core::{Core, CoreConfig};
-use crate::driver::{Driver, Handle, channel, on_persisted};
+use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
 use crate::error::Error;
 use crate::peers::{Group, Members, Peers};
 use crate::shared::Shared;
@@ -130,6 +130,7 @@ impl Master {
             peers,
             runtime: tokio::runtime::Handle::current(),
             fatal,
+            progress: Progress::default(),
         };
         let core = std::thread::Builder::new()
             .name("state".to_owned())

@@ -10,6 +10,7 @@ use proto::internal::{
 };
 use rpc::{Side, SystemClock, SystemEntropy, Transcript};
 use std::collections::BTreeSet;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 use tonic::Request;
 use tonic::metadata::{Binary, MetadataValue};
@@ -228,4 +229,34 @@ fn files_that_come_and_go_leave_no_block_location_behind() {
         assert_eq!(figures["Master.BlockLocationDrift"], 0.0);
         master.stop(Duration::from_secs(10)).await.expect("a clean stop");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_caller_needs_no_other_thread() {
+    // On memory: a slow disk is left to the log's thread.
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+    let master = start(&config(dir.path())).await;
+    let create = |n: usize| {
+        let path = GfsPath::parse(&format!("/alone-{n}")).expect("a path");
+        let op = meta::CreateDirectory { path, recursive: false, allow_exists: false, mode: Mode::new(0o755) };
+        (Principal::system(), Op::CreateDirectory(op))
+    };
+    // It may find the core being driven by a tick; it asks again.
+    let mut directories = 0..100_000;
+    loop {
+        let (who, op) =
+            create(directories.next().expect("a core with nothing else to do answers a lone caller at once"));
+        let mut asked = std::pin::pin!(master.handle.submit(&who, None, op));
+        if let Poll::Ready(done) = asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            done.expect("a directory");
+            break;
+        }
+        asked.await.expect("a directory");
+    }
+
+    let handle = master.handle.clone();
+    master.stop(Duration::from_secs(10)).await.expect("a clean stop");
+    let (who, op) = create(directories.next().expect("room"));
+    let refused = handle.submit(&who, None, op).await.expect_err("a master that has stopped");
+    assert!(matches!(refused, Error::Stopping), "{refused}");
 }
