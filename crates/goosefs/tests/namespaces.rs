@@ -269,8 +269,7 @@ fn a_read_only_namespace_refuses_every_change_with_a_sentence() {
 
 /// How many objects the large directory has: a million at night, when the random tests repeat often.
 fn objects() -> u64 {
-    let rounds: u64 = std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
-    (rounds * 5_000).clamp(10_000, 1_000_000)
+    (testkit::rounds(20) * 5_000).clamp(10_000, 1_000_000)
 }
 
 /// The process that was started on this directory.

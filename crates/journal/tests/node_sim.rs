@@ -452,8 +452,7 @@ fn campaign(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn three_members_keep_every_promise_under_faults() {
-    let rounds = std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok());
-    campaign(0..rounds.unwrap_or(20));
+    campaign(0..testkit::rounds(20));
 }
 
 #[test]

@@ -146,6 +146,10 @@ impl Shared {
         self.group.lock().clone()
     }
 
+    pub fn term(&self) -> Term {
+        self.group.lock().term
+    }
+
     pub fn set_group(&self, view: GroupView) {
         *self.group.lock() = view;
     }

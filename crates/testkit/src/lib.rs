@@ -12,6 +12,8 @@ pub mod netns;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+mod rounds;
 pub mod s3;
 
 pub use eventually::{TimedOut, Verdict, eventually, eventually_async, try_eventually, try_eventually_async};
+pub use rounds::rounds;

@@ -18,11 +18,6 @@ const NAMES: u64 = 6;
 const MAX_BYTES: u64 = 300_000;
 const BLOCK: u64 = 64 << 10;
 
-/// Rounds of one run: few in `./x test`, more at night.
-pub fn rounds(few: u64) -> u64 {
-    std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
-}
-
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -147,7 +142,7 @@ fn nothing_acknowledged_is_lost_when_everything_is_killed() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut local = Local::start(dir.path());
     let mut known: Vec<Known> = vec![Known::default(); usize::try_from(CLIENTS).expect("small")];
-    for round in 0..rounds(10) {
+    for round in 0..testkit::rounds(10) {
         let mut dice = Dice(round + 1);
         let stop = Arc::new(AtomicBool::new(false));
         let live = Duration::from_millis(300 + dice.below(1200));

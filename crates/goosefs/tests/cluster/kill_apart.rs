@@ -2,7 +2,7 @@
 //! everything acknowledged is there afterwards, byte for byte, nothing unacknowledged is readable half-done, and in the
 //! end the store holds exactly the persisted files.
 
-use crate::kill9::{Content, Dice, rounds};
+use crate::kill9::{Content, Dice};
 use crate::support::{BUCKET, Bucket, Pair, path, read_all};
 use client::{ClientConfig, FileStatus, FileSystem, MakeDirectory, Remove, WriteOptions};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,14 +28,12 @@ const SMALL_BLOCK: u64 = 64 << 10;
 const LARGE_BLOCK: u64 = 2 << 20;
 /// How long what was interrupted may take to come to its end once everything runs again.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Last lines of each log that are shown when something went wrong.
-const LOG_LINES: usize = 60;
 /// How much later a slow store does what it is told.
 const SLOW: Duration = Duration::from_millis(250);
 /// What a room remembers of what was done in it.
 const TOLD: usize = 100;
-/// Lines of a log in a report.
-const LINES: usize = 200;
+/// Lines of a log in the report of a failure.
+const LOG_LINES: usize = 200;
 /// Rounds between two looks at the whole store.
 const WHOLE_EVERY: u64 = 10;
 /// Objects nobody here knows of.
@@ -234,13 +232,35 @@ impl Scene {
             lines.extend(found.directories);
             lines.extend(found.files.into_iter().map(|(key, bytes)| format!("{key} of {} bytes", bytes.len())));
         }
+        lines.extend(self.logged(&room.base));
+        lines.join("\n  ")
+    }
+
+    /// All that is known of a key: what the store was told about it, its client did, and master and worker logged.
+    fn story(&self, store: &Store, rooms: &[Room], key: &str) -> String {
+        let mut lines = match store {
+            Store::Local => Vec::new(),
+            Store::Bucket(bucket) => bucket.store.history(BUCKET, key),
+        };
+        let path = format!("{}/{key}", store.prefix());
+        for room in rooms.iter().filter(|room| is_within(&path, &room.base)) {
+            lines.push(format!("{}:", room.base));
+            lines.extend(room.told.iter().cloned());
+        }
+        lines.extend(self.logged(key.rsplit_once('/').map_or(key, |(directory, _)| directory)));
+        lines.join("\n  ")
+    }
+
+    /// The last lines of both logs that hold `part`.
+    fn logged(&self, part: &str) -> Vec<String> {
+        let mut lines = Vec::new();
         for log in &self.logs {
             let text = std::fs::read_to_string(log).unwrap_or_default();
+            let about: Vec<&str> = text.lines().filter(|line| line.contains(part)).collect();
             lines.push(format!("{}:", log.display()));
-            let skipped = text.lines().count().saturating_sub(LOG_LINES);
-            lines.extend(text.lines().skip(skipped).map(str::to_owned));
+            lines.extend(about[about.len().saturating_sub(LOG_LINES)..].iter().map(|&line| line.to_owned()));
         }
-        lines.join("\n")
+        lines
     }
 }
 
@@ -423,7 +443,7 @@ fn gather(directory: &Path, above: &str, found: &mut Entries) {
 
 /// Waits until the store holds the persisted files of all rooms, each as it was acknowledged, and nothing else. An empty
 /// directory that nobody has would stand in the way of the next one of its name.
-async fn check_store(pair: &Pair, store: &Store, rooms: &[Room]) {
+async fn check_store(pair: &Pair, scene: &Scene, store: &Store, rooms: &[Room]) {
     let mut wanted: BTreeMap<String, (Content, String)> = BTreeMap::new();
     let mut directories: BTreeSet<String> = BTreeSet::new();
     for room in rooms {
@@ -452,28 +472,13 @@ async fn check_store(pair: &Pair, store: &Store, rooms: &[Room]) {
             }
         }
         match found.keys().chain(there.difference(&directories)).next() {
-            Some(key) => Err(format!("{key} is in the store, and belongs to nobody{}", story(pair, store, rooms, key))),
+            Some(key) => {
+                Err(format!("{key} is in the store, and belongs to nobody\n  {}", scene.story(store, rooms, key)))
+            }
             None => Ok(()),
         }
     })
     .await;
-}
-
-/// All that is known of a key: what the store was told about it, its client did, and master and worker logged.
-fn story(pair: &Pair, store: &Store, rooms: &[Room], key: &str) -> String {
-    let directory = key.rsplit_once('/').map_or(key, |(directory, _)| directory);
-    let mut told = match store {
-        Store::Local => Vec::new(),
-        Store::Bucket(bucket) => bucket.store.history(BUCKET, key),
-    };
-    let path = format!("{}/{key}", store.prefix());
-    for room in rooms.iter().filter(|room| is_within(&path, &room.base)) {
-        told.push(format!("{}:", room.base));
-        told.extend(room.told.iter().cloned());
-    }
-    told.extend(pair.logged(directory, LINES));
-    told.insert(0, String::new());
-    told.join("\n  ")
 }
 
 fn bystanders(store: &Store) -> &'static [(&'static str, &'static [u8])] {
@@ -583,7 +588,7 @@ fn run(few: u64, first_seed: u64, bucket: bool) {
         data_timeout: Duration::from_secs(20),
         ..pair.client_config()
     };
-    for round in 0..rounds(few) {
+    for round in 0..testkit::rounds(few) {
         let seed = first_seed + round;
         println!("round {round}, seed {seed}");
         let mut dice = Dice(seed);
@@ -607,13 +612,13 @@ fn run(few: u64, first_seed: u64, bucket: bool) {
             }
             let all: Vec<Room> = rooms.iter().flatten().cloned().collect();
             if (round + 1) % WHOLE_EVERY == 0 {
-                check_store(&pair, &store, &all).await;
+                check_store(&pair, &scene, &store, &all).await;
             }
             rooms
         });
     }
     let all: Vec<Room> = rooms.iter().flatten().cloned().collect();
-    runtime.block_on(check_store(&pair, &store, &all));
+    runtime.block_on(check_store(&pair, &scene, &store, &all));
     pair.stop_worker();
     pair.stop_master();
 }

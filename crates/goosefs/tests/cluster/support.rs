@@ -208,17 +208,6 @@ impl Pair {
         client_config(self.ports[0])
     }
 
-    /// The last lines of both logs that hold `part`, at most `count` of each.
-    pub fn logged(&self, part: &str, count: usize) -> Vec<String> {
-        let mut told = Vec::new();
-        for role in ["master", "worker"] {
-            let text = std::fs::read_to_string(self.dir.join(format!("{role}.log"))).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().filter(|line| line.contains(part)).collect();
-            told.extend(lines[lines.len().saturating_sub(count)..].iter().map(|line| format!("{role}: {line}")));
-        }
-        told
-    }
-
     /// What the worker counts under this name now.
     pub fn worker_metric(&self, name: &str) -> Option<i64> {
         let (_, text) = testkit::process::http_get(self.web(4), "/metrics/prometheus").ok()?;

@@ -365,7 +365,7 @@ fn run(seed: u64) -> (u64, usize) {
 
 /// How many seeds; the nightly run asks for more.
 fn seeds() -> u64 {
-    std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+    testkit::rounds(10)
 }
 
 #[test]

@@ -31,8 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How many files come and go each time: a million at night, when the random tests repeat often.
 fn files() -> usize {
-    let rounds: usize = std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
-    (rounds * 5_000).clamp(10_000, 1_000_000)
+    usize::try_from(testkit::rounds(20) * 5_000).expect("64 bits").clamp(10_000, 1_000_000)
 }
 
 fn config(dir: &Path) -> MasterConfig {

@@ -221,7 +221,7 @@ impl WorkerGate {
         }
         let mount = MountId(request.mount);
         let status = self.handle.read(|read| meta::by_key(read, mount, &request.key)).await?;
-        status.ok_or_else(|| Error::NotFound(format!("no file stands at key {:?} of {mount}", request.key)))
+        status.ok_or_else(|| nothing_stands_at(mount, &request.key))
     }
 
     /// Where the store is not known to hold anything yet: from here on it may, whatever becomes of the worker.
@@ -239,24 +239,24 @@ impl WorkerGate {
     /// took the place away before the upload was noted is seen, what does later sees the upload.
     async fn resolve_to_complete(&self, request: &ResolveRequest) -> Result<FileStatus, Error> {
         let spot = self.settled_at(request).await?.spot;
-        let shared = &self.handle.shared;
-        shared.uploads.lock().heard(spot.inode.container, spot.mount, &spot.key, shared.clock.monotonic());
+        self.note_upload(spot.inode.container, spot.mount, &spot.key);
         self.settled_at(request).await
     }
 
     async fn settled_at(&self, request: &ResolveRequest) -> Result<FileStatus, Error> {
         let mount = MountId(request.mount);
         let status = self.handle.read(|read| meta::settled_at(read, mount, &request.key)).await?;
-        status.ok_or_else(|| Error::NotFound(format!("no file stands at key {:?} of {mount}", request.key)))
+        status.ok_or_else(|| nothing_stands_at(mount, &request.key))
     }
 
     fn persist_record(&self, container: ContainerId) -> Result<Option<meta::Persist>, Error> {
         self.handle.shared.read_any(|read| meta::persist(read, container))
     }
 
-    fn note_persist(&self, container: ContainerId, record: &meta::Persist) {
+    /// Something may be on its way to this place in the store.
+    fn note_upload(&self, container: ContainerId, mount: MountId, key: &str) {
         let shared = &self.handle.shared;
-        shared.uploads.lock().heard(container, record.mount, &record.key, shared.clock.monotonic());
+        shared.uploads.lock().heard(container, mount, key, shared.clock.monotonic());
     }
 
     async fn check_right(&self, request: &ResolveRequest, status: &FileStatus) -> Result<(), Error> {
@@ -428,7 +428,7 @@ impl WorkerMaster for WorkerGate {
                 }
             }
         };
-        Ok(Response::new(HeartbeatResponse { term: shared.group().term.0, ..answer(commands) }))
+        Ok(Response::new(HeartbeatResponse { term: shared.term().0, ..answer(commands) }))
     }
 
     async fn resolve(&self, request: Request<ResolveRequest>) -> Answer<ResolveResponse> {
@@ -515,7 +515,7 @@ impl WorkerMaster for WorkerGate {
         let request = request.into_inner();
         let op = GrantPersist { container: ContainerId(request.container), attempt: Attempt(request.attempt) };
         if let Some(record) = self.persist_record(op.container)? {
-            self.note_persist(op.container, &record);
+            self.note_upload(op.container, record.mount, &record.key);
         }
         self.submit(Op::GrantPersist(op)).await?;
         Ok(Response::new(GrantPersistResponse {}))
@@ -537,7 +537,7 @@ impl WorkerMaster for WorkerGate {
         let is_success = matches!(op, Op::FinishPersist(_));
         let record = self.persist_record(container)?.filter(|record| record.granted && record.attempt == attempt);
         if let Some(record) = &record {
-            self.note_persist(container, record);
+            self.note_upload(container, record.mount, &record.key);
         }
         let stale = self.report(op).await?;
         // An earlier attempt that was given up may still land.
@@ -572,6 +572,10 @@ fn directory(wire: proto::internal::Directory) -> Directory {
         used_bytes: wire.used_bytes,
         lost: wire.lost,
     }
+}
+
+fn nothing_stands_at(mount: MountId, key: &str) -> Error {
+    Error::NotFound(format!("no file stands at key {key:?} of {mount}"))
 }
 
 fn answer(commands: Commands) -> HeartbeatResponse {
