@@ -1,7 +1,8 @@
 //! The program itself: what it prints and how it exits, without a cluster.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// Runs the program with a bare environment and no site file but `conf`'s.
 fn goosefs(conf: Option<&Path>, variables: &[(&str, &str)], args: &[&str]) -> Output {
@@ -138,4 +139,48 @@ fn an_unknown_variable_warns_and_the_command_goes_on() {
     let output = goosefs(None, &[("GOOSEFS_MASTRE_ADDR", "x")], &["getConf", "goosefs.master.rpc.port"]);
     assert_eq!((code(&output), out(&output)), (0, "9200\n".into()));
     assert_eq!(sentence(&output), "goosefs: environment variable GOOSEFS_MASTRE_ADDR is not known and has no effect");
+}
+
+/// Runs the program at a terminal, where somebody types `answer`. Exit code and all that was shown.
+fn at_a_terminal(home: &Path, args: &str, answer: &str) -> (i32, String) {
+    let program = format!("{} {args}", env!("CARGO_BIN_EXE_goosefs"));
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--command", &program, "/dev/null"])
+        .env_clear()
+        .env("HOME", home)
+        .current_dir(home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script of util-linux starts");
+    script.stdin.take().expect("piped").write_all(answer.as_bytes()).expect("it reads");
+    let output = script.wait_with_output().expect("it ends");
+    (code(&output), out(&output))
+}
+
+#[test]
+fn formats_ask_before_they_remove_what_a_cluster_left() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let work = home.path().join("work");
+    let cache = home.path().join("cache");
+    let settings = format!(
+        "-Dgoosefs.work.dir={} -Dgoosefs.worker.tieredstore.level0.dirs.path={}",
+        work.display(),
+        cache.display()
+    );
+    std::fs::create_dir_all(cache.join("blocks")).expect("made");
+    for (command, lost) in [("formatMaster", "namespace"), ("formatWorker", "in no store yet")] {
+        let call = format!("{settings} {command}");
+        if command == "formatMaster" {
+            let (status, shown) = at_a_terminal(home.path(), &call, "");
+            assert_eq!(status, 0, "nobody is asked about an empty place: {shown}");
+        } else {
+            std::fs::write(cache.join("identity.json"), b"{}").expect("written");
+        }
+        let (status, shown) = at_a_terminal(home.path(), &call, "no\n");
+        assert!(status == 1 && shown.contains(lost) && shown.contains("nothing was removed"), "{status}: {shown}");
+        let (status, shown) = at_a_terminal(home.path(), &call, "yes\n");
+        assert!(status == 0 && shown.contains("Formatted"), "{status}: {shown}");
+    }
+    assert!(!cache.join("identity.json").exists());
 }

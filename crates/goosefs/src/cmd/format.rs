@@ -5,6 +5,7 @@ use crate::settings::{Settings, Source, roles};
 use ::worker::DirectoryConfig;
 use anyhow::{Context as _, bail};
 use rpc::SystemEntropy;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -23,7 +24,9 @@ pub struct Args {
 }
 
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  goosefs formatMaster && goosefs master")]
+#[command(
+    after_help = "Examples:\n  goosefs formatMaster && goosefs master\n  goosefs formatWorker --force     for scripts: nobody is asked"
+)]
 pub struct RoleArgs {
     #[command(flatten)]
     how: How,
@@ -34,9 +37,25 @@ struct How {
     /// Leave alone what was formatted before
     #[arg(short = 's', conflicts_with = "force")]
     skip: bool,
-    /// Remove an older cluster's journal, metadata and cache first
+    /// Remove an older cluster's journal, metadata and cache first, and do not ask
     #[arg(long)]
     force: bool,
+}
+
+impl How {
+    /// Whether `what` may be removed: by --force, or by whoever sits at the terminal. Error: who was asked said no.
+    fn may_remove(&self, what: &str) -> anyhow::Result<bool> {
+        if self.force || !std::io::stdin().is_terminal() {
+            return Ok(self.force);
+        }
+        eprint!("This removes {what}.\nType yes to go on: ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+        match answer.trim() {
+            "yes" => Ok(true),
+            _ => bail!("nothing was removed: the answer was not yes"),
+        }
+    }
 }
 
 pub fn run(args: &Args, settings: &Settings) -> Done {
@@ -57,27 +76,33 @@ pub fn run_worker(args: &RoleArgs, settings: &Settings) -> Done {
 
 fn format_master(how: &How, settings: &Settings) -> anyhow::Result<()> {
     let config = roles::master(settings)?;
+    let mut full = None;
     for (directory, key) in [
         (&config.journal_dir, "goosefs.master.journal.folder"),
         (&config.metastore_dir, "goosefs.master.metastore.dir"),
     ] {
-        if is_empty(directory)? || how.force {
-            continue;
+        if full.is_none() && !is_empty(directory)? {
+            full = Some((directory.display(), key));
         }
-        if how.skip {
-            println!("{} is formatted already", directory.display());
-            return Ok(());
+    }
+    if let Some((directory, _)) = full.as_ref().filter(|_| how.skip) {
+        println!("{directory} is formatted already");
+        return Ok(());
+    }
+    if let Some((directory, key)) = &full {
+        let (journal, metadata) = (config.journal_dir.display(), config.metastore_dir.display());
+        let what = format!("the journal {journal} and the metadata {metadata}, and with them the namespace they hold");
+        if !how.may_remove(&what)? {
+            bail!(
+                "cannot format the master: {directory} ({key}) is not empty; name another, or remove what it holds with --force"
+            );
         }
-        let directory = directory.display();
-        bail!(
-            "cannot format the master: {directory} ({key}) is not empty; name another, or remove what it holds with --force"
-        );
     }
     // A store somebody named is theirs to make: an unmounted disk must not become a directory.
     if settings.source("goosefs.master.mount.table.root.ufs") == Source::Default {
         make(Path::new(&config.root_ufs))?;
     }
-    let cluster = ::master::format(&config, &SystemEntropy, how.force)?;
+    let cluster = ::master::format(&config, &SystemEntropy, full.is_some())?;
     println!(
         "Formatted {cluster}: journal {}, metadata {}",
         config.journal_dir.display(),
@@ -107,7 +132,7 @@ fn format_directory(how: &How, directory: &DirectoryConfig) -> anyhow::Result<()
                 "cannot format {shown} for a worker: it holds something that is not a worker's cache; name another directory, or empty it"
             );
         }
-        if !how.force {
+        if !how.may_remove(&format!("the cached blocks in {shown}, those that are in no store yet among them"))? {
             bail!(
                 "cannot format {shown} for a worker: it is not empty; name another directory, or drop its cache with --force"
             );
