@@ -3,6 +3,7 @@
 
 pub mod cold;
 pub mod cpu;
+pub mod group;
 pub mod metadata;
 pub mod probe;
 pub mod servers;
@@ -21,6 +22,8 @@ pub struct Ground {
     pub dir: PathBuf,
     /// Files of the largest tree.
     pub files: u64,
+    /// How often a leader is killed.
+    pub failovers: usize,
 }
 
 impl Ground {

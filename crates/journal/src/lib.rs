@@ -30,4 +30,4 @@ pub use node::{
     Boot, Committed, Follower, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
 };
 pub use segment::{SegmentLog, SegmentOptions};
-pub use writer::{FLUSH_BUCKETS, LogWriter, Pen, WriterStats};
+pub use writer::{LogWriter, Pen, WriterStats};

@@ -13,12 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use types::{Clock, LogIndex};
+use types::{Clock, LogIndex, Timings};
 
 /// Commands that may wait: the outstanding batch, and purges behind it.
 const INBOX: usize = 4;
-/// Flush times are counted in powers of two of a microsecond; the last bucket takes everything above.
-pub const FLUSH_BUCKETS: usize = 24;
 /// A caller may write a batch itself if the flush before took no longer than this. Handing a batch over and hearing of it
 /// costs two wake-ups, about 0.1 ms where cores sleep; on a slower disk that is little, and the caller had better be free.
 const AT_ONCE: Duration = Duration::from_millis(1);
@@ -34,10 +32,8 @@ pub struct WriterStats {
     pub payload_bytes: AtomicU64,
     /// Syncs that returned, failed ones too.
     pub syncs: AtomicU64,
-    /// Time from taking a batch to its sync's return, summed, in microseconds.
-    pub flush_us: AtomicU64,
-    /// The same as a histogram: bucket `i` counts flushes of at most `2^i` microseconds.
-    pub flush_us_buckets: [AtomicU64; FLUSH_BUCKETS],
+    /// From taking a batch to its sync's return.
+    pub flushes: Timings,
     /// Failures that did not stop the member: purging, or preparing the next file. They are tried again.
     pub housekeeping_failures: AtomicU64,
 }
@@ -45,23 +41,15 @@ pub struct WriterStats {
 impl WriterStats {
     fn flushed(&self, batch: &AppendBatch, took: Duration) {
         let payload_bytes: usize = batch.entries.iter().map(|entry| entry.payload.len()).sum();
-        let micros = micros(took);
         self.batches.fetch_add(1, Relaxed);
         self.entries.fetch_add(u64::try_from(batch.entries.len()).unwrap_or(u64::MAX), Relaxed);
         self.payload_bytes.fetch_add(u64::try_from(payload_bytes).unwrap_or(u64::MAX), Relaxed);
-        self.flush_us.fetch_add(micros, Relaxed);
-        self.flush_us_buckets[bucket(micros)].fetch_add(1, Relaxed);
+        self.flushes.record(took);
     }
 }
 
 fn micros(took: Duration) -> u64 {
     u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Smallest `i` with `micros <= 2^i`, at most the last bucket.
-fn bucket(micros: u64) -> usize {
-    let bits = u64::BITS - micros.saturating_sub(1).leading_zeros();
-    usize::try_from(bits).unwrap_or(usize::MAX).min(FLUSH_BUCKETS - 1)
 }
 
 enum Command {
@@ -283,8 +271,7 @@ mod tests {
         let stats = writer.stats();
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         assert_eq!([read(&stats.batches), read(&stats.entries), read(&stats.syncs)], [3, 3, 3]);
-        assert_eq!((read(&stats.payload_bytes), read(&stats.flush_us)), (15, 3000));
-        assert_eq!(read(&stats.flush_us_buckets[10]), 3, "1000 us are at most 2^10");
+        assert_eq!((read(&stats.payload_bytes), stats.flushes.sum()), (15, Duration::from_millis(3)));
         assert_eq!(writer.reader().read(LogIndex(1), LogIndex(4), 100).expect("kept").len(), 3);
     }
 
@@ -360,11 +347,5 @@ mod tests {
         writer.purge_below(LogIndex(1)).expect("room in the inbox");
         drop(writer);
         assert_eq!(answers.iter().filter(|(_, result)| result.is_ok()).count(), 1);
-    }
-
-    #[test]
-    fn flush_times_fall_into_powers_of_two() {
-        assert_eq!([0, 1, 2, 3, 4, 5, 1024, 1025].map(bucket), [0, 0, 1, 2, 2, 3, 10, 11]);
-        assert_eq!(bucket(u64::MAX), FLUSH_BUCKETS - 1);
     }
 }

@@ -127,6 +127,14 @@ enum Origin {
 struct Proposal {
     origin: Origin,
     request: Request,
+    /// When it was given to the node, if it was.
+    proposed: Monotonic,
+}
+
+impl Proposal {
+    fn new(origin: Origin, request: Request) -> Proposal {
+        Proposal { origin, request, proposed: Monotonic::default() }
+    }
 }
 
 /// What the core is told once.
@@ -210,7 +218,7 @@ impl Core {
     pub fn step(&mut self, now: Now, event: Event) {
         match event {
             Event::Tick => self.tick(now),
-            Event::Request(ticket, request) => self.admit(Proposal { origin: Origin::Client(ticket), request }),
+            Event::Request(ticket, request) => self.admit(Proposal::new(Origin::Client(ticket), request)),
             Event::Want(ticket, want, deadline) => self.want(now, ticket, want, deadline),
             Event::Confirm(ticket) => self.confirm(ticket),
             Event::Persisted(batch) => self.node.persisted(batch),
@@ -304,8 +312,8 @@ impl Core {
     /// Queues an entry of the core's own.
     fn task(&mut self, now: Now, origin: Origin, op: Op) {
         let deadline = now.mono + self.config.task_timeout;
-        self.queue
-            .push_back(Proposal { origin, request: Request { who: Caller::system(), operation: None, op, deadline } });
+        let request = Request { who: Caller::system(), operation: None, op, deadline };
+        self.queue.push_back(Proposal::new(origin, request));
     }
 
     /// Proposes what waits. True when the node takes no more for now.
@@ -314,7 +322,7 @@ impl Core {
             self.refuse_queued();
             return true;
         }
-        while let Some(proposal) = self.queue.pop_front() {
+        while let Some(mut proposal) = self.queue.pop_front() {
             let entry = Entry {
                 wall: self.stamper.wall(now),
                 age: self.stamper.age(now),
@@ -327,6 +335,7 @@ impl Core {
             match self.node.propose(number, &entry.encode()) {
                 Ok(()) => {
                     self.next_proposal += 1;
+                    proposal.proposed = now.mono;
                     self.proposals.insert(number, proposal);
                 }
                 Err(Refused::Full { .. }) => {
@@ -384,6 +393,7 @@ impl Core {
             self.effect(now, effect);
         }
         let Some(proposal) = ticket.and_then(|ticket| self.proposals.remove(&ticket)) else { return };
+        self.shared.metrics.commits.record(now.mono - proposal.proposed);
         match proposal.origin.clone() {
             Origin::Client(ticket) => self.client_outcome(now, ticket, proposal, applied.outcome),
             Origin::BeginIntent(id) => self.intent_begun(id, applied.outcome),

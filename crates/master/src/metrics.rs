@@ -1,10 +1,13 @@
 //! What the master counts, with the real product's names where it has them.
 
 use crate::shared::Shared;
+use journal::WriterStats;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use types::Timings;
 
 /// Different names clients may report; more are dropped and counted.
 const CLIENT_NAMES: usize = 1_000;
@@ -20,6 +23,9 @@ pub struct Metrics {
     pub location_drift: AtomicU64,
     /// Keys of under stores left out of listings because they cannot be a path, counted at each listing.
     pub skipped_keys: AtomicU64,
+    /// Of each entry proposed here: from then until it was committed.
+    pub commits: Timings,
+    journal: OnceLock<Arc<WriterStats>>,
 }
 
 impl Metrics {
@@ -30,6 +36,11 @@ impl Metrics {
     /// Adds to a cluster-wide sum of the workers' counters.
     pub fn add_worker(&self, name: &str, by: f64) {
         add(&self.workers, &format!("Cluster.{name}"), by);
+    }
+    /// What the log's writer counts, from its start on.
+    pub fn watch_journal(&self, stats: Arc<WriterStats>) {
+        // There is one writer in a master's life.
+        let _ = self.journal.set(stats);
     }
     pub fn clear_clients(&self) {
         self.clients.lock().clear();
@@ -51,7 +62,9 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     out.extend(shared.metrics.workers.lock().clone());
     let registry = shared.registry.lock();
     let tiers = registry.tiers();
-    let mut set = |name: String, value: u64| out.insert(name, to_f64(value));
+    let mut set = |name: String, value: u64| {
+        out.insert(name, to_f64(value));
+    };
     for (alias, (capacity, used)) in &tiers {
         set(format!("Cluster.CapacityTotalTier{alias}"), *capacity);
         set(format!("Cluster.CapacityUsedTier{alias}"), *used);
@@ -71,7 +84,25 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.BlockLocationDrift".into(), shared.metrics.location_drift.load(Ordering::Relaxed));
     set("Master.StaleFences".into(), shared.metrics.stale_fences.load(Ordering::Relaxed));
     set("Master.SkippedStoreKeys".into(), shared.metrics.skipped_keys.load(Ordering::Relaxed));
+    timer(&mut set, "Master.JournalFlushTimer", &shared.metrics.commits);
+    if let Some(journal) = shared.metrics.journal.get() {
+        timer(&mut set, "Master.JournalSyncTimer", &journal.flushes);
+        set("Master.JournalEntries".into(), journal.entries.load(Ordering::Relaxed));
+        set("Master.JournalEntryBytes".into(), journal.payload_bytes.load(Ordering::Relaxed));
+        set("Master.JournalSyncs".into(), journal.syncs.load(Ordering::Relaxed));
+    }
     out
+}
+
+/// Count, mean and quantiles in microseconds.
+fn timer(set: &mut impl FnMut(String, u64), name: &str, timings: &Timings) {
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let count = timings.count();
+    set(format!("{name}.Count"), count);
+    set(format!("{name}.MeanUs"), micros(timings.sum()) / count.max(1));
+    for (suffix, per_mille) in [("P50", 500), ("P95", 950), ("P99", 990), ("P999", 999)] {
+        set(format!("{name}.{suffix}Us"), micros(timings.quantile(per_mille)));
+    }
 }
 
 /// The same as Prometheus text.

@@ -120,6 +120,7 @@ impl Master {
         };
         let writer = LogWriter::start(log, clock.clone(), on_persisted(&handle))
             .map_err(|err| Error::Start(format!("start the journal's thread: {err}")))?;
+        shared.metrics.watch_journal(writer.stats());
         let stores = Arc::new(Stores::new(shared.clone(), key.clone()));
         let (fatal, fatal_seen) = watch::channel(None);
         let driver = Driver {

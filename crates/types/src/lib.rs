@@ -15,6 +15,7 @@ mod policy;
 mod principal;
 mod secret;
 mod time;
+mod timings;
 
 pub use clock::{Clock, Entropy};
 pub use error::{ErrorKind, remedy, sentence};
@@ -28,3 +29,4 @@ pub use policy::{ChecksumKind, LoadMetadata, PersistenceState, ReadPolicy, Write
 pub use principal::{Mode, Principal, Proof, Right};
 pub use secret::Secret;
 pub use time::{AgeMs, Monotonic, UnixMs};
+pub use timings::Timings;

@@ -78,7 +78,8 @@ pub async fn create(
     .await
 }
 
-async fn create_one(master: &MasterClient, tree: &str, n: u64) -> Result<()> {
+/// Creates file `n` of a tree.
+pub async fn create_one(master: &MasterClient, tree: &str, n: u64) -> Result<()> {
     let options = CreateFilePOptions {
         block_size_bytes: Some(64 << 20),
         recursive: Some(true),
@@ -181,21 +182,22 @@ fn turns(
 }
 
 /// What the disk alone takes for the journal's bytes: one write into allocated room, one fdatasync.
-struct BareAppends {
+pub struct BareAppends {
     file: std::fs::File,
     data: Vec<u8>,
     at: u64,
 }
 
 impl BareAppends {
-    fn new(dir: &Path, bytes: usize) -> Result<BareAppends> {
+    pub fn new(dir: &Path, bytes: usize) -> Result<BareAppends> {
         let file = std::fs::File::create(dir.join("bare"))?;
         file.write_all_at(&vec![0; usize::try_from(PROBE_BYTES)?], 0)?;
         file.sync_all()?;
         Ok(BareAppends { file, data: vec![7; bytes], at: 0 })
     }
 
-    fn append(&mut self) -> Result<Duration> {
+    /// How long it took until the bytes were safe.
+    pub fn append(&mut self) -> Result<Duration> {
         let began = Instant::now();
         self.file.write_all_at(&self.data, self.at)?;
         self.file.sync_data()?;

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what docs/benchmarks.md claims, measured, and the document written anew.
 
-use crate::bench::{Figure, Ground, cold, metadata, slow_readers, start, warm};
+use crate::bench::{Figure, Ground, cold, group, metadata, slow_readers, start, warm};
 use crate::{machine, tree};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -16,6 +16,8 @@ const DOCUMENT: &str = "docs/benchmarks.md";
 enum Part {
     /// Durable creates and warm status: CPU, syncs, latency
     Metadata,
+    /// Three masters: what replication costs, and how long a change of the leader is felt
+    Group,
     /// A warm sequential read against a bare server
     Warm,
     /// Cold reads against a direct GET
@@ -38,6 +40,9 @@ pub struct Bench {
     /// Files of the largest tree
     #[arg(long, default_value_t = 1_000_000)]
     files: u64,
+    /// How often a leader is killed
+    #[arg(long, default_value_t = 20)]
+    failovers: usize,
     /// Directory on the disk to be measured (default: the system's temporary directory)
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -53,7 +58,12 @@ impl Bench {
         builder.prefix("goosefs-bench-");
         let parent = self.dir.clone().unwrap_or_else(std::env::temp_dir);
         let dir = builder.tempdir_in(&parent).with_context(|| format!("make a directory in {}", parent.display()))?;
-        let ground = Ground { binary: self.binary.clone(), dir: dir.path().to_owned(), files: self.files };
+        let ground = Ground {
+            binary: self.binary.clone(),
+            dir: dir.path().to_owned(),
+            files: self.files,
+            failovers: self.failovers,
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let mut figures = Vec::new();
         for part in Part::value_variants() {
@@ -64,6 +74,7 @@ impl Bench {
             let measured = runtime.block_on(async {
                 match part {
                     Part::Metadata => Box::pin(metadata::measure(&ground)).await,
+                    Part::Group => Box::pin(group::measure(&ground)).await,
                     Part::Warm => Box::pin(warm::measure(&ground)).await,
                     Part::Cold => Box::pin(cold::measure(&ground)).await,
                     Part::SlowReaders => Box::pin(slow_readers::measure(&ground)).await,
@@ -132,6 +143,9 @@ const PROBES: &str = "
 
 - **Bare append**: one `pwrite` of the bytes a create adds to the journal, into a file allocated ahead on the same disk,
   and one `fdatasync`, one after the other.
+- **Three bare appends**: the same by three threads, each to a file of its own, begun together; the slowest counts.
+- **A change of the leader**: a client (ours, default settings) makes one directory after the other; the longest time between two
+  answers counts, from the last one before the change on.
 - **Slow disk**: a library loaded into the master (`xtask/src/bench/slow_sync.c`) makes every `fdatasync` and `fsync` take
   5 ms longer and counts them, RocksDB's own among them.
 - **Bare tonic server**: a process that answers `ReadBlock` with tonic's service on hyper's HTTP/2 server, from a file in the
