@@ -2,6 +2,7 @@
 
 use crate::link::{self, RETRIES, Service, chance, kind_of};
 use crate::{ClientConfig, Error, Result};
+use futures::stream::{FuturesUnordered, StreamExt};
 use proto::grpc::version::service_version_client_service_client::ServiceVersionClientServiceClient;
 use proto::grpc::version::{GetServiceVersionPRequest, ServiceType};
 use rpc::Connection;
@@ -10,10 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tonic::{Code, Response, Status};
 use types::{ErrorKind, OperationId};
 
+/// A call that has no answer after this long has its master asked, as often, whether it is still there.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long a master that is there may take to say so; longer in each further round of a search.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Pauses between two rounds of a search: short for as long as an election takes, then longer and longer.
+const SEARCH: rpc::RetryPolicy =
+    rpc::RetryPolicy { tries: 64, base: Duration::from_millis(100), cap: Duration::from_secs(3) };
+const QUICK_ROUNDS: u32 = 16;
 /// A client that never reached a master gives up after this long: most likely the address is wrong or nothing runs.
 const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -52,7 +61,13 @@ impl Master {
         for number in 0..RETRIES.tries {
             let until = give_up.unwrap_or_else(|| Instant::now() + self.patience()).min(deadline);
             let link = self.link(until).await?;
-            let Ok(answer) = timeout_at(deadline, call(link.service())).await else { break };
+            let answered = async {
+                tokio::select! {
+                    answer = call(link.service()) => answer,
+                    silent = self.watch(&link) => Err(silent),
+                }
+            };
+            let Ok(answer) = timeout_at(deadline, answered).await else { break };
             let status = match answer {
                 Ok(response) => return Ok(response.into_inner()),
                 Err(status) => status,
@@ -73,6 +88,16 @@ impl Master {
         Err(Error::Timeout { verb, subject: subject.to_owned(), seconds: self.config.rpc_timeout.as_secs(), last })
     }
 
+    /// Ends when the master does not answer any more, though its connection stands: it hangs, or the way to it is cut.
+    async fn watch(&self, link: &Connection) -> Status {
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            if timeout(SILENCE, ask_whether_it_leads(link)).await.is_err() {
+                return Status::unavailable(format!("{} is silent", link.address()));
+            }
+        }
+    }
+
     fn patience(&self) -> Duration {
         if self.was_connected.load(Ordering::Relaxed) { self.config.polling_timeout } else { FIRST_PATIENCE }
     }
@@ -89,16 +114,16 @@ impl Master {
         if let Some(link) = current.as_ref() {
             return Ok(link.clone());
         }
-        for number in 0..RETRIES.tries {
-            let (why, kind) = match self.find(until).await {
+        for number in 0..SEARCH.tries {
+            let (why, kind) = match self.find(number, until).await {
                 Ok(link) => {
                     self.was_connected.store(true, Ordering::Relaxed);
                     return Ok(current.insert(link).clone());
                 }
                 Err(sought) => sought,
             };
-            let pause = RETRIES.pause(number, kind, chance()).map(|pause| Instant::now() + pause);
-            match pause.filter(|next| *next < until) {
+            let pause = SEARCH.pause(number.saturating_sub(QUICK_ROUNDS), kind, chance());
+            match pause.map(|pause| Instant::now() + pause).filter(|next| *next < until) {
                 Some(next) => sleep_until(next).await,
                 None => return Err(self.no_master(why)),
             }
@@ -111,49 +136,58 @@ impl Master {
         Error::NoMaster { masters: masters.join(","), why }
     }
 
-    /// One round over all masters. With a single one nothing is polled: it leads, or its answers will say so.
-    /// Error: why the last one was not it; a kind that is not transient ends the search, for what answers is no master.
-    async fn find(&self, until: Instant) -> std::result::Result<Arc<Connection>, Sought> {
+    /// One round over all masters at once: one that hangs holds up nobody. With a single one nothing is polled: it leads, or
+    /// its answers will say so. Error: why the last one was not it; a kind that is not transient ends the search, for what
+    /// answers is no master.
+    async fn find(&self, round: u32, until: Instant) -> std::result::Result<Arc<Connection>, Sought> {
         let mut sought = (String::from("none is configured"), ErrorKind::Invalid);
-        for (host, port) in &self.config.masters {
-            if self.config.masters.len() > 1 {
-                match self.leads(host, *port, until).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        sought = (format!("{host}:{port} stands by"), ErrorKind::Unavailable);
-                        continue;
-                    }
-                    Err((why, kind)) if kind.is_transient() => {
-                        sought = (why, kind);
-                        continue;
-                    }
-                    Err(last) => return Err(last),
-                }
-            }
-            match link::open(host, *port, &self.config, until).await {
-                Ok(link) => return Ok(link),
-                Err(error) => sought = (types::sentence(&error), error.kind()),
+        let open = async |host: &str, port: u16| {
+            let opened = link::open(host, port, &self.config, until).await;
+            opened.map_err(|error| (types::sentence(&error), error.kind()))
+        };
+        if let [(host, port)] = self.config.masters.as_slice() {
+            return open(host, *port).await;
+        }
+        let patience = self.config.polling_timeout.min(SILENCE * (round + 1));
+        let until_answer = until.min(Instant::now() + patience);
+        let ask = async |host, port| (host, port, self.leads(host, port, until_answer).await);
+        let mut asked: FuturesUnordered<_> = self.config.masters.iter().map(|(host, port)| ask(host, *port)).collect();
+        while let Some((host, port, answer)) = asked.next().await {
+            match answer {
+                Ok(true) => match open(host, port).await {
+                    Ok(link) => return Ok(link),
+                    Err(why) => sought = why,
+                },
+                Ok(false) => sought = (format!("{host}:{port} stands by"), ErrorKind::Unavailable),
+                Err((why, kind)) if kind.is_transient() => sought = (why, kind),
+                Err(last) => return Err(last),
             }
         }
         Err(sought)
     }
 
-    /// Whether the master at this address leads: the official clients' question, asked without a handshake.
+    /// Whether the master at this address leads, asked without a handshake.
     async fn leads(&self, host: &str, port: u16, until: Instant) -> std::result::Result<bool, Sought> {
-        let until = until.min(Instant::now() + self.config.polling_timeout);
         let opened = link::open_plain(host, port, &self.config, until).await;
         let link = opened.map_err(|error| (types::sentence(&error), error.kind()))?;
-        let request = GetServiceVersionPRequest {
-            service_type: Some(ServiceType::MetaMasterClientService.into()),
-            allowed_on_standby_masters: Some(false),
-        };
-        let mut stub = ServiceVersionClientServiceClient::new(link.service());
-        match timeout_at(until, stub.get_service_version(request)).await {
-            Ok(Ok(_)) => Ok(true),
-            Ok(Err(status)) if status.code() == Code::NotFound => Ok(false),
+        match timeout_at(until, ask_whether_it_leads(&link)).await {
+            Ok(Ok(leads)) => Ok(leads),
             Ok(Err(status)) => Err((format!("{host}:{port}: {}", status.message()), kind_of(&status))),
             Err(_) => Err((format!("{host}:{port} does not answer"), ErrorKind::Unavailable)),
         }
+    }
+}
+
+/// The official clients' question.
+async fn ask_whether_it_leads(link: &Connection) -> std::result::Result<bool, Status> {
+    let request = GetServiceVersionPRequest {
+        service_type: Some(ServiceType::MetaMasterClientService.into()),
+        allowed_on_standby_masters: Some(false),
+    };
+    match ServiceVersionClientServiceClient::new(link.service()).get_service_version(request).await {
+        Ok(_) => Ok(true),
+        Err(status) if status.code() == Code::NotFound => Ok(false),
+        Err(status) => Err(status),
     }
 }
 
