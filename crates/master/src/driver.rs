@@ -255,9 +255,10 @@ impl Driver {
 
     /// Takes events, turns the core, and does what it asks for.
     fn round(&mut self, messages: Vec<Message>) {
-        // A lone caller of a lone master: until its entry is safe there is nothing else to do here.
-        let lone = messages.len() <= 1 && self.core.is_alone();
         let peers_said = self.peers.inbox().take();
+        // Until the one thing is safe that was asked there is nothing else to do here. The leader of a group does not wait: its
+        // followers' disks may be faster than its own.
+        let lone = messages.len() + peers_said.len() <= 1 && (self.core.is_alone() || !self.handle.shared.leads());
         let now = self.now();
         // What another master is promised counts from a time read after its message arrived.
         peers_said.into_iter().for_each(|event| self.core.step(now, event));
@@ -287,7 +288,7 @@ impl Driver {
         Now { unix: clock.unix(), mono: clock.monotonic() }
     }
 
-    /// Turns the core and does what it asks for. A lone batch is written here, which spares two ways between threads.
+    /// Turns the core and does what it asks for. A lone batch is written here, which spares two wake-ups.
     fn turn(&mut self, now: Now, lone: bool) -> Result<(), String> {
         let Some(batch) = self.act_all(now)? else { return Ok(()) };
         let lone = lone && batch.entries.len() <= 1;
