@@ -1,5 +1,9 @@
 //! Network namespaces: a loopback of one's own, where the standard ports are free whatever else the machine runs.
 
+mod lan;
+
+pub use lan::Lan;
+
 use std::ffi::c_short;
 use std::fs::File;
 use std::io;

@@ -1,9 +1,11 @@
 //! Three masters and a worker as four processes on free ports, and ways to kill them.
 
 use client::ClientConfig;
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use testkit::netns::Lan;
 use testkit::process::{Builder, Process};
 
 /// How long a start, an election or a catching up may take on a loaded machine.
@@ -21,6 +23,10 @@ struct Ports {
 
 pub struct Group {
     dir: PathBuf,
+    /// None: all on the loopback.
+    lan: Option<Lan>,
+    /// A library each master is started with.
+    pub preload: Option<PathBuf>,
     ports: Vec<Ports>,
     worker_ports: [u16; 2],
     extra: Vec<String>,
@@ -28,22 +34,30 @@ pub struct Group {
     worker: Option<Process>,
 }
 
-fn at(port: u16) -> SocketAddr {
-    ([127, 0, 0, 1], port).into()
-}
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Group {
     /// Formats a cluster and starts all of it. `extra`: further settings, `key=value`.
     pub fn start(dir: &Path, extra: &[&str]) -> Group {
         let mut group = Group::format(dir, extra);
-        (0..MASTERS).for_each(|n| group.start_master(n));
-        group.leader();
-        group.start_worker();
+        group.start_all();
         group
+    }
+
+    /// Starts everything that was formatted.
+    pub fn start_all(&mut self) {
+        (0..MASTERS).for_each(|n| self.start_master(n));
+        self.leader();
+        self.start_worker();
     }
 
     /// Formats a cluster.
     pub fn format(dir: &Path, extra: &[&str]) -> Group {
+        Group::format_on(None, dir, extra)
+    }
+
+    /// Formats a cluster whose masters are the nodes of a network.
+    pub fn format_on(lan: Option<Lan>, dir: &Path, extra: &[&str]) -> Group {
         std::fs::create_dir_all(dir.join("ufs")).expect("a directory of the test's own");
         let free = testkit::ports::free_ports(4 * MASTERS + 2).expect("free ports");
         let ports =
@@ -51,7 +65,8 @@ impl Group {
         let worker_ports = [free[4 * MASTERS], free[4 * MASTERS + 1]];
         let extra = extra.iter().map(|&text| text.to_owned()).collect();
         let masters = (0..MASTERS).map(|_| None).collect();
-        let group = Group { dir: dir.to_owned(), ports, worker_ports, extra, masters, worker: None };
+        let group =
+            Group { dir: dir.to_owned(), lan, preload: None, ports, worker_ports, extra, masters, worker: None };
         (0..MASTERS).for_each(|n| group.format_master(n, &[]));
         group
     }
@@ -75,6 +90,29 @@ impl Group {
         assert!(status.success(), "a clean stop ends with {status}");
     }
 
+    /// Pulls the cable of a master that is a node of a network.
+    pub fn cut(&self, n: usize) {
+        self.lan.as_ref().expect("a network").cut(node(n)).expect("cut");
+    }
+
+    pub fn mend(&self, n: usize) {
+        self.lan.as_ref().expect("a network").mend(node(n)).expect("mended");
+    }
+
+    /// Has a master's wall clock be wrong by so many seconds from now on. It was started with the library for that.
+    pub fn set_clock(&self, n: usize, seconds: i64) {
+        let mut file = std::fs::OpenOptions::new().write(true).open(self.dir.join(format!("master{n}.offset")));
+        file.as_mut().expect("made by the library").write_all(&seconds.to_ne_bytes()).expect("written");
+    }
+
+    fn host(&self, n: usize) -> IpAddr {
+        self.lan.as_ref().map_or(LOOPBACK, |_| IpAddr::V4(Lan::address(node(n))))
+    }
+
+    fn at(&self, n: usize, port: impl Fn(&Ports) -> u16) -> SocketAddr {
+        (self.host(n), port(&self.ports[n])).into()
+    }
+
     pub fn master(&self, n: usize) -> &Process {
         self.masters[n].as_ref().expect("it runs")
     }
@@ -94,35 +132,35 @@ impl Group {
     }
 
     pub fn metric(&self, n: usize, name: &str) -> Option<u64> {
-        let (_, text) = testkit::process::http_get(at(self.ports[n].web), "/metrics/prometheus").ok()?;
+        let (_, text) = testkit::process::http_get(self.at(n, |p| p.web), "/metrics/prometheus").ok()?;
         let name = name.replace('.', "_");
         text.lines().find_map(|line| line.strip_prefix(&name)?.strip_prefix(' ')?.parse().ok())
     }
 
     pub fn is_ready(&self, n: usize) -> bool {
-        testkit::process::http_get(at(self.ports[n].web), "/readyz").is_ok_and(|(status, _)| status == 200)
+        testkit::process::http_get(self.at(n, |p| p.web), "/readyz").is_ok_and(|(status, _)| status == 200)
     }
 
     pub fn start_worker(&mut self) {
         let [rpc, web] = self.worker_ports;
         let own = [("worker.rpc.port", rpc.to_string()), ("worker.web.port", web.to_string())];
-        let worker = self.spawn("worker", "worker", &own, &[]);
-        worker.wait_for_http(at(web), "/readyz", PATIENCE).expect("the worker registers");
+        let worker = self.spawn("worker", "worker", LOOPBACK, &own, &[]);
+        worker.wait_for_http((LOOPBACK, web).into(), "/readyz", PATIENCE).expect("the worker registers");
         self.worker = Some(worker);
     }
 
     pub fn rpc_addrs(&self) -> Vec<SocketAddr> {
-        self.ports.iter().map(|ports| at(ports.rpc)).collect()
+        (0..MASTERS).map(|n| self.at(n, |p| p.rpc)).collect()
     }
 
     /// As `goosefs.master.embedded.journal.addresses` names it.
     pub fn journal_address(&self, n: usize) -> String {
-        at(self.ports[n].journal).to_string()
+        self.at(n, |p| p.journal).to_string()
     }
 
     pub fn client_config(&self) -> ClientConfig {
         ClientConfig {
-            masters: self.ports.iter().map(|ports| ("127.0.0.1".to_owned(), ports.rpc)).collect(),
+            masters: self.rpc_addrs().iter().map(|at| (at.ip().to_string(), at.port())).collect(),
             user: "root".to_owned(),
             replicas: 1,
             replicas_min: 1,
@@ -134,7 +172,7 @@ impl Group {
 
     /// Runs a command to its end; what it printed.
     pub fn run(&self, args: &[&str]) -> String {
-        let process = self.spawn_args(args, "command", &[]);
+        let process = self.spawn_args(args, "command", LOOPBACK, &[]);
         let status = process.wait_exit(PATIENCE).expect("the command ends");
         assert!(status.success(), "{args:?} ends with {status}: {}", process.output());
         process.output()
@@ -148,16 +186,21 @@ impl Group {
             ("master.internal.rpc.port", internal),
             ("master.embedded.journal.port", journal),
         ];
-        self.spawn(command, &format!("master{n}"), &own.map(|(key, port)| (key, port.to_string())), how)
+        let own = own.map(|(key, port)| (key, port.to_string()));
+        let spawn = || self.spawn(command, &format!("master{n}"), self.host(n), &own, how);
+        match &self.lan {
+            None => spawn(),
+            Some(lan) => lan.within(node(n), || Ok(spawn())).expect("a node of the network"),
+        }
     }
 
-    fn spawn(&self, command: &str, home: &str, own: &[(&str, String)], how: &[&str]) -> Process {
-        self.spawn_args(&[&[command], how].concat(), home, own)
+    fn spawn(&self, command: &str, home: &str, host: IpAddr, own: &[(&str, String)], how: &[&str]) -> Process {
+        self.spawn_args(&[&[command], how].concat(), home, host, own)
     }
 
-    fn spawn_args(&self, args: &[&str], home: &str, own: &[(&str, String)]) -> Process {
+    fn spawn_args(&self, args: &[&str], home: &str, host: IpAddr, own: &[(&str, String)]) -> Process {
         let list = |port: fn(&Ports) -> u16| {
-            let addresses: Vec<String> = self.ports.iter().map(|ports| at(port(ports)).to_string()).collect();
+            let addresses: Vec<String> = (0..MASTERS).map(|n| self.at(n, port).to_string()).collect();
             addresses.join(",")
         };
         let place = |name: &str| self.dir.join(name).display().to_string();
@@ -171,8 +214,12 @@ impl Group {
             ("master.internal.rpc.addresses", list(|ports| ports.internal)),
             ("master.embedded.journal.addresses", list(|ports| ports.journal)),
         ];
-        let settings = hosts.map(|key| (key, "127.0.0.1".to_owned())).chain(common).chain(own.iter().cloned());
-        Builder::new(env!("CARGO_BIN_EXE_goosefs"), &self.dir)
+        let settings = hosts.map(|key| (key, host.to_string())).chain(common).chain(own.iter().cloned());
+        let mut builder = Builder::new(env!("CARGO_BIN_EXE_goosefs"), &self.dir);
+        if let Some(library) = &self.preload {
+            builder = builder.env("LD_PRELOAD", library).env("CLOCK_OFFSET", self.dir.join(format!("{home}.offset")));
+        }
+        builder
             .args(args)
             .args(settings.map(|(key, value)| format!("-Dgoosefs.{key}={value}")))
             .args(self.extra.iter().map(|setting| format!("-D{setting}")))
@@ -180,4 +227,8 @@ impl Group {
             .spawn()
             .expect("the binary starts")
     }
+}
+
+fn node(n: usize) -> u8 {
+    u8::try_from(n).expect("few masters")
 }
