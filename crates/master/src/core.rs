@@ -340,7 +340,9 @@ impl Core {
                     refused @ (Refused::TooBig { .. }
                     | Refused::Empty
                     | Refused::FullOfReads { .. }
-                    | Refused::NotAMember { .. }),
+                    | Refused::NotAMember { .. }
+                    | Refused::Changing
+                    | Refused::Objection { .. }),
                 ) => self.answer(proposal.origin, Err(Error::Invalid(refused.to_string()))),
             }
         }
@@ -602,7 +604,7 @@ impl Core {
             self.node.set_snapshot(SnapshotMark { index, term: self.node.term() });
         }
         self.warn_of_laggards(index);
-        if let Some(below) = self.node.compact(index.min(self.kept_for_others())) {
+        if let Some(below) = self.node.compact(index, self.kept_for_others()) {
             self.actions.push(Action::Purge(below));
         }
         // A follower never comes to rest while its leader works: what was flushed is not replayed.
