@@ -12,6 +12,7 @@ const VERSION: u8 = 1;
 const ADD_LEARNER: u8 = 1;
 const PROMOTE: u8 = 2;
 const REMOVE: u8 = 3;
+const REDUCE: u8 = 4;
 /// Longest address of a member.
 const MAX_ADDRESS_BYTES: usize = 1024;
 
@@ -24,6 +25,16 @@ pub enum Change {
     Promote(MemberId),
     /// It is a member no longer, and its id is never given out again.
     Remove(MemberId),
+    /// The group was lost but for this member, which goes on alone. Only a forced recovery says so.
+    Reduce(MemberId),
+}
+
+/// What a change means for one member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    Learner(MemberId),
+    Voter(MemberId),
+    Gone(MemberId),
 }
 
 /// One member.
@@ -111,27 +122,41 @@ impl Membership {
                 Some(format!("{id} is the only voter: a group cannot be without one"))
             }
             Change::Remove(_) => None,
+            Change::Reduce(id) => (!self.seats.contains_key(id)).then(|| format!("{id} is no member")),
         }
     }
 
-    /// Makes a change; false, and nothing happened, if there is an objection. Whom it was about.
-    pub(crate) fn apply(&mut self, change: &Change) -> Option<MemberId> {
+    /// Makes a change; nothing happens if there is an objection. Returns the steps it means, each about one member.
+    pub(crate) fn apply(&mut self, change: &Change) -> Vec<Step> {
         if self.objection(change).is_some() {
-            return None;
+            return Vec::new();
         }
         match change {
             Change::AddLearner { address, replaces } => {
                 let id = self.next_id();
                 self.next_id += 1;
                 self.seats.insert(id, Seat { address: address.clone(), voter: false, replaces: *replaces });
-                Some(id)
+                vec![Step::Learner(id)]
             }
             Change::Promote(id) => {
                 let seat = self.seats.get_mut(id).expect("there is no objection");
                 (seat.voter, seat.replaces) = (true, None);
-                Some(*id)
+                vec![Step::Voter(*id)]
             }
-            Change::Remove(id) => self.seats.remove(id).map(|_| *id),
+            Change::Remove(id) => {
+                self.seats.remove(id);
+                vec![Step::Gone(*id)]
+            }
+            Change::Reduce(survivor) => {
+                let (was_voter, others) = (
+                    self.is_voter(*survivor),
+                    self.seats.keys().copied().filter(|id| id != survivor).collect::<Vec<_>>(),
+                );
+                self.reduce_to(*survivor);
+                // First the vote, so that no step leaves a group without one.
+                let vote = (!was_voter).then_some(Step::Voter(*survivor));
+                vote.into_iter().chain(others.into_iter().map(Step::Gone)).collect()
+            }
         }
     }
 
@@ -188,6 +213,7 @@ impl Change {
             }
             Change::Promote(id) => [&[VERSION, PROMOTE][..], &id.0.to_le_bytes()].concat(),
             Change::Remove(id) => [&[VERSION, REMOVE][..], &id.0.to_le_bytes()].concat(),
+            Change::Reduce(id) => [&[VERSION, REDUCE][..], &id.0.to_le_bytes()].concat(),
         }
     }
 
@@ -201,6 +227,7 @@ impl Change {
             }
             PROMOTE => Change::Promote(MemberId(take.u64()?)),
             REMOVE => Change::Remove(MemberId(take.u64()?)),
+            REDUCE => Change::Reduce(MemberId(take.u64()?)),
             other => return Err(bad(&format!("step {other} is unknown; start a newer program"))),
         };
         if take.0.is_empty() { Ok(change) } else { Err(bad("bytes stand behind its end")) }
@@ -265,12 +292,13 @@ mod tests {
     #[test]
     fn an_id_is_given_out_once() {
         let mut members = three();
-        assert_eq!(members.apply(&add("m4:9202", None)), Some(MemberId(4)));
-        assert_eq!(members.apply(&Change::Remove(MemberId(4))), Some(MemberId(4)));
+        assert_eq!(members.apply(&add("m4:9202", None)), [Step::Learner(MemberId(4))]);
+        assert_eq!(members.apply(&Change::Remove(MemberId(4))), [Step::Gone(MemberId(4))]);
         assert!(members.was_removed(MemberId(4)) && !members.was_removed(MemberId(5)));
-        assert_eq!(members.apply(&add("m4:9202", None)), Some(MemberId(5)));
+        assert_eq!(members.apply(&add("m4:9202", None)), [Step::Learner(MemberId(5))]);
         members.check_invariants();
-        members.reduce_to(MemberId(2));
+        let gone = [1, 3, 5].map(|id| Step::Gone(MemberId(id)));
+        assert_eq!(members.apply(&Change::Reduce(MemberId(2))), gone);
         assert_eq!((members.next_id(), members.voters().collect::<Vec<_>>()), (MemberId(6), vec![MemberId(2)]));
     }
 
@@ -278,10 +306,11 @@ mod tests {
     fn a_replacement_shares_the_address_until_the_old_one_is_gone() {
         let mut members = three();
         assert!(members.objection(&add("m2:9202", None)).expect("taken").contains("is member-2 already"));
-        let new = members.apply(&add("m2:9202", Some(2))).expect("it replaces member 2");
+        let new = members.next_id();
+        assert_eq!(members.apply(&add("m2:9202", Some(2))), [Step::Learner(new)]);
         assert_eq!(members.at("m2:9202").count(), 2);
-        members.apply(&Change::Remove(MemberId(2))).expect("a member");
-        members.apply(&Change::Promote(new)).expect("a learner");
+        assert_eq!(members.apply(&Change::Remove(MemberId(2))), [Step::Gone(MemberId(2))]);
+        assert_eq!(members.apply(&Change::Promote(new)), [Step::Voter(new)]);
         assert_eq!(members.voters().collect::<Vec<_>>(), [1, 3, 4].map(MemberId));
         assert_eq!(members.seat(new).expect("there").replaces, None);
     }
@@ -297,19 +326,21 @@ mod tests {
             Change::Remove(MemberId(7)),
         ] {
             assert!(members.objection(&change).is_some(), "{change:?}");
-            assert_eq!(members.apply(&change), None);
+            assert_eq!(members.apply(&change), []);
         }
         assert_eq!(members, three());
         let mut one = Membership::founding([(MemberId(1), "a:1".to_owned())]);
-        assert!(one.apply(&Change::Remove(MemberId(1))).is_none());
-        (1..=7).for_each(|n| drop(one.apply(&add(&format!("b:{n}"), None))));
+        assert!(one.apply(&Change::Remove(MemberId(1))).is_empty());
+        for n in 1..=7 {
+            assert!(!one.apply(&add(&format!("b:{n}"), None)).is_empty());
+        }
         assert!(one.objection(&add("c:1", None)).expect("full").contains("as many as it can"));
     }
 
     #[test]
     fn golden_bytes() {
         let mut members = Membership::founding([(MemberId(1), "a:1".to_owned())]);
-        members.apply(&add("a:1", Some(1))).expect("a learner");
+        members.apply(&add("a:1", Some(1)));
         let expected = concat!(
             "01",
             "0300000000000000",
@@ -327,11 +358,13 @@ mod tests {
         assert_eq!(hex(&add("a:1", None).encode()), "010100000000000000000300613a31");
         assert_eq!(hex(&Change::Promote(MemberId(2)).encode()), "01020200000000000000");
         assert_eq!(hex(&Change::Remove(MemberId(2)).encode()), "01030200000000000000");
+        assert_eq!(hex(&Change::Reduce(MemberId(2)).encode()), "01040200000000000000");
     }
 
     #[test]
     fn every_cut_is_noticed() {
-        for change in [add("a:1", Some(2)), Change::Promote(MemberId(2)), Change::Remove(MemberId(2))] {
+        let two = MemberId(2);
+        for change in [add("a:1", Some(2)), Change::Promote(two), Change::Remove(two), Change::Reduce(two)] {
             let bytes = change.encode();
             assert_eq!(Change::decode(&bytes).expect("our own bytes"), change);
             (0..bytes.len()).for_each(|cut| assert!(Change::decode(&bytes[..cut]).is_err(), "{change:?} at {cut}"));

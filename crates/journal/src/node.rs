@@ -21,6 +21,7 @@ mod wire;
 pub use config::{Boot, MAX_VOTERS, NodeConfig};
 pub use output::{Committed, Follower, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark, SnapshotOffer};
 
+use crate::membership::Step;
 use crate::{BatchSeq, Change, Error, LogEntry, LogReader, MemberId, Membership, Recovered};
 use bytes::Bytes;
 use config::{Dice, MAX_INFLIGHT_MESSAGES, MAX_MESSAGE_BYTES};
@@ -208,7 +209,8 @@ impl Node {
         }
         let payload = change.encode();
         let bytes = payload.len();
-        let for_raft = conf_change(change, self.config.members.next_id());
+        // What it means is looked at when it is committed; for raft-rs it is one of its kind until then.
+        let for_raft = ConfChange::default();
         if self.raft.propose_conf_change(payload, for_raft).is_err() {
             return Err(Refused::NotLeader { leader: None });
         }
@@ -330,6 +332,13 @@ impl Node {
         followers
     }
 
+    /// Up to which index the disks of all members hold the log, this one's too, as their leader knows.
+    pub fn everywhere(&self) -> Option<LogIndex> {
+        let raft = &self.raft.raft;
+        let matched = raft.prs().iter().map(|(_, progress)| progress.matched).min();
+        matched.filter(|_| raft.state == StateRole::Leader).map(LogIndex)
+    }
+
     /// Whether this member may answer a linearisable read from its applied state without asking anybody. Call it with
     /// the time read *after* the state was read.
     pub fn lease_valid(&self, now: Monotonic) -> bool {
@@ -369,6 +378,9 @@ impl Node {
         raft::Storage::term(self.raft.store(), index.0).ok().map(Term)
     }
 
+    pub fn id(&self) -> MemberId {
+        self.config.id
+    }
     pub fn role(&self) -> Role {
         output::role_of(self.raft.raft.state)
     }
@@ -456,11 +468,11 @@ impl Node {
 
     /// A change is committed: it counts from here on. Every member finds the same objections.
     fn change_members(&mut self, change: &Change) -> Membership {
-        if let Some(id) = self.config.members.apply(change) {
-            self.raft.apply_conf_change(&conf_change(change, id)).expect("one step without objections");
-            self.offered.remove(&id.0);
+        for step in self.config.members.apply(change) {
+            self.raft.apply_conf_change(&conf_change(step)).expect("one step without objections");
             self.after_raft();
         }
+        self.offered.retain(|id, _| self.config.members.seat(MemberId(*id)).is_some());
         self.config.members.clone()
     }
 
@@ -642,12 +654,12 @@ fn is_sole_voter(config: &NodeConfig) -> bool {
     config.members.voters().eq([config.id])
 }
 
-/// A change as raft-rs knows it. `id`: whom it is about.
-fn conf_change(change: &Change, id: MemberId) -> ConfChange {
-    let (kind, id) = match change {
-        Change::AddLearner { .. } => (ConfChangeType::AddLearnerNode, id),
-        Change::Promote(id) => (ConfChangeType::AddNode, *id),
-        Change::Remove(id) => (ConfChangeType::RemoveNode, *id),
+/// A step as raft-rs knows it.
+fn conf_change(step: Step) -> ConfChange {
+    let (kind, id) = match step {
+        Step::Learner(id) => (ConfChangeType::AddLearnerNode, id),
+        Step::Voter(id) => (ConfChangeType::AddNode, id),
+        Step::Gone(id) => (ConfChangeType::RemoveNode, id),
     };
     let mut change = ConfChange { node_id: id.0, ..ConfChange::default() };
     change.set_change_type(kind);

@@ -23,10 +23,22 @@ pub struct Args {
 }
 
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  goosefs formatMaster && goosefs master")]
+#[command(after_help = "Example:\n  goosefs formatWorker && goosefs worker")]
 pub struct RoleArgs {
     #[command(flatten)]
     how: How,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  goosefs formatMaster && goosefs master\n  goosefs formatMaster --join && goosefs master     then: fsadmin journal quorum add"
+)]
+pub struct MasterArgs {
+    #[command(flatten)]
+    how: How,
+    /// Wait to be taken into a group that is there, instead of founding one
+    #[arg(long)]
+    join: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -40,13 +52,13 @@ struct How {
 }
 
 pub fn run(args: &Args, settings: &Settings) -> Done {
-    format_master(&args.how, settings)?;
+    format_master(&args.how, false, settings)?;
     format_worker(&args.how, settings)?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn run_master(args: &RoleArgs, settings: &Settings) -> Done {
-    format_master(&args.how, settings)?;
+pub fn run_master(args: &MasterArgs, settings: &Settings) -> Done {
+    format_master(&args.how, args.join, settings)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -55,7 +67,7 @@ pub fn run_worker(args: &RoleArgs, settings: &Settings) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn format_master(how: &How, settings: &Settings) -> anyhow::Result<()> {
+fn format_master(how: &How, join: bool, settings: &Settings) -> anyhow::Result<()> {
     let config = roles::master(settings)?;
     for (directory, key) in [
         (&config.journal_dir, "goosefs.master.journal.folder"),
@@ -77,7 +89,10 @@ fn format_master(how: &How, settings: &Settings) -> anyhow::Result<()> {
     if settings.source("goosefs.master.mount.table.root.ufs") == Source::Default {
         make(Path::new(&config.root_ufs))?;
     }
-    let cluster = ::master::format(&config, &SystemEntropy, how.force)?;
+    let cluster = match join {
+        true => ::master::format_to_join(&config, &SystemEntropy, how.force)?,
+        false => ::master::format(&config, &SystemEntropy, how.force)?,
+    };
     println!(
         "Formatted {cluster}: journal {}, metadata {}",
         config.journal_dir.display(),

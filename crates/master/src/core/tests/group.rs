@@ -125,7 +125,24 @@ impl Group {
                 self.tell(at, Event::Flushed(index));
             }
             Action::Purge(below) => self.members[at].log.purge_below(below).expect("the disk is well"),
-            Action::MountsChanged => {}
+            Action::MountsChanged | Action::Members(_) => {}
+            Action::Fetch(offer) => {
+                for member in &self.members {
+                    let Some((core, shared)) = &member.running else { continue };
+                    let first = (1..2000).find(|n| core.node.term_at(LogIndex(*n)).is_some());
+                    eprintln!(
+                        "{} {:?} last {} committed {} applied {} first {first:?} followers {:?} flushed {}",
+                        member.id,
+                        core.node.role(),
+                        core.node.last_index(),
+                        core.node.committed(),
+                        core.node.applied(),
+                        core.node.followers(),
+                        shared.state.store().flushed()
+                    );
+                }
+                panic!("nobody is that far behind: {at} {offer:?}")
+            }
         }
     }
 
