@@ -73,6 +73,8 @@ fn make(config: &MasterConfig, entropy: &dyn Entropy, force: bool, join: bool) -
     match config.metastore {
         Metastore::Rocks => RocksStore::format(&config.metastore_dir, cluster)?,
         Metastore::Heap => {
+            std::fs::create_dir_all(&config.metastore_dir)
+                .map_err(|err| start(&format!("make {}", config.metastore_dir.display()), &err))?;
             let disk = DirDisk::open(&config.metastore_dir)
                 .map_err(|err| start(&format!("open {}", config.metastore_dir.display()), &err))?;
             HeapStore::format(&disk, cluster)?;

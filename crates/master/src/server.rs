@@ -37,7 +37,7 @@ use std::time::Duration;
 use store::{DirDisk, HeapStore, Lru, Published, RocksConfig, RocksStore};
 use tokio::sync::watch;
 use tower::Layer;
-use types::{Clock, ClusterId, Entropy, Mode};
+use types::{Clock, ClusterId, Entropy, Mode, Monotonic};
 
 const GROUP_KEY: &str = "goosefs.master.embedded.journal.addresses";
 /// The only member of a group of one.
@@ -61,6 +61,8 @@ const CHANNELS: &str = "channels";
 const HANDS_OVER_WITHIN: Duration = Duration::from_secs(3);
 /// How often it is looked whether something has come to pass.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// A hand-over that came to nothing is tried again after this long.
+const ASK_AGAIN: Duration = Duration::from_millis(700);
 
 /// Why a master that nobody asked to stop cannot go on as it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -263,24 +265,32 @@ impl Master {
     /// Hands the lead over to the voter with the most log, if this master leads others; calls that are under way go on there.
     async fn hand_over(&self) {
         let shared = &self.handle.shared;
-        let group = shared.group();
-        let followers = group.followers.iter().filter(|follower| follower.voter && follower.active);
-        let Some(next) = followers.max_by_key(|follower| follower.acknowledged).filter(|_| shared.leads()) else {
-            return;
-        };
         let began = shared.clock.monotonic();
-        if let Err(why) = self.handle.hand_over(next.id).await {
-            tracing::warn!(to = %next.id, %why, "the lead cannot be handed over, stopping with it");
-            return;
-        }
-        while shared.group().leader != Some(next.id) {
-            if shared.clock.monotonic() - began > HANDS_OVER_WITHIN {
-                tracing::warn!(to = %next.id, "nobody took the lead over, stopping with it");
+        let mut asked: Option<Monotonic> = None;
+        loop {
+            let (group, now) = (shared.group(), shared.clock.monotonic());
+            if !shared.leads() && asked.is_none() {
                 return;
+            }
+            if let Some(to) = group.leader.filter(|leader| asked.is_some() && Some(*leader) != group.own) {
+                tracing::info!(%to, took = ?(now - began), "the lead was handed over");
+                return;
+            }
+            if now - began > HANDS_OVER_WITHIN {
+                tracing::warn!("nobody took the lead over, stopping with it");
+                return;
+            }
+            // One that just began promises its leader silence for a moment: it is asked again, or another one is.
+            if asked.is_none_or(|at| now - at > ASK_AGAIN) && shared.leads() {
+                let followers = group.followers.iter().filter(|follower| follower.voter && follower.active);
+                let Some(next) = followers.max_by_key(|follower| follower.acknowledged) else { return };
+                if let Err(why) = self.handle.hand_over(next.id).await {
+                    tracing::debug!(to = %next.id, %why, "the lead cannot be handed over yet");
+                }
+                asked = Some(now);
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        tracing::info!(to = %next.id, took = ?(shared.clock.monotonic() - began), "the lead was handed over");
     }
 
     /// Hands the lead over, stops accepting, lets calls end within `drain`, flushes so that the next start replays nothing, and ends.

@@ -38,6 +38,8 @@ pub struct GroupView {
     pub committed: LogIndex,
     /// Only a leader knows.
     pub followers: Vec<Follower>,
+    /// This member.
+    pub own: Option<MemberId>,
     /// Absent of a master alone.
     pub members: Option<Arc<Membership>>,
 }

@@ -3,12 +3,15 @@
 use client::ClientConfig;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use testkit::process::{Builder, Process};
 
 /// How long a start, an election or a catching up may take on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 pub const MASTERS: usize = 3;
+/// Commands run so far: each has a log of its own.
+static COMMANDS: AtomicUsize = AtomicUsize::new(0);
 
 /// Ports of one master.
 #[derive(Clone, Copy)]
@@ -156,7 +159,7 @@ impl Group {
 
     /// The same; what it printed, or what it printed and failed.
     pub fn try_run(&self, args: &[&str]) -> Result<String, String> {
-        let process = self.spawn_args(args, "command", &[]);
+        let process = self.spawn_args(args, &format!("command{}", COMMANDS.fetch_add(1, Ordering::Relaxed)), &[]);
         let status = process.wait_exit(PATIENCE).expect("the command ends");
         if status.success() { Ok(process.output()) } else { Err(process.output()) }
     }

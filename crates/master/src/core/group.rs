@@ -118,6 +118,7 @@ impl Core {
             return;
         }
         let view = GroupView {
+            own: Some(self.node.id()),
             members: Some(self.group.members.clone()),
             leader: self.node.leader(),
             term: self.node.term(),
