@@ -25,7 +25,7 @@ const FILES: [&str; 17] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     // Absolute: protox would strip a relative `proto` from names that begin with it.
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
+    let root = std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("proto");
     let descriptors = protox::compile(FILES, [root])?;
     tonic_prost_build::configure()
         .bytes(".")

@@ -56,7 +56,7 @@ enum Command {
     Format(format::Args),
     /// Prepares the master's directories for a new cluster
     #[command(name = "formatMaster")]
-    FormatMaster(format::RoleArgs),
+    FormatMaster(format::MasterArgs),
     /// Prepares the worker's directories for a new cluster
     #[command(name = "formatWorker")]
     FormatWorker(format::RoleArgs),

@@ -25,11 +25,22 @@ impl fmt::Debug for MemberId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct BatchSeq(pub u64);
 
+/// Whose business an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EntryKind {
+    /// The state machine's.
+    #[default]
+    Normal,
+    /// The group's own: its payload is a [`crate::Change`].
+    Change,
+}
+
 /// One entry of the log. An empty payload is the entry with which a leader opens its term: nothing to apply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogEntry {
     pub index: LogIndex,
     pub term: Term,
+    pub kind: EntryKind,
     pub payload: Bytes,
 }
 
@@ -61,6 +72,8 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// Bounds and terms of the kept entries.
     pub terms: TermRuns,
+    /// Where changes of the membership stand, ascending.
+    pub changes: Vec<LogIndex>,
     /// A torn last batch that was cut, for the log line.
     pub cut: Option<Cut>,
 }

@@ -71,6 +71,8 @@ pub enum Error {
          synced data; take the member out of the group and add it again with an empty directory"
     )]
     LostEntries { leader: MemberId, claimed: LogIndex, last: LogIndex },
+    #[error("what is recorded of the group's members cannot be read: {why}")]
+    BadMembership { why: String },
     #[error("the journal writer has stopped")]
     WriterStopped,
     #[error("the journal writer was given a batch while one was outstanding")]
@@ -100,7 +102,8 @@ impl Error {
             | Error::CutRefused { .. }
             | Error::AppliedBelowLog { .. }
             | Error::AppliedBeyondLog { .. }
-            | Error::LostEntries { .. } => ErrorKind::Corrupt,
+            | Error::LostEntries { .. }
+            | Error::BadMembership { .. } => ErrorKind::Corrupt,
             Error::Poisoned | Error::WriterStopped => ErrorKind::Unavailable,
             Error::TooBig { .. } | Error::Config { .. } | Error::BadMessage { .. } => ErrorKind::Invalid,
             Error::Purged { .. } => ErrorKind::NotFound,

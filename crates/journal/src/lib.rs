@@ -19,15 +19,18 @@ pub mod disk;
 mod entry;
 mod error;
 mod log;
+mod membership;
 mod node;
 mod segment;
 mod writer;
 
-pub use entry::{AppendBatch, BatchSeq, Cut, HardState, LogEntry, MemberId, Recovered, TermRuns};
+pub use entry::{AppendBatch, BatchSeq, Cut, EntryKind, HardState, LogEntry, MemberId, Recovered, TermRuns};
 pub use error::Error;
 pub use log::{JournalLog, LogReader, MemLog, conformance};
+pub use membership::{Change, Membership, Seat};
 pub use node::{
     Boot, Committed, Follower, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
+    SnapshotOffer,
 };
-pub use segment::{SegmentLog, SegmentOptions};
+pub use segment::{NewStart, SegmentLog, SegmentOptions};
 pub use writer::{LogWriter, Pen, WriterStats};

@@ -19,20 +19,25 @@ mod tests;
 mod wire;
 
 pub use config::{Boot, MAX_VOTERS, NodeConfig};
-pub use output::{Committed, Follower, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark};
+pub use output::{Committed, Follower, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark, SnapshotOffer};
 
-use crate::{BatchSeq, Error, LogEntry, LogReader, MemberId, Recovered};
+use crate::membership::Step;
+use crate::{BatchSeq, Change, Error, LogEntry, LogReader, MemberId, Membership, Recovered};
 use bytes::Bytes;
 use config::{Dice, MAX_INFLIGHT_MESSAGES, MAX_MESSAGE_BYTES};
 use lease::Lease;
 use pipeline::Pipeline;
-use raft::eraftpb::{Entry, EntryType, Message, MessageType};
-use raft::{CAMPAIGN_TRANSFER, RawNode, Ready, StateRole};
+use raft::eraftpb::{ConfChange, ConfChangeType, Entry, EntryType, Message, MessageType};
+use raft::{CAMPAIGN_TRANSFER, ProgressState, RawNode, Ready, SnapshotStatus, StateRole};
 use reads::Reads;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tail::Tail;
 use types::{LogIndex, Monotonic, Term};
+
+/// A member that was offered a snapshot and is not heard of beyond it after this long is offered one again.
+const OFFER_AGAIN: Duration = Duration::from_secs(2);
 
 /// A member. Drive it from one thread: give it events, then [`Node::drain`] and carry out what it says, in this order:
 /// hand `append` to the writer, send `messages`, apply `committed`. Repeat while [`Output::more`].
@@ -61,7 +66,12 @@ pub struct Node {
     reads: Reads,
     messages: Vec<Outgoing>,
     role: RoleChange,
-    snapshot: Option<SnapshotMark>,
+    /// As a leader: to whom snapshots were offered, and when.
+    offered: BTreeMap<u64, Monotonic>,
+    /// As a follower: what was offered last.
+    offer: Option<SnapshotOffer>,
+    /// What this member had committed when it began, until a leader was told.
+    unannounced: Option<LogIndex>,
     applied: LogIndex,
 }
 
@@ -88,9 +98,9 @@ impl Node {
     ) -> Result<Node, Error> {
         config.check()?;
         check_fits(&recovered, boot.applied)?;
-        let alone = config.voters.len() == 1;
+        let alone = is_sole_voter(&config);
         let newborn = recovered.hard_state.term == Term(0);
-        let quarantine = if alone || newborn { std::time::Duration::ZERO } else { config.promise() };
+        let quarantine = if alone || newborn { Duration::ZERO } else { config.promise() };
         let mut dice = Dice(boot.seed);
         let pipeline = Pipeline::new(recovered.last());
         let tail = Tail::new(&config, recovered, reader, boot.applied);
@@ -114,7 +124,9 @@ impl Node {
             reads: Reads::default(),
             messages: Vec::new(),
             role: RoleChange { role: Role::Follower, term: Term(raft.raft.term), leader: None },
-            snapshot: None,
+            offered: BTreeMap::new(),
+            offer: None,
+            unannounced: Some(LogIndex(raft.raft.raft_log.committed)).filter(|committed| committed.0 > 0),
             applied: boot.applied,
             config,
             raft,
@@ -137,6 +149,7 @@ impl Node {
         let passed = u32::try_from(passed).unwrap_or(u32::MAX);
         let missed = passed.saturating_sub(self.ticks).min(self.config.election_ticks);
         self.ticks = passed;
+        self.give_up_offers();
         for _ in 0..missed {
             if self.may_tick() {
                 self.raft.tick();
@@ -173,6 +186,40 @@ impl Node {
         Ok(())
     }
 
+    /// Offers a change of the members; `ticket` comes back as with [`Node::propose`]. One at a time, and not before this
+    /// leader has applied what earlier ones left. It is looked at again when it is committed, and may then change nothing.
+    pub fn propose_change(&mut self, ticket: u64, change: &Change) -> Result<(), Refused> {
+        if self.raft.raft.state != StateRole::Leader {
+            return Err(Refused::NotLeader { leader: self.leader() });
+        }
+        if self.raft.raft.lead_transferee.is_some() {
+            return Err(Refused::Transferring);
+        }
+        if let Some(why) = self.config.members.objection(change) {
+            return Err(Refused::Objection { why });
+        }
+        if *change == Change::Remove(self.config.id) {
+            let why = format!("{} leads and cannot remove itself: hand the lead over first", self.config.id);
+            return Err(Refused::Objection { why });
+        }
+        // Before an entry of its own term a leader may not know of an earlier change that is committed already.
+        let established = self.established().is_some_and(|index| index <= self.applied);
+        if !established || self.raft.raft.has_pending_conf() {
+            return Err(Refused::Changing);
+        }
+        let payload = change.encode();
+        let bytes = payload.len();
+        // What it means is looked at when it is committed; for raft-rs it is one of its kind until then.
+        let for_raft = ConfChange::default();
+        if self.raft.propose_conf_change(payload, for_raft).is_err() {
+            return Err(Refused::NotLeader { leader: None });
+        }
+        let (index, term) = (self.raft.raft.raft_log.last_index(), self.raft.raft.term);
+        self.pending.push_back(Pending { index, term, ticket, bytes });
+        self.pending_bytes += bytes;
+        Ok(())
+    }
+
     /// Asks from which index on a state holds everything acknowledged before this call; the answer comes in
     /// [`Output::reads`], or the ticket in [`Output::dropped_reads`]. All that wait share one round of heartbeats.
     pub fn read_index(&mut self, ticket: u64) -> Result<(), Refused> {
@@ -194,11 +241,14 @@ impl Node {
             MessageType::MsgHeartbeat => self.heed(&message)?,
             MessageType::MsgHeartbeatResponse => self.count_beat(&mut message)?,
             MessageType::MsgAppendResponse if self.is_stale_rejection(&message) => return Ok(()),
+            MessageType::MsgSnapshot if self.take_offer(&message) => return Ok(()),
             _ => {}
         }
+        let from = message.from;
         // raft-rs answers what it cannot use (a stale or unknown sender) with an error that changes nothing.
         let _unused = self.raft.step(message);
         self.after_raft();
+        self.announce(from);
         Ok(())
     }
 
@@ -222,19 +272,22 @@ impl Node {
     /// Records the last snapshot of the state machine. The log may be cut below it, see [`Node::compact`].
     pub fn set_snapshot(&mut self, mark: SnapshotMark) {
         assert!(mark.index <= self.applied, "a snapshot at {} of a state at {}", mark.index, self.applied);
-        if self.snapshot.is_none_or(|known| known.index < mark.index) {
-            self.snapshot = Some(mark);
-        }
+        self.raft.mut_store().set_snapshot(mark);
     }
 
     /// Gives up entries that neither a restart nor a snapshot needs any more: those at or below both `flushed` (the
-    /// applied index that is safe in the store) and the last snapshot. A leader keeps what another voter has not
-    /// acknowledged, because snapshots cannot be sent yet. Returns what to purge the log below, if it moved.
-    pub fn compact(&mut self, flushed: LogIndex) -> Option<LogIndex> {
+    /// applied index that is safe in the store) and the last snapshot. What other members lack is kept as well, up to
+    /// `retained_entries`. Returns what to purge the log below, if it moved.
+    ///
+    /// - `everywhere`: up to here every other member's log is known to reach, whoever leads.
+    pub fn compact(&mut self, flushed: LogIndex, everywhere: LogIndex) -> Option<LogIndex> {
         let raft = &self.raft.raft;
         let others = raft.prs().iter().filter(|(id, _)| raft.state == StateRole::Leader && **id != raft.id);
         let acknowledged = others.map(|(_, progress)| progress.matched).min().unwrap_or(u64::MAX);
-        let keep_from = flushed.min(self.snapshot?.index).min(self.applied).0.min(acknowledged) + 1;
+        let for_others =
+            acknowledged.min(everywhere.0).max(self.applied.0.saturating_sub(self.config.retained_entries));
+        let snapshot = self.raft.store().snapshot_mark()?;
+        let keep_from = flushed.min(snapshot.index).min(self.applied).0.min(for_others) + 1;
         self.raft.mut_store().drop_below(keep_from).then_some(LogIndex(keep_from))
     }
 
@@ -243,7 +296,7 @@ impl Node {
         if self.raft.raft.state != StateRole::Leader {
             return Err(Refused::NotLeader { leader: self.leader() });
         }
-        if to == self.config.id || !self.config.voters.contains(&to) {
+        if to == self.config.id || !self.config.members.is_voter(to) {
             return Err(Refused::NotAMember { member: to });
         }
         self.lease.give_up();
@@ -259,7 +312,7 @@ impl Node {
 
     // --- questions ----------------------------------------------------------------------------------------------
 
-    /// The other voters, by id, while this member leads; nobody else knows.
+    /// The other members, by id, while this member leads; nobody else knows.
     pub fn followers(&self) -> Vec<Follower> {
         let raft = &self.raft.raft;
         if raft.state != StateRole::Leader {
@@ -271,23 +324,32 @@ impl Node {
                 id: MemberId(*id),
                 acknowledged: LogIndex(progress.matched),
                 active: progress.recent_active,
+                voter: self.config.members.is_voter(MemberId(*id)),
+                needs_snapshot: progress.state == ProgressState::Snapshot,
             })
             .collect();
         followers.sort_by_key(|follower| follower.id);
         followers
     }
 
+    /// Up to which index the disks of all members hold the log, this one's too, as their leader knows.
+    pub fn everywhere(&self) -> Option<LogIndex> {
+        let raft = &self.raft.raft;
+        let matched = raft.prs().iter().map(|(_, progress)| progress.matched).min();
+        matched.filter(|_| raft.state == StateRole::Leader).map(LogIndex)
+    }
+
     /// Whether this member may answer a linearisable read from its applied state without asking anybody. Call it with
     /// the time read *after* the state was read.
     pub fn lease_valid(&self, now: Monotonic) -> bool {
         let established = self.established().is_some_and(|index| index <= self.applied);
-        established && (self.is_alone() || self.lease.holds(now, self.config.lease))
+        established && (is_sole_voter(&self.config) || self.lease.holds(now, self.config.lease))
     }
 
     /// Until when [`Node::lease_valid`] holds as far as is known now: for readers on other threads. None: it does not.
     pub fn lease_until(&self) -> Option<Monotonic> {
         let established = self.established().is_some_and(|index| index <= self.applied);
-        match (established, self.is_alone()) {
+        match (established, is_sole_voter(&self.config)) {
             (false, _) => None,
             (true, true) => Some(Monotonic(std::time::Duration::MAX)),
             (true, false) => self.lease.until(self.config.lease),
@@ -301,11 +363,24 @@ impl Node {
         self.lease.first_index().filter(|&first| leads && first <= self.raft.raft.raft_log.committed).map(LogIndex)
     }
 
-    /// Whether the group has no other voter: nobody else waits for what this member writes.
+    /// Whether the group has no other member: nobody else waits for what this member writes.
     pub fn is_alone(&self) -> bool {
-        self.config.voters.len() == 1
+        is_sole_voter(&self.config) && self.config.members.iter().count() == 1
     }
 
+    /// Who the members are, as of the last entry handed out.
+    pub fn members(&self) -> &Membership {
+        &self.config.members
+    }
+
+    /// The term of an entry that is in the log, or of the last one that was cut off.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        raft::Storage::term(self.raft.store(), index.0).ok().map(Term)
+    }
+
+    pub fn id(&self) -> MemberId {
+        self.config.id
+    }
     pub fn role(&self) -> Role {
         output::role_of(self.raft.raft.state)
     }
@@ -337,7 +412,7 @@ impl Node {
         self.start_reads();
         if self.raft.has_ready() {
             let ready = self.raft.ready();
-            self.handle(ready, &mut out);
+            self.handle(ready, &mut out)?;
         }
         if let Some(failure) = self.raft.store().take_failure() {
             return Err(failure);
@@ -347,16 +422,19 @@ impl Node {
         out.append = self.pipeline.start(&hard_state);
         out.messages = std::mem::take(&mut self.messages);
         out.snapshots_wanted = self.raft.store().take_snapshots_wanted();
+        out.snapshot_offered = self.offer.take();
         out.role = self.role_change();
         out.more = self.raft.has_ready();
         Ok(out)
     }
 
-    fn handle(&mut self, mut ready: Ready, out: &mut Output) {
+    fn handle(&mut self, mut ready: Ready, out: &mut Output) -> Result<(), Error> {
         for state in ready.take_read_states() {
             self.reads.answered(&state.request_ctx, state.index, &mut out.reads);
         }
-        out.committed = ready.take_committed_entries().into_iter().map(|entry| self.commit(entry)).collect();
+        for entry in ready.take_committed_entries() {
+            out.committed.push(self.commit(entry)?);
+        }
         let now_messages = self.outgoing(ready.take_messages());
         self.messages.extend(now_messages);
         let later_messages = self.outgoing(ready.take_persisted_messages());
@@ -371,19 +449,31 @@ impl Node {
             self.messages.extend(messages);
         }
         self.after_raft();
+        Ok(())
     }
 
-    fn commit(&mut self, entry: Entry) -> Committed {
-        assert_eq!(entry.get_entry_type(), EntryType::EntryNormal, "membership changes are not proposed yet");
+    fn commit(&mut self, entry: Entry) -> Result<Committed, Error> {
         let waited = self.pending.front().is_some_and(|next| (next.index, next.term) == (entry.index, entry.term));
         let ticket = if waited { self.pending.pop_front() } else { None };
         self.pending_bytes -= ticket.as_ref().map_or(0, |pending| pending.bytes);
-        Committed {
-            index: LogIndex(entry.index),
-            term: Term(entry.term),
-            ticket: ticket.map(|pending| pending.ticket),
-            payload: Bytes::from(entry.data),
+        let (index, term, ticket) = (LogIndex(entry.index), Term(entry.term), ticket.map(|pending| pending.ticket));
+        Ok(match entry.get_entry_type() {
+            EntryType::EntryNormal => Committed { index, term, ticket, payload: entry.data.into(), members: None },
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                let members = self.change_members(&Change::decode(&entry.context)?);
+                Committed { index, term, ticket, payload: Bytes::new(), members: Some(members) }
+            }
+        })
+    }
+
+    /// A change is committed: it counts from here on. Every member finds the same objections.
+    fn change_members(&mut self, change: &Change) -> Membership {
+        for step in self.config.members.apply(change) {
+            self.raft.apply_conf_change(&conf_change(step)).expect("one step without objections");
+            self.after_raft();
         }
+        self.offered.retain(|id, _| self.config.members.seat(MemberId(*id)).is_some());
+        self.config.members.clone()
     }
 
     /// Encodes messages; heartbeats get a number, so that their answers extend the lease.
@@ -393,6 +483,9 @@ impl Node {
             if message.get_msg_type() == MessageType::MsgHeartbeat {
                 let beat = *beat.get_or_insert_with(|| self.lease.send_beat(self.now));
                 lease::stamp(&mut message, beat);
+            }
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                self.offered.insert(message.to, self.now);
             }
             Outgoing { to: MemberId(message.to), bytes: wire::encode(&message) }
         };
@@ -494,9 +587,48 @@ impl Node {
         message.reject && message.request_snapshot == 0 && (message.index <= matched || message.reject_hint < matched)
     }
 
+    /// A snapshot beyond what this member knows committed is for the driver to fetch. Any other is raft-rs' to answer, with
+    /// how far this member is.
+    fn take_offer(&mut self, message: &Message) -> bool {
+        let mark = message.get_snapshot().get_metadata();
+        if message.term < self.raft.raft.term || mark.index <= self.raft.raft.raft_log.committed {
+            return false;
+        }
+        let mark = SnapshotMark { index: LogIndex(mark.index), term: Term(mark.term) };
+        self.offer = Some(SnapshotOffer { from: MemberId(message.from), mark });
+        true
+    }
+
+    /// The first that is heard of a leader: it is told how far this member has come by whatever way, a snapshot perhaps,
+    /// and need not find out by asking.
+    fn announce(&mut self, from: u64) {
+        let raft = &self.raft.raft;
+        if raft.leader_id == from
+            && raft.id != from
+            && let Some(committed) = self.unannounced.take()
+        {
+            let mut answer =
+                Message { to: from, from: raft.id, term: raft.term, index: committed.0, ..Message::default() };
+            answer.set_msg_type(MessageType::MsgAppendResponse);
+            answer.commit = committed.0;
+            self.messages.push(Outgoing { to: MemberId(from), bytes: wire::encode(&answer) });
+        }
+    }
+
+    /// Offers that were not answered for long: raft-rs probes again, and offers again if that is what it takes.
+    fn give_up_offers(&mut self) {
+        while let Some((to, _)) = self.offered.iter().find(|(_, at)| self.now - **at >= OFFER_AGAIN) {
+            let to = *to;
+            self.offered.remove(&to);
+            self.raft.report_snapshot(to, SnapshotStatus::Failure);
+            self.after_raft();
+        }
+    }
+
     fn check_sender(&self, message: &Message) -> Result<(), Error> {
         let from = MemberId(message.from);
-        if message.to != self.config.id.0 || from == self.config.id || !self.config.voters.contains(&from) {
+        // Who is not known yet may be newer than what this member knows; who is known no more was removed.
+        if message.to != self.config.id.0 || from == self.config.id || self.config.members.was_removed(from) {
             let why = format!("it goes from {from} to {}, this is {}", MemberId(message.to), self.config.id);
             return Err(Error::BadMessage { why });
         }
@@ -511,7 +643,27 @@ impl Node {
         assert!(self.pending.iter().zip(self.pending.iter().skip(1)).all(|(a, b)| a.index < b.index));
         assert_eq!(self.pending_bytes, self.pending.iter().map(|pending| pending.bytes).sum::<usize>());
         self.raft.store().check_invariants();
+        self.config.members.check_invariants();
+        let conf = raft.prs().conf().to_conf_state();
+        let voters = conf.voters.iter().copied().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(voters, self.config.members.voters().map(|id| id.0).collect(), "raft-rs knows the same voters");
     }
+}
+
+fn is_sole_voter(config: &NodeConfig) -> bool {
+    config.members.voters().eq([config.id])
+}
+
+/// A step as raft-rs knows it.
+fn conf_change(step: Step) -> ConfChange {
+    let (kind, id) = match step {
+        Step::Learner(id) => (ConfChangeType::AddLearnerNode, id),
+        Step::Voter(id) => (ConfChangeType::AddNode, id),
+        Step::Gone(id) => (ConfChangeType::RemoveNode, id),
+    };
+    let mut change = ConfChange { node_id: id.0, ..ConfChange::default() };
+    change.set_change_type(kind);
+    change
 }
 
 /// The store and the log must overlap: every entry the store lacks is in the log, none it has is missing at the end.

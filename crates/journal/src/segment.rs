@@ -13,6 +13,8 @@ mod spare;
 #[cfg(test)]
 mod tests;
 
+pub use open::NewStart;
+
 use crate::disk::{Disk, DiskFile, SECTOR_BYTES};
 use crate::log::check_continues;
 use crate::{AppendBatch, Error, HardState, JournalLog, LogEntry, LogReader};

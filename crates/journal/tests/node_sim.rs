@@ -1,4 +1,5 @@
-//! A group of three members in one thread: virtual time, drifting clocks, lossy network, crashing disks, pauses.
+//! A group of three to five members in one thread: virtual time, drifting clocks, lossy network, crashing disks, pauses;
+//! short logs, so that who was away needs snapshots; members that come and go.
 //!
 //! Checked at every step: one leader per term; no committed entry lost, changed or reordered; at most one member holds a
 //! lease, and it has applied everything acknowledged; a read index covers everything acknowledged before it was asked.
@@ -7,8 +8,8 @@
 use bytes::Bytes;
 use journal::disk::SimDisk;
 use journal::{
-    AppendBatch, BatchSeq, Boot, Committed, JournalLog, MemberId, Node, NodeConfig, Output, Role, SegmentLog,
-    SegmentOptions, SnapshotMark,
+    AppendBatch, BatchSeq, Boot, Change, Committed, JournalLog, MemberId, Membership, NewStart, Node, NodeConfig,
+    Output, Role, SegmentLog, SegmentOptions, SnapshotMark,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,7 +17,11 @@ use std::path::Path;
 use std::time::Duration;
 use types::{ClusterId, LogIndex, Monotonic, Term};
 
+/// Founders of a group, and members it may grow to.
 const MEMBERS: u64 = 3;
+const MOST: usize = 5;
+/// Entries kept for others.
+const RETAINED: u64 = 60;
 const OPTIONS: SegmentOptions = SegmentOptions { segment_bytes: 16 << 10 };
 const STEP_US: u64 = 1000;
 
@@ -55,6 +60,21 @@ impl std::fmt::Write for Digest {
 struct Store {
     applied: Vec<(Term, Bytes)>,
     flushed: usize,
+    /// Who the members were from which length on.
+    members: Vec<(usize, Membership)>,
+}
+
+impl Store {
+    fn members(&self) -> Membership {
+        let founders = (1..=MEMBERS).map(|id| (MemberId(id), format!("m{id}")));
+        self.members.last().map_or_else(|| Membership::founding(founders), |(_, members)| members.clone())
+    }
+
+    /// Loses what was not flushed.
+    fn crash(&mut self) {
+        self.applied.truncate(self.flushed);
+        self.members.retain(|(from, _)| *from <= self.flushed);
+    }
 }
 
 struct Member {
@@ -68,6 +88,8 @@ struct Member {
     /// The outstanding batch and when its sync is over.
     writing: Option<(BatchSeq, u64)>,
     restart_at_us: u64,
+    /// From whom a snapshot is fetched, and when it is here.
+    fetching: Option<(MemberId, u64)>,
 }
 
 /// What users were told.
@@ -80,6 +102,8 @@ struct Promises {
     reads_answered: u64,
     lease_ms: u64,
     transfers: u64,
+    snapshots: u64,
+    changes: u64,
 }
 
 struct World {
@@ -98,7 +122,7 @@ struct World {
     next_read: u64,
 }
 
-fn config(id: MemberId) -> NodeConfig {
+fn config(id: MemberId, members: Membership) -> NodeConfig {
     NodeConfig {
         tick: Duration::from_millis(10),
         heartbeat_ticks: 2,
@@ -109,7 +133,9 @@ fn config(id: MemberId) -> NodeConfig {
         max_pending_bytes: 100_000,
         max_committed_bytes: 3000,
         cache_bytes: 4000,
-        ..NodeConfig::new(id, (1..=MEMBERS).map(MemberId).collect())
+        retained_entries: RETAINED,
+        members,
+        ..NodeConfig::new(id, vec![id])
     }
 }
 
@@ -122,8 +148,17 @@ impl Member {
         let disk = SimDisk::new();
         SegmentLog::format(&disk, dir(), ClusterId(1), OPTIONS, false).expect("an empty disk");
         let drift = i64::try_from(dice.below(81)).unwrap() - 40;
-        let (running, store) = (None, Store::default());
-        Member { id: MemberId(id), disk, running, store, drift, paused_until_us: 0, writing: None, restart_at_us: 0 }
+        Member {
+            id: MemberId(id),
+            disk,
+            running: None,
+            store: Store::default(),
+            drift,
+            paused_until_us: 0,
+            writing: None,
+            restart_at_us: 0,
+            fetching: None,
+        }
     }
 
     /// What its own clock says.
@@ -137,7 +172,7 @@ impl Member {
             .unwrap_or_else(|error| panic!("{} cannot start: {error}", self.id));
         let applied = LogIndex(u64::try_from(self.store.applied.len()).unwrap());
         let boot = Boot { applied, now: self.clock(now_us), seed };
-        let node = Node::new(config(self.id), recovered, log.reader(), boot)
+        let node = Node::new(config(self.id, self.store.members()), recovered, log.reader(), boot)
             .unwrap_or_else(|error| panic!("{} cannot start: {error}", self.id));
         self.running = Some((node, log));
     }
@@ -145,8 +180,27 @@ impl Member {
     fn crash(&mut self, seed: u64) {
         self.running = None;
         self.writing = None;
-        self.store.applied.truncate(self.store.flushed);
+        self.fetching = None;
+        self.store.crash();
         self.disk.crash(seed);
+    }
+
+    /// Takes a snapshot in place of its state, and begins anew: as a start that finds a whole one does.
+    fn install(&mut self, snapshot: (Vec<(Term, Bytes)>, Vec<(usize, Membership)>), now_us: u64, seed: u64) {
+        (self.running, self.writing) = (None, None);
+        let (applied, members) = snapshot;
+        let (after, after_term) = (LogIndex(u64::try_from(applied.len()).unwrap()), applied.last().expect("one").0);
+        self.store = Store { flushed: applied.len(), applied, members };
+        let (log, recovered) =
+            SegmentLog::open(self.disk.clone(), dir(), Some(ClusterId(1)), OPTIONS).expect("a healthy log");
+        let generation = log.next_generation();
+        drop(log);
+        if recovered.last() < after || recovered.terms.term(after) != Some(after_term) {
+            let hard_state = recovered.hard_state;
+            let start = NewStart { after, after_term, hard_state, generation };
+            SegmentLog::reset(&self.disk, dir(), ClusterId(1), OPTIONS, start).expect("a healthy disk");
+        }
+        self.start(now_us, seed);
     }
 
     fn active(&self, now_us: u64) -> bool {
@@ -194,7 +248,8 @@ impl World {
     // --- faults ---
 
     fn misfortune(&mut self) {
-        let victim = usize::try_from(self.dice.below(MEMBERS)).unwrap();
+        let count = u64::try_from(self.members.len()).unwrap();
+        let victim = usize::try_from(self.dice.below(count)).unwrap();
         if self.dice.once_in(3000) && self.members[victim].running.is_some() {
             let seed = self.dice.next();
             self.members[victim].crash(seed);
@@ -204,7 +259,7 @@ impl World {
             self.members[victim].paused_until_us = self.now_us + self.dice.below(600_000);
         }
         if self.dice.once_in(1000) {
-            let other = self.dice.below(MEMBERS) + 1;
+            let other = self.dice.below(count) + 1;
             self.cut.insert((MemberId(other), self.members[victim].id));
             if self.dice.once_in(2) {
                 self.cut.insert((self.members[victim].id, MemberId(other)));
@@ -243,7 +298,8 @@ impl World {
         let later = self.network.split_off(&(self.now_us + 1, 0));
         for (_, (to, bytes)) in std::mem::replace(&mut self.network, later) {
             let now_us = self.now_us;
-            let member = self.members.iter_mut().find(|member| member.id == to).expect("a member");
+            // Nobody may be there yet.
+            let Some(member) = self.members.iter_mut().find(|member| member.id == to) else { continue };
             if member.paused_until_us > now_us {
                 // A paused process finds its mail when it wakes.
                 self.sent += 1;
@@ -252,7 +308,8 @@ impl World {
             }
             let clock = member.clock(now_us);
             if let Some(node) = member.node() {
-                node.step(clock, &bytes).unwrap_or_else(|error| panic!("{to}: {error}"));
+                // Who was removed is refused.
+                node.step(clock, &bytes).unwrap_or_else(|error| assert!(!error.is_fatal(), "{to}: {error}"));
             }
         }
     }
@@ -261,7 +318,8 @@ impl World {
 
     fn live(&mut self, at: usize) {
         let now_us = self.now_us;
-        if self.members[at].running.is_none() && self.members[at].restart_at_us <= now_us {
+        let retired = self.members[at].store.members().was_removed(self.members[at].id);
+        if self.members[at].running.is_none() && self.members[at].restart_at_us <= now_us && !retired {
             let seed = self.dice.next();
             self.members[at].start(now_us, seed);
         }
@@ -269,6 +327,7 @@ impl World {
             return;
         }
         self.finish_write(at);
+        self.finish_fetch(at);
         let clock = self.members[at].clock(now_us);
         let member = &mut self.members[at];
         member.node().expect("active").tick(clock);
@@ -293,13 +352,53 @@ impl World {
         node.persisted(seq);
     }
 
+    fn finish_fetch(&mut self, at: usize) {
+        let Some((from, _)) = self.members[at].fetching.take_if(|(_, done_us)| *done_us <= self.now_us) else { return };
+        let Some(source) = self.members.iter_mut().find(|member| member.id == from) else { return };
+        if source.running.is_none() || source.store.applied.len() <= self.members[at].store.applied.len() {
+            return;
+        }
+        let source = self.members.iter_mut().find(|member| member.id == from).expect("it was just found");
+        source.store.flushed = source.store.applied.len();
+        let snapshot = (source.store.applied.clone(), source.store.members.clone());
+        let seed = self.dice.next();
+        self.members[at].install(snapshot, self.now_us, seed);
+        self.promises.snapshots += 1;
+    }
+
+    /// Members come and go, one step at a time.
+    fn change(&mut self, at: usize) {
+        let (add, remove, promote) = (self.dice.once_in(1200), self.dice.once_in(1500), self.dice.once_in(50));
+        let ticket = self.next_ticket;
+        let node = self.members[at].node().expect("active");
+        let members = node.members().clone();
+        if node.role() != Role::Leader {
+            return;
+        }
+        let caught_up =
+            |id| node.followers().iter().any(|f| f.id == id && f.active && f.acknowledged.0 + 20 >= node.committed().0);
+        let learner = members.learners().find(|id| caught_up(*id));
+        let change = if let Some(id) = learner.filter(|_| promote) {
+            Change::Promote(id)
+        } else if add && members.iter().count() < MOST {
+            Change::AddLearner { address: format!("m{}", members.next_id().0), replaces: None }
+        } else if remove && members.voters().count() > 3 {
+            Change::Remove(members.voters().next().expect("four"))
+        } else {
+            return;
+        };
+        if node.propose_change(ticket, &change).is_ok() {
+            self.next_ticket += 1;
+        }
+    }
+
     /// Proposals, reads, transfers, flushes.
     fn load(&mut self, at: usize) {
         let acked = self.promises.acked;
         let ticket = self.next_ticket;
         let (propose, read) = (self.dice.once_in(4), self.dice.once_in(40));
         let (transfer, flush) = (self.faults && self.dice.once_in(1500), self.dice.once_in(300));
-        let to = MemberId(self.dice.below(MEMBERS) + 1);
+        let to = MemberId(self.dice.below(u64::try_from(self.members.len()).unwrap()) + 1);
         let size = usize::try_from(self.dice.below(600) + 8).unwrap();
         let node = self.members[at].node().expect("active");
         if propose {
@@ -319,18 +418,19 @@ impl World {
         if flush {
             self.flush(at);
         }
+        if self.faults {
+            self.change(at);
+        }
     }
 
-    /// Flushes a store, takes a snapshot, and gives up what no member needs any more.
+    /// Flushes a store, takes a snapshot, and gives up what lies further back than is kept for others.
     fn flush(&mut self, at: usize) {
         let member = &mut self.members[at];
         member.store.flushed = member.store.applied.len();
-        let all_have = self.members.iter().map(|member| member.store.flushed).min().unwrap_or(0);
-        let member = &mut self.members[at];
         let flushed = LogIndex(u64::try_from(member.store.flushed).unwrap());
         let (node, log) = member.running.as_mut().expect("active");
         node.set_snapshot(SnapshotMark { index: flushed, term: node.term() });
-        if let Some(below) = node.compact(LogIndex(u64::try_from(all_have).unwrap())) {
+        if let Some(below) = node.compact(flushed, LogIndex(0)) {
             log.purge_below(below).expect("a healthy disk");
         }
     }
@@ -361,7 +461,11 @@ impl World {
         for ticket in output.dropped_reads {
             self.promises.reads.remove(&ticket);
         }
-        assert!(output.snapshots_wanted.is_empty(), "everything that anybody lacks is kept");
+        assert!(output.snapshots_wanted.is_empty(), "whoever cuts its log has a snapshot");
+        if let Some(offer) = output.snapshot_offered {
+            let done_us = self.now_us + 1000 + self.dice.below(200_000);
+            self.members[at].fetching.get_or_insert((offer.from, done_us));
+        }
     }
 
     fn begin_write(&mut self, at: usize, batch: &AppendBatch) {
@@ -380,17 +484,30 @@ impl World {
         let member = &mut self.members[at];
         let position = member.store.applied.len();
         assert_eq!(entry.index.0, u64::try_from(position).unwrap() + 1, "in order, without holes");
-        let fact = (entry.term, entry.payload.clone());
+        let payload = entry.members.as_ref().map_or(entry.payload.clone(), Membership::encode);
+        let fact = (entry.term, payload);
         match self.promises.committed.get(position) {
             Some(known) => assert_eq!(*known, fact, "{} was committed differently", entry.index),
             None => self.promises.committed.push(fact.clone()),
         }
         if let Some(ticket) = entry.ticket {
-            assert_eq!(entry.payload[..8], ticket.to_le_bytes(), "a ticket finds its own entry");
+            let own = entry.members.is_some() || entry.payload[..8] == ticket.to_le_bytes();
+            assert!(own, "a ticket finds its own entry");
             self.promises.acked = self.promises.acked.max(entry.index.0);
         }
         member.store.applied.push(fact);
+        if let Some(members) = &entry.members {
+            member.store.members.push((position + 1, members.clone()));
+        }
         member.node().expect("active").advance_applied(entry.index);
+        if let Some(members) = entry.members {
+            self.promises.changes += 1;
+            for (id, _) in members.iter() {
+                if self.members.iter().all(|member| member.id != id) {
+                    self.members.push(Member::new(id.0, &mut self.dice));
+                }
+            }
+        }
     }
 
     // --- what must always hold ---
@@ -416,9 +533,12 @@ impl World {
         self.run(1500);
         assert!(self.promises.acked > acked_before, "a healed group commits new work");
         let complete = self.promises.committed.len();
+        let furthest = self.members.iter().max_by_key(|member| member.store.applied.len()).expect("some");
+        let now = furthest.store.members();
         for member in &self.members {
             let applied = &member.store.applied;
-            assert!(applied.len() + 100 > complete, "{} caught up: {} of {complete}", member.id, applied.len());
+            let caught_up = applied.len() + 100 > complete || now.was_removed(member.id);
+            assert!(caught_up, "{} caught up: {} of {complete}", member.id, applied.len());
             assert_eq!(applied[..], self.promises.committed[..applied.len()]);
         }
     }
@@ -437,6 +557,7 @@ fn simulate(seed: u64, ms: u64) -> Promises {
 fn campaign(seeds: std::ops::Range<u64>) {
     let runs = seeds.end - seeds.start;
     let (mut acked, mut leaders, mut lease_ms, mut reads, mut transfers) = (0, 0, 0, 0, 0);
+    let (mut snapshots, mut changes) = (0, 0);
     for seed in seeds {
         let promises = simulate(seed, 12_000);
         acked += promises.acked;
@@ -444,9 +565,13 @@ fn campaign(seeds: std::ops::Range<u64>) {
         lease_ms += promises.lease_ms;
         reads += promises.reads_answered;
         transfers += promises.transfers;
+        snapshots += promises.snapshots;
+        changes += promises.changes;
     }
     println!("{acked} entries, {leaders} leaders, {reads} reads, {transfers} transfers, a lease for {lease_ms} ms");
     assert!(acked > 1500 * runs && leaders > 4 * runs && reads > 100 * runs && transfers > runs, "too little happened");
+    println!("{snapshots} snapshots, {changes} changes of the members, counted where they were applied");
+    assert!(snapshots > runs && changes > 3 * runs, "too little happened");
     assert!(lease_ms > 6000 * runs, "a lease is held most of the time");
 }
 

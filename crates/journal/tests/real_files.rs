@@ -117,7 +117,7 @@ fn a_master_answers_restarts_replays_and_purges() {
     master.until_answered(0);
     assert_eq!(master.applied.len(), 402, "401 entries and a new term");
     master.node.set_snapshot(SnapshotMark { index: LogIndex(450), term: master.node.term() });
-    let below = master.node.compact(LogIndex(480)).expect("the log may be cut");
+    let below = master.node.compact(LogIndex(480), LogIndex(u64::MAX)).expect("the log may be cut");
     assert_eq!(below, LogIndex(451));
     master.writer.purge_below(below).expect("room in the inbox");
     drop(master);

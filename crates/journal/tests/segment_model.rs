@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use journal::disk::SimDisk;
 use journal::{
-    AppendBatch, BatchSeq, Error, HardState, JournalLog, LogEntry, MemberId, Recovered, SegmentLog, SegmentOptions,
+    AppendBatch, BatchSeq, EntryKind, Error, HardState, JournalLog, LogEntry, MemberId, Recovered, SegmentLog,
+    SegmentOptions,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -166,6 +167,7 @@ impl World {
                 let first = (self.synced.last() + 1 - (*cut).min(self.synced.last() - commit)).max(commit + 1);
                 let byte = u8::try_from(self.seq % 256).unwrap();
                 let entries = sizes.iter().zip(first..).map(|(&size, index)| LogEntry {
+                    kind: EntryKind::Normal,
                     index: LogIndex(index),
                     term: Term(self.term),
                     payload: Bytes::from(vec![byte; size]),

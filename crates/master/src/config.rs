@@ -28,6 +28,12 @@ pub struct GroupConfig {
     pub election_timeout: Duration,
     /// Rest between two heartbeats of a leader.
     pub heartbeat: Duration,
+    /// Applied entries kept for members that lack them; who lacks more gets a snapshot.
+    pub retained_entries: u64,
+    /// Bytes of snapshots sent in a second; None: no limit.
+    pub snapshot_bandwidth: Option<u64>,
+    /// The majority of the group is lost for good, and this member goes on alone: an operator's word, for one start.
+    pub recover: bool,
 }
 
 #[derive(Clone, Debug)]

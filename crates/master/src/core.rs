@@ -19,6 +19,7 @@ mod loads;
 mod persists;
 mod stamp;
 
+pub use group::{members, record};
 pub use job::{Job, JobError, JobId, JobOk};
 pub use loads::Want;
 pub use persists::PersistPlace;
@@ -26,7 +27,9 @@ pub use persists::PersistPlace;
 use crate::error::Error;
 use crate::shared::{Leadership, Shared};
 use bytes::Bytes;
-use journal::{AppendBatch, BatchSeq, MemberId, Node, Outgoing, Refused, SnapshotMark};
+use journal::{
+    AppendBatch, BatchSeq, Change, MemberId, Membership, Node, Outgoing, Refused, SnapshotMark, SnapshotOffer,
+};
 use meta::{Applied, Caller, Done, Effect, Entry, Namespace, Op, Record, Reject};
 use stamp::Stamper;
 use std::collections::{BTreeMap, VecDeque};
@@ -91,6 +94,10 @@ pub enum Event {
     Unreachable(MemberId),
     /// Hand the lead over to this member.
     HandOver(Ticket, MemberId),
+    /// Change who the members are.
+    Change(Ticket, Change),
+    /// Flush the state, cut the log, and say when.
+    Checkpoint(Ticket),
 }
 
 #[derive(Debug)]
@@ -108,6 +115,10 @@ pub enum Action {
     Purge(LogIndex),
     /// Mounted stores or their settings changed: open them anew.
     MountsChanged,
+    /// These are the members now.
+    Members(Arc<Membership>),
+    /// Only another master's snapshot helps: fetch it, unless that is being done.
+    Fetch(SnapshotOffer),
 }
 
 /// Who waits for a proposal.
@@ -152,6 +163,8 @@ pub struct CoreConfig {
     pub format: meta::Format,
     /// How long a new leader leaves alone what an earlier one may still be asking of the stores.
     pub intent_rest: Duration,
+    /// This member is all that is left of its group: once it leads, it says so in the log and begins a new incarnation.
+    pub recover: bool,
 }
 
 pub struct Core {
@@ -188,6 +201,10 @@ impl Core {
     pub fn new(config: CoreConfig, node: Node, namespace: Namespace, shared: Arc<Shared>) -> Core {
         let stamper = Stamper::new(&namespace);
         shared.set_counters(namespace.counters());
+        if let Some(term) = node.term_at(node.applied()) {
+            shared.note_term(node.applied(), term);
+        }
+        let group = group::GroupState::new(node.members());
         Core {
             config,
             node,
@@ -209,7 +226,7 @@ impl Core {
             draining: Vec::new(),
             confirmed: Vec::new(),
             flushing: false,
-            group: Default::default(),
+            group,
             actions: Vec::new(),
         }
     }
@@ -230,6 +247,8 @@ impl Core {
             Event::PeerMessage { from, message, everywhere } => self.peer_said(now, from, &message, everywhere),
             Event::Unreachable(member) => self.node.unreachable(member),
             Event::HandOver(ticket, to) => self.hand_over(ticket, to),
+            Event::Change(ticket, change) => self.change_members(ticket, &change),
+            Event::Checkpoint(ticket) => self.checkpoint(ticket),
         }
     }
 
@@ -246,7 +265,8 @@ impl Core {
             if let Some(batch) = output.append {
                 self.actions.push(Action::Append(batch));
             }
-            self.send(output.messages, output.snapshots_wanted);
+            self.send(output.messages, &output.snapshots_wanted);
+            self.actions.extend(output.snapshot_offered.map(Action::Fetch));
             for number in output.dropped {
                 self.dropped(number);
             }
@@ -349,7 +369,9 @@ impl Core {
                     refused @ (Refused::TooBig { .. }
                     | Refused::Empty
                     | Refused::FullOfReads { .. }
-                    | Refused::NotAMember { .. }),
+                    | Refused::NotAMember { .. }
+                    | Refused::Changing
+                    | Refused::Objection { .. }),
                 ) => self.answer(proposal.origin, Err(Error::Invalid(refused.to_string()))),
             }
         }
@@ -361,9 +383,16 @@ impl Core {
             let mut batch = Vec::new();
             let mut tickets = Vec::new();
             let mut last = LogIndex(0);
+            let mut members = None;
             while batch.len() < APPLY_BATCH {
                 let Some(committed) = self.committed.pop_front() else { break };
                 last = committed.index;
+                self.shared.note_term(committed.index, committed.term);
+                if let Some(changed) = committed.members {
+                    self.members_changed(committed.ticket, &changed);
+                    members = Some(changed);
+                    continue;
+                }
                 if committed.payload.is_empty() {
                     continue;
                 }
@@ -376,6 +405,7 @@ impl Core {
             let (mut changes, applied) =
                 self.namespace.apply(&self.shared.state.latest(), &batch).map_err(|err| err.to_string())?;
             changes.applied = last;
+            changes.changes.extend(members.as_ref().map(group::record));
             self.shared.state.publish(&changes).map_err(|err| err.to_string())?;
             self.shared.set_counters(self.namespace.counters());
             self.shared.set_applied(last);
@@ -490,6 +520,7 @@ impl Core {
     }
 
     fn dropped(&mut self, ticket: u64) {
+        self.change_dropped(ticket);
         if let Some(proposal) = self.proposals.remove(&ticket) {
             self.answer(proposal.origin, Err(Error::NotLeader));
         }
@@ -507,6 +538,7 @@ impl Core {
                 self.task(now, Origin::Housekeeping, format);
             }
             self.take_up_duties(now);
+            self.recover_once(now);
         } else if !may_stamp && self.leading {
             self.leading = false;
             self.lay_down_duties();
@@ -577,6 +609,7 @@ impl Core {
         self.tick_persists(now);
         self.tick_loads(now);
         self.tick_housekeeping(now);
+        self.tick_members();
     }
 
     fn expire_waiting(&mut self, now: Now) {
@@ -612,7 +645,8 @@ impl Core {
             self.node.set_snapshot(SnapshotMark { index, term: self.node.term() });
         }
         self.warn_of_laggards(index);
-        if let Some(below) = self.node.compact(index.min(self.kept_for_others())) {
+        self.checkpointed();
+        if let Some(below) = self.node.compact(index, self.kept_for_others()) {
             self.actions.push(Action::Purge(below));
         }
         // A follower never comes to rest while its leader works: what was flushed is not replayed.

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::peers::Peers;
 use crate::shared::Shared;
 use crate::stores::Stores;
-use journal::{AppendBatch, LogWriter, MemberId};
+use journal::{AppendBatch, Change, LogWriter, MemberId};
 use meta::{Done, Op, Read, StoreError};
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -92,6 +92,16 @@ impl Handle {
     /// Hands the lead over to another member of the group.
     pub async fn hand_over(&self, to: MemberId) -> Result<(), Error> {
         self.ask(self.deadline(), |ticket| Event::HandOver(ticket, to)).await.map(drop)
+    }
+
+    /// Changes who the members are: returns when that is committed.
+    pub async fn change_members(&self, change: Change) -> Result<(), Error> {
+        self.ask(self.deadline(), |ticket| Event::Change(ticket, change)).await.map(drop)
+    }
+
+    /// Flushes the state and cuts the log.
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        self.ask(self.deadline(), Event::Checkpoint).await.map(drop)
     }
 
     fn deadline(&self) -> Monotonic {
@@ -351,6 +361,8 @@ impl Driver {
             }
             Action::Purge(index) => self.writer.purge_below(index)?,
             Action::MountsChanged => self.stores.forget(),
+            Action::Members(members) => self.peers.set_members(&members),
+            Action::Fetch(offer) => self.peers.fetch(offer),
         }
         Ok(None)
     }

@@ -2,6 +2,7 @@
 
 use crate::config::{MasterConfig, Metastore};
 use crate::error::Error;
+use crate::install;
 use crate::peers::{Group, Members};
 use journal::disk::RealDisk;
 use journal::{SegmentLog, SegmentOptions};
@@ -15,6 +16,29 @@ use types::{ClusterId, Entropy};
 /// Errors: a directory that is not empty (unless `force`, which removes an older log and database), not writable, or on a
 /// full disk, each in one sentence. Nothing is served by it: the first start makes the namespace.
 pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Result<ClusterId, Error> {
+    make(config, entropy, force, false)
+}
+
+/// The same for a master that is to be taken into a group that is there: under which id, a leader of that will say.
+///
+/// Errors: also without `goosefs.master.embedded.journal.addresses`, or without the key of the group.
+pub fn format_to_join(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Result<ClusterId, Error> {
+    if config.group.is_none() {
+        return Err(Error::Start(
+            "goosefs.master.embedded.journal.addresses names no group to join; set it to the masters of the group and this one"
+                .to_owned(),
+        ));
+    }
+    if !config.key_file.exists() {
+        return Err(Error::Start(format!(
+            "{} is missing; copy goosefs.security.secret.key.file from a master of the group to be joined",
+            config.key_file.display()
+        )));
+    }
+    make(config, entropy, force, true)
+}
+
+fn make(config: &MasterConfig, entropy: &dyn Entropy, force: bool, join: bool) -> Result<ClusterId, Error> {
     let start = |what: &str, err: &dyn std::error::Error| Error::Start(format!("{what}: {}", types::sentence(err)));
     let key_error = |err| start("make the cluster's key", &err);
     let key = match config.key_file.exists() {
@@ -37,6 +61,7 @@ pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Resu
     let cluster = group.as_ref().map_or_else(|| ClusterId(entropy.next_u128()), |(_, _, id)| *id);
     if force {
         Group::remove(&config.journal_dir).map_err(|err| start("format the journal", &err))?;
+        install::forget(&config.journal_dir).map_err(|err| start("format the journal", &err))?;
     }
     if force && config.metastore_dir.exists() {
         std::fs::remove_dir_all(&config.metastore_dir)
@@ -48,6 +73,8 @@ pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Resu
     match config.metastore {
         Metastore::Rocks => RocksStore::format(&config.metastore_dir, cluster)?,
         Metastore::Heap => {
+            std::fs::create_dir_all(&config.metastore_dir)
+                .map_err(|err| start(&format!("make {}", config.metastore_dir.display()), &err))?;
             let disk = DirDisk::open(&config.metastore_dir)
                 .map_err(|err| start(&format!("open {}", config.metastore_dir.display()), &err))?;
             HeapStore::format(&disk, cluster)?;
@@ -55,7 +82,11 @@ pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Resu
     }
     // Last: a journal without it belongs to a master alone, and a group refuses to start on it.
     if let Some((own, members, _)) = group {
-        let written = Group::create(&config.journal_dir, own, members, entropy.next_u128());
+        let disk = entropy.next_u128();
+        let written = match join {
+            true => Group::create_waiting(&config.journal_dir, disk),
+            false => Group::create(&config.journal_dir, own, members, disk),
+        };
         written.map_err(|err| start("format the journal", &err))?;
     }
     std::fs::create_dir_all(&config.work_dir).map_err(|err| {

@@ -1,26 +1,35 @@
-//! The other masters of a group: who they are, the messages to them and from them.
+//! The other masters of a group: who they are, the messages to them and from them, snapshots for who is far behind.
 //!
 //! Is:     the transport of the replicated log, on port 9202. Messages are opaque; each may be lost.
-//! Owns:   the group's file, connections in both directions, bounded queues, the inbox.
+//! Owns:   the group's file, connections in both directions, bounded queues, the inbox, checkpoints that are fetched.
 //! Never:  waits on the state thread; uses a message of a peer that has not proven the cluster's key and its disk.
 
+mod fetch;
 mod gate;
 mod group;
 mod inbox;
 mod lane;
+mod sender;
+mod wait;
 
 pub use group::{Group, Members};
 pub use inbox::Inbox;
+pub use wait::wait_for_admission;
 
 use crate::driver::Handle;
+use crate::install::Snapshot;
+use fetch::Fetch;
 use gate::Gate;
-use journal::{MemberId, Outgoing};
-use lane::Lane;
+use journal::{MemberId, Membership, Outgoing, SnapshotOffer};
+use lane::{Course, Lane};
 use parking_lot::Mutex;
 use proto::internal::peers_server::PeersServer;
 use rpc::{ClusterKey, Routes, Running, Server, WorkerToken};
+use sender::Sender;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::watch;
 use types::{ClusterId, LogIndex};
 
 /// The version of the protocol between masters.
@@ -36,12 +45,40 @@ struct Identity {
     /// What is in the group's file and never changes.
     own: MemberId,
     disk: u128,
+    /// The founders'.
     addresses: Vec<String>,
+    /// Where others reach this master.
+    own_address: String,
     cluster: ClusterId,
     token: WorkerToken,
+    /// Who the members are, as far as this one has applied.
+    members: Mutex<Arc<Membership>>,
+    /// Whether this master leads at the moment.
+    leads: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Identity {
+    /// - `group`: this member's file.
+    fn new(
+        group: Group,
+        own_address: String,
+        members: Arc<Membership>,
+        key: &ClusterKey,
+        leads: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Identity {
+        Identity {
+            leads: Box::new(leads),
+            own: group.own,
+            disk: group.disk,
+            addresses: group.members.addresses(),
+            own_address,
+            cluster: key.group_id(),
+            token: key.peer_token(),
+            members: Mutex::new(members),
+            group: Mutex::new(group),
+        }
+    }
+
     /// What a proof between two members covers besides challenges and versions.
     fn context(&self, from: (MemberId, u128), to: (MemberId, u128)) -> Vec<u8> {
         let mut bytes = self.cluster.0.to_be_bytes().to_vec();
@@ -51,18 +88,79 @@ impl Identity {
         }
         bytes
     }
+
+    /// Whether a master that waits may be told to be `member`. A leader knows of every promotion before its term; a learner
+    /// has not voted, nor counted for a commit.
+    fn admits(&self, member: MemberId) -> bool {
+        (self.leads)() && self.members.lock().seat(member).is_some_and(|seat| !seat.voter)
+    }
+
+    fn was_removed(&self, member: MemberId) -> bool {
+        self.members.lock().was_removed(member)
+    }
 }
 
 /// The lanes to one other member.
 struct Lanes {
+    address: String,
     log: Lane,
     rest: Lane,
 }
 
+/// The connections to others: to all members, and to who is heard of before the log says that it is one.
+struct Network {
+    identity: Arc<Identity>,
+    inbox: Arc<Inbox>,
+    runtime: tokio::runtime::Handle,
+    lanes: Mutex<BTreeMap<MemberId, Lanes>>,
+}
+
+impl Network {
+    fn course(&self, to: MemberId, address: &str, what: lane::What) -> Course {
+        Course { identity: self.identity.clone(), inbox: self.inbox.clone(), to, address: address.to_owned(), what }
+    }
+
+    /// Begins to look for a member, if that was not begun.
+    fn look_for(&self, to: MemberId, address: &str) {
+        let mut lanes = self.lanes.lock();
+        let known = lanes.get(&to).is_some_and(|known| known.address == address);
+        if known || to == self.identity.own || address.is_empty() {
+            return;
+        }
+        let lane = |what| Lane::start(self.course(to, address, what), &self.runtime);
+        let new = Lanes { address: address.to_owned(), log: lane(lane::What::Log), rest: lane(lane::What::Rest) };
+        lanes.insert(to, new);
+    }
+
+    /// These are the members now.
+    fn set_members(&self, members: &Arc<Membership>) {
+        *self.identity.members.lock() = members.clone();
+        self.lanes.lock().retain(|id, _| !members.was_removed(*id));
+        for (id, seat) in members.iter() {
+            self.look_for(id, &seat.address);
+        }
+    }
+}
+
+/// What the way to others is made of.
+pub struct PeersConfig {
+    pub server: Server,
+    pub group: Group,
+    /// Where others reach this master.
+    pub own_address: String,
+    pub members: Arc<Membership>,
+    pub metastore_dir: PathBuf,
+    /// `ROCKS` or `HEAP`.
+    pub store: &'static str,
+    /// Bytes of snapshots sent in a second, to all together; None: no limit.
+    pub snapshot_bandwidth: Option<u64>,
+}
+
 /// The way to and from all other members. Dropping it cuts everything.
 pub struct Peers {
-    lanes: BTreeMap<MemberId, Lanes>,
+    network: Option<Arc<Network>>,
     inbox: Arc<Inbox>,
+    fetch: Option<Fetch>,
     server: Option<Running>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -70,58 +168,54 @@ pub struct Peers {
 impl Peers {
     /// Of a master alone: nobody.
     pub fn nobody() -> Peers {
-        Peers { lanes: BTreeMap::new(), inbox: Arc::default(), server: None, runtime: None }
+        Peers { network: None, inbox: Arc::default(), fetch: None, server: None, runtime: None }
     }
 
-    /// Serves `server` and begins to look for the others. Errors: threads cannot be made.
-    pub fn start(server: Server, group: Group, key: &ClusterKey, handle: &Handle) -> Result<Peers, rpc::Error> {
+    /// Serves and begins to look for the others. A snapshot that arrived whole is told to `fetched`. Errors: threads cannot
+    /// be made.
+    pub fn start(
+        config: PeersConfig,
+        key: &ClusterKey,
+        handle: &Handle,
+        fetched: watch::Sender<Option<Snapshot>>,
+    ) -> Result<Peers, rpc::Error> {
         let inbox = Arc::new(Inbox::new(handle.clone()));
-        let identity = Arc::new(Identity {
-            own: group.own,
-            disk: group.disk,
-            addresses: group.members.addresses(),
-            cluster: key.group_id(),
-            token: key.peer_token(),
-            group: Mutex::new(group),
-        });
-        let gate = Arc::new(Gate::new(identity.clone(), inbox.clone(), handle.shared.entropy.clone()));
-        let service = PeersServer::from_arc(gate).max_decoding_message_size(MESSAGE_BYTES);
-        let routes = Routes::new().service(service);
-        let server = server.serve(move |_| routes.clone())?;
+        let shared = handle.shared.clone();
+        let leads = move || shared.leads();
+        let identity = Identity::new(config.group, config.own_address, config.members.clone(), key, leads);
+        let identity = Arc::new(identity);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("peers")
             .enable_all()
             .build()
             .map_err(|source| rpc::Error::StartThread { name: "peers".to_owned(), source })?;
-        let others: Vec<(MemberId, String)> = {
-            let group = identity.group.lock();
-            group.members.iter().filter(|(id, _)| *id != group.own).map(|(id, at)| (id, at.to_owned())).collect()
-        };
-        let lane = |to: MemberId, address: &str, what| {
-            Lane::start(
-                lane::Course {
-                    identity: identity.clone(),
-                    inbox: inbox.clone(),
-                    to,
-                    address: address.to_owned(),
-                    what,
-                },
-                runtime.handle(),
-            )
-        };
-        let lanes = others
-            .into_iter()
-            .map(|(to, at)| (to, Lanes { log: lane(to, &at, lane::What::Log), rest: lane(to, &at, lane::What::Rest) }))
-            .collect();
-        Ok(Peers { lanes, inbox, server: Some(server), runtime: Some(runtime) })
+        let network = Arc::new(Network {
+            identity: identity.clone(),
+            inbox: inbox.clone(),
+            runtime: runtime.handle().clone(),
+            lanes: Mutex::default(),
+        });
+        let shared = handle.shared.clone();
+        let sender = Sender::new(shared, config.metastore_dir.clone(), config.store, config.snapshot_bandwidth);
+        let gate = Gate::new(identity, inbox.clone(), handle.shared.entropy.clone());
+        let gate = Arc::new(gate.with_network(network.clone()).with_sender(sender));
+        let service = PeersServer::from_arc(gate).max_decoding_message_size(MESSAGE_BYTES);
+        let routes = Routes::new().service(service);
+        let server = config.server.serve(move |_| routes.clone())?;
+        network.set_members(&config.members);
+        let shared = handle.shared.clone();
+        let fetch = Fetch::new(config.metastore_dir, config.store, fetched, move || shared.applied());
+        Ok(Peers { network: Some(network), inbox, fetch: Some(fetch), server: Some(server), runtime: Some(runtime) })
     }
 
     /// Sends, or gives up at once: false.
     ///
     /// - `everywhere`: up to here every member's log is known to reach.
     pub fn send(&self, message: Outgoing, everywhere: LogIndex) -> bool {
-        let Some(lanes) = self.lanes.get(&message.to) else { return false };
+        let Some(network) = &self.network else { return false };
+        let lanes = network.lanes.lock();
+        let Some(lanes) = lanes.get(&message.to) else { return false };
         let lane = if message.carries_log() { &lanes.log } else { &lanes.rest };
         lane.send(message.bytes, everywhere)
     }
@@ -129,6 +223,22 @@ impl Peers {
     /// What arrived since the last look.
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
+    }
+
+    /// These are the members now.
+    pub fn set_members(&self, members: &Arc<Membership>) {
+        if let Some(network) = &self.network {
+            network.set_members(members);
+        }
+    }
+
+    /// Begins to fetch what was offered, unless something is being fetched.
+    pub fn fetch(&self, offer: SnapshotOffer) {
+        let (Some(network), Some(fetch)) = (&self.network, &self.fetch) else { return };
+        let address = network.lanes.lock().get(&offer.from).map(|lanes| lanes.address.clone());
+        // Who offers something was met, or will be: the offer comes again.
+        let Some(address) = address else { return };
+        fetch.begin(network.course(offer.from, &address, lane::What::Snapshot), offer, &network.runtime);
     }
 }
 

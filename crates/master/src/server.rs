@@ -1,10 +1,11 @@
 //! Starts a master and stops it: opens the state, runs the core, serves the ports.
 
 use crate::config::{GroupConfig, MasterConfig, Metastore};
-use crate::core::{Core, CoreConfig};
+use crate::core::{self, Core, CoreConfig};
 use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
 use crate::error::Error;
-use crate::peers::{Group, Members, Peers};
+use crate::install::{Place, Snapshot};
+use crate::peers::{Group, Peers, PeersConfig, wait_for_admission};
 use crate::shared::Shared;
 use crate::stores::{Opener, Stores};
 use crate::wire::admin::Operators;
@@ -15,7 +16,9 @@ use crate::wire::version::Version;
 use crate::wire::worker_manager::WorkerManager;
 use crate::wire::worker_master::WorkerGate;
 use journal::disk::RealDisk;
-use journal::{Boot, JournalLog, LogWriter, MemberId, Node, NodeConfig, Recovered, SegmentLog, SegmentOptions};
+use journal::{
+    Boot, JournalLog, LogWriter, MemberId, Membership, Node, NodeConfig, Recovered, SegmentLog, SegmentOptions,
+};
 use meta::{Format, MountSpec, Namespace};
 use proto::admin::admin_server::AdminServer;
 use proto::grpc::block::worker_manager_master_client_service_server::WorkerManagerMasterClientServiceServer;
@@ -34,8 +37,9 @@ use std::time::Duration;
 use store::{DirDisk, HeapStore, Lru, Published, RocksConfig, RocksStore};
 use tokio::sync::watch;
 use tower::Layer;
-use types::{Clock, ClusterId, Entropy, Mode};
+use types::{Clock, ClusterId, Entropy, Mode, Monotonic};
 
+const GROUP_KEY: &str = "goosefs.master.embedded.journal.addresses";
 /// The only member of a group of one.
 const MEMBER: MemberId = MemberId(1);
 /// Ticks of the log's member in one election timeout: enough that members draw different ones.
@@ -53,6 +57,22 @@ const ANSWER_BYTES: usize = rpc::MAX_ANSWER_BYTES;
 /// File with the channel registrations, below the work directory.
 const CHANNELS: &str = "channels";
 
+/// How long handing the lead over may take at a clean stop; then the master stops as a leader.
+const HANDS_OVER_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is looked whether something has come to pass.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// A hand-over that came to nothing is tried again after this long.
+const ASK_AGAIN: Duration = Duration::from_millis(700);
+
+/// Why a master that nobody asked to stop cannot go on as it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// A person must look at it.
+    Failed(String),
+    /// A snapshot is here: the next start of this process installs it.
+    Reopen,
+}
+
 /// A running master.
 pub struct Master {
     handle: Handle,
@@ -62,11 +82,12 @@ pub struct Master {
     web_addr: SocketAddr,
     core: std::thread::JoinHandle<()>,
     fatal: watch::Receiver<Option<String>>,
+    fetched: watch::Receiver<Option<Snapshot>>,
 }
 
 impl Master {
     /// Opens the state, takes the lead, and serves. Returns when metadata are served; one of several masters returns when
-    /// it takes part, whoever leads.
+    /// it takes part, whoever leads; one that was formatted to join a group first waits until that takes it in.
     ///
     /// Errors: one sentence each for a port in use, a directory that is missing, not formatted, damaged, foreign, or of a
     /// newer release, a missing key, a root store that cannot be reached or is another than before. Must be called on a
@@ -76,14 +97,13 @@ impl Master {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Master, Error> {
+        let key = Arc::new(ClusterKey::load(&config.key_file).map_err(start)?);
+        let group = join_group(&config, &key, &entropy).await?;
         let began = clock.monotonic();
         let rpc = bind(config.rpc_addr, &config, "GooseFS master RPC", "goosefs.master.rpc.port")?;
         let internal = "GooseFS internal RPC, for workers";
         let internal = bind(config.internal_addr, &config, internal, "goosefs.master.internal.rpc.port")?;
-        let peers = config.group.as_ref().map(|group| {
-            bind(group.listen, &config, "GooseFS journal, for other masters", "goosefs.master.embedded.journal.port")
-        });
-        let peers = peers.transpose()?;
+        let peers = config.group.as_ref().map(|group| bind_journal(group, &config)).transpose()?;
         let web = tokio::net::TcpListener::bind(config.web_addr).await.map_err(|err| {
             Error::Start(format!(
                 "cannot listen on {} for web pages: {err}; set goosefs.master.web.bind.host to an address of this host \
@@ -91,8 +111,13 @@ impl Master {
                 config.web_addr
             ))
         })?;
-        let key = Arc::new(ClusterKey::load(&config.key_file).map_err(start)?);
-        let group = open_group(&config)?;
+        if group.is_some() {
+            let place = place(&config, &key);
+            if let Some(snapshot) = place.finish().map_err(start)? {
+                tracing::info!(index = %snapshot.index, term = %snapshot.term, "a snapshot took the place of the state");
+            }
+            place.sweep().map_err(start)?;
+        }
         let (log, recovered) = open_log(&config, group.as_ref().map(|_| key.group_id()))?;
         let state = open_state(&config, recovered.cluster)?;
         let opener = Opener { clock: clock.clone(), entropy: entropy.clone() };
@@ -109,13 +134,33 @@ impl Master {
             shared.registry.lock().expect(&worker);
         }
         let boot = Boot { applied, now: clock.monotonic(), seed: entropy.next_u64() };
-        let node_config = node_config(&config, group.as_ref());
+        let mut members = members_of(&config, &*state, group.as_ref())?;
+        let recover = config.group.as_ref().is_some_and(|group| group.recover);
+        if let Some(group) = group.as_ref().filter(|_| recover) {
+            reduce_to(group.own, &mut members, &*state)?;
+        }
+        let node_config = node_config(&config, group.as_ref(), members.clone());
         let rest = node_config.lease + STORE_REST;
         let node = Node::new(node_config, recovered, log.reader(), boot).map_err(start)?;
         let (handle, inbox) = channel(shared.clone());
         let alone = node.is_alone();
-        let peers = match (peers, group) {
-            (Some(server), Some(group)) => Peers::start(server, group, &key, &handle).map_err(start)?,
+        let (snapshots, fetched) = watch::channel(None);
+        let peers = match (peers, group, &config.group) {
+            (Some(server), Some(group), Some(told)) => {
+                let config = PeersConfig {
+                    server,
+                    group,
+                    own_address: told.own.clone(),
+                    members: Arc::new(members),
+                    metastore_dir: config.metastore_dir.clone(),
+                    store: match config.metastore {
+                        Metastore::Rocks => "ROCKS",
+                        Metastore::Heap => "HEAP",
+                    },
+                    snapshot_bandwidth: told.snapshot_bandwidth,
+                };
+                Peers::start(config, &key, &handle, snapshots).map_err(start)?
+            }
             _ => Peers::nobody(),
         };
         let writer = LogWriter::start(log, clock.clone(), on_persisted(&handle))
@@ -124,7 +169,12 @@ impl Master {
         let stores = Arc::new(Stores::new(shared.clone(), key.clone()));
         let (fatal, fatal_seen) = watch::channel(None);
         let driver = Driver {
-            core: Core::new(core_config(&config, cluster, root, rest), node, namespace, shared.clone()),
+            core: Core::new(
+                CoreConfig { recover, ..core_config(&config, cluster, root, rest) },
+                node,
+                namespace,
+                shared.clone(),
+            ),
             writer,
             stores: stores.clone(),
             handle: handle.clone(),
@@ -157,7 +207,7 @@ impl Master {
                 tracing::error!(%err, "the web port stopped");
             }
         });
-        Ok(Master { handle, rpc, internal, web, web_addr, core, fatal: fatal_seen })
+        Ok(Master { handle, rpc, internal, web, web_addr, core, fatal: fatal_seen, fetched })
     }
 
     /// Where clients connect, with the real port.
@@ -191,8 +241,63 @@ impl Master {
         }
     }
 
-    /// Stops accepting, lets calls end within `drain`, flushes so that the next start replays nothing, and ends.
+    /// Resolves when this master cannot go on as it is: see [`Ended`]. Cancel-safe.
+    pub async fn ended(&self) -> Ended {
+        let mut fetched = self.fetched.clone();
+        let snapshot = async {
+            match fetched.wait_for(Option::is_some).await {
+                Ok(snapshot) => snapshot.clone().expect("it was waited for"),
+                // Of a master alone nobody sends any.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            why = self.failed() => Ended::Failed(why),
+            snapshot = snapshot => {
+                let config = &self.handle.shared.config;
+                let key = ClusterKey::load(&config.key_file).map_err(start);
+                match key.and_then(|key| place(config, &key).begin(&snapshot).map_err(start)) {
+                    Ok(()) => Ended::Reopen,
+                    Err(why) => Ended::Failed(why.to_string()),
+                }
+            }
+        }
+    }
+
+    /// Hands the lead over to the voter with the most log, if this master leads others; calls that are under way go on there.
+    async fn hand_over(&self) {
+        let shared = &self.handle.shared;
+        let began = shared.clock.monotonic();
+        let mut asked: Option<Monotonic> = None;
+        loop {
+            let (group, now) = (shared.group(), shared.clock.monotonic());
+            if !shared.leads() && asked.is_none() {
+                return;
+            }
+            if let Some(to) = group.leader.filter(|leader| asked.is_some() && Some(*leader) != group.own) {
+                tracing::info!(%to, took = ?(now - began), "the lead was handed over");
+                return;
+            }
+            if now - began > HANDS_OVER_WITHIN {
+                tracing::warn!("nobody took the lead over, stopping with it");
+                return;
+            }
+            // One that just began promises its leader silence for a moment: it is asked again, or another one is.
+            if asked.is_none_or(|at| now - at > ASK_AGAIN) && shared.leads() {
+                let followers = group.followers.iter().filter(|follower| follower.voter && follower.active);
+                let Some(next) = followers.max_by_key(|follower| follower.acknowledged) else { return };
+                if let Err(why) = self.handle.hand_over(next.id).await {
+                    tracing::debug!(to = %next.id, %why, "the lead cannot be handed over yet");
+                }
+                asked = Some(now);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Hands the lead over, stops accepting, lets calls end within `drain`, flushes so that the next start replays nothing, and ends.
     pub async fn stop(self, drain: Duration) -> Result<(), Error> {
+        self.hand_over().await;
         self.rpc.stop(drain).await;
         self.internal.stop(drain).await;
         self.web.abort();
@@ -223,38 +328,98 @@ fn bind(address: SocketAddr, config: &MasterConfig, name: &str, key: &str) -> Re
     bound.map_err(|err| Error::Start(format!("{}; see goosefs.master.bind.host and {key}", types::sentence(&err))))
 }
 
+fn bind_journal(group: &GroupConfig, config: &MasterConfig) -> Result<Server, Error> {
+    bind(group.listen, config, "GooseFS journal, for other masters", "goosefs.master.embedded.journal.port")
+}
+
+/// The group's file, of a master that has an id; one that waits for it waits here.
+async fn join_group(
+    config: &MasterConfig,
+    key: &ClusterKey,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Option<Group>, Error> {
+    match (open_group(config)?, &config.group) {
+        (Some(group), Some(told)) if group.is_waiting() => {
+            let server = bind_journal(told, config)?;
+            wait_for_admission(server, group, &told.own, key, entropy.clone()).await.map_err(start)?;
+            open_group(config)
+        }
+        (group, _) => Ok(group),
+    }
+}
+
+/// Where a snapshot is installed.
+fn place<'a>(config: &'a MasterConfig, key: &ClusterKey) -> Place<'a> {
+    Place {
+        journal: &config.journal_dir,
+        metastore: &config.metastore_dir,
+        cluster: key.group_id(),
+        options: SegmentOptions { segment_bytes: config.segment_bytes },
+    }
+}
+
+/// Who the members are as of what the state holds. Error: this master is none any more.
+fn members_of(config: &MasterConfig, state: &dyn meta::Store, group: Option<&Group>) -> Result<Membership, Error> {
+    let Some(group) = group else { return Ok(Membership::founding([(MEMBER, String::new())])) };
+    let members = core::members(state)?.unwrap_or_else(|| group.members.membership());
+    if members.was_removed(group.own) {
+        return Err(Error::Start(format!(
+            "{}, this master, was removed from the group; to take it in again format it with `goosefs formatMaster \
+             --force --join`, start it, and run `goosefs fsadmin journal quorum add` with its address",
+            group.own
+        )));
+    }
+    let (now, told) = (members.addresses(), config.group.as_ref().map(|group| group.members.clone()));
+    if told.is_some_and(|told| told.iter().any(|address| !now.contains(address)) || told.len() != now.len()) {
+        tracing::warn!(
+            members = now.join(","),
+            "the members of the group are not those of {GROUP_KEY}; the group knows better: correct the setting"
+        );
+    }
+    Ok(members)
+}
+
+/// This member is all that is left of its group, by an operator's word: from here on its own vote is a majority. Safe when it
+/// returns; the log hears of it from the leader it becomes.
+fn reduce_to(own: MemberId, members: &mut Membership, state: &dyn meta::Store) -> Result<(), Error> {
+    let lost: Vec<String> =
+        members.iter().filter(|(id, _)| *id != own).map(|(id, seat)| format!("{id} ({})", seat.address)).collect();
+    tracing::warn!(%own, lost = lost.join(", "), applied = %state.applied(), "RECOVERING FROM A LOST QUORUM: the members named are given up for good; what they acknowledged without this one is lost, and their disks must never be started again");
+    members.reduce_to(own);
+    state.commit(&meta::Changes { changes: vec![core::record(members)], applied: state.applied() })?;
+    state.flush()?;
+    Ok(())
+}
+
 /// The group's file, if this master is one of several by its journal and by its settings alike.
 fn open_group(config: &MasterConfig) -> Result<Option<Group>, Error> {
-    const KEY: &str = "goosefs.master.embedded.journal.addresses";
     let dir = config.journal_dir.display();
     match (Group::open(&config.journal_dir).map_err(start)?, &config.group) {
         (None, None) => Ok(None),
         (Some(group), Some(wanted)) => {
-            let members = Members::new(&wanted.members).map_err(Error::Start)?;
-            group.check(&members).map_err(start)?;
-            if members.id(&wanted.own) != Some(group.own) {
+            let founder = group.members.address(group.own);
+            if let Some(address) = founder.filter(|address| *address != wanted.own) {
                 return Err(Error::Start(format!(
-                    "{dir} is the journal of {}, but this master is {}; start it with its own journal directory",
-                    members.address(group.own).unwrap_or_default(),
+                    "{dir} is the journal of {address}, but this master is {}; start it with its own journal directory",
                     wanted.own
                 )));
             }
             Ok(Some(group))
         }
         (Some(group), None) => Err(Error::Start(format!(
-            "{dir} is the journal of a group of masters; set {KEY}={} as before",
+            "{dir} is the journal of a group of masters; set {GROUP_KEY}={} as before",
             group.members.addresses().join(",")
         ))),
         // Not formatted at all: the log says so better.
         (None, Some(_)) if !config.journal_dir.exists() => Ok(None),
         (None, Some(_)) => Err(Error::Start(format!(
-            "{dir} was not formatted for a group of masters, but {KEY} names several; take the setting out to go on with \
+            "{dir} was not formatted for a group of masters, but {GROUP_KEY} names several; take the setting out to go on with \
              this master alone, or format all masters with it, which begins an empty namespace"
         ))),
     }
 }
 
-fn node_config(config: &MasterConfig, group: Option<&Group>) -> NodeConfig {
+fn node_config(config: &MasterConfig, group: Option<&Group>, members: Membership) -> NodeConfig {
     let (Some(group), Some(told)) = (group, &config.group) else { return NodeConfig::new(MEMBER, vec![MEMBER]) };
     let (tick, heartbeat_ticks, election_ticks) = ticks(told);
     NodeConfig {
@@ -263,7 +428,9 @@ fn node_config(config: &MasterConfig, group: Option<&Group>) -> NodeConfig {
         election_ticks,
         lease: told.election_timeout / 5 * 4,
         max_committed_bytes: APPLY_BYTES,
-        ..NodeConfig::new(group.own, group.members.ids())
+        retained_entries: told.retained_entries,
+        members,
+        ..NodeConfig::new(group.own, vec![group.own])
     }
 }
 
@@ -345,6 +512,7 @@ fn core_config(config: &MasterConfig, cluster: ClusterId, root: MountSpec, inten
         worker_timeout: config.worker_timeout,
         task_timeout: TASK_TIMEOUT,
         intent_rest,
+        recover: false,
         format: Format {
             cluster,
             owner: config.superuser.clone(),

@@ -9,7 +9,7 @@ use crate::registry::Registry;
 use crate::skipped::SkippedKeys;
 use crate::uploads::Uploads;
 use hashbrown::HashMap;
-use journal::{Follower, MemberId};
+use journal::{Follower, MemberId, Membership};
 use meta::{Authority, Read, StoreError};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -38,7 +38,18 @@ pub struct GroupView {
     pub committed: LogIndex,
     /// Only a leader knows.
     pub followers: Vec<Follower>,
+    /// This member.
+    pub own: Option<MemberId>,
+    /// Absent of a master alone.
+    pub members: Option<Arc<Membership>>,
 }
+
+/// From which index on entries are of which term, as this member applied them: a few steps back.
+#[derive(Default)]
+struct AppliedTerms(Vec<(LogIndex, Term)>);
+
+/// Steps remembered: a checkpoint is looked up moments after it was made.
+const TERMS: usize = 64;
 
 /// Files being written, by what workers say; soft state.
 #[derive(Default)]
@@ -82,6 +93,7 @@ pub struct Shared {
     leads: AtomicBool,
     lease_until_ns: AtomicU64,
     group: Mutex<GroupView>,
+    terms: Mutex<AppliedTerms>,
 }
 
 impl Shared {
@@ -114,6 +126,7 @@ impl Shared {
             leads: AtomicBool::new(false),
             lease_until_ns: AtomicU64::new(0),
             group: Mutex::default(),
+            terms: Mutex::default(),
             config,
         }
     }
@@ -125,6 +138,24 @@ impl Shared {
 
     pub fn set_applied(&self, index: LogIndex) {
         self.applied.store(index.0, Ordering::Release);
+    }
+
+    /// The entry at `index`, about to be applied, or applied before this start, is of `term`.
+    pub fn note_term(&self, index: LogIndex, term: Term) {
+        let mut terms = self.terms.lock();
+        if terms.0.last().is_some_and(|(_, known)| *known == term) {
+            return;
+        }
+        terms.0.push((index, term));
+        if terms.0.len() > TERMS {
+            terms.0.remove(0);
+        }
+    }
+
+    /// The term of an entry applied lately.
+    pub fn term_of(&self, index: LogIndex) -> Option<Term> {
+        let terms = self.terms.lock();
+        terms.0.iter().rev().find(|(from, _)| *from <= index).map(|(_, term)| *term)
     }
 
     pub fn set_leadership(&self, leadership: Leadership) {

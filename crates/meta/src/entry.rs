@@ -6,8 +6,8 @@ use crate::record::Checksum;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use types::{
-    AgeMs, Attempt, BlockId, ClusterId, ContainerId, FileId, Fingerprint, GfsPath, InodeId, IntentId, LoadId, LogIndex,
-    Mode, MountId, Name, OperationId, ReadPolicy, UnixMs, WorkerId, WriteType,
+    AgeMs, Attempt, BlockId, ClusterId, ContainerId, FileId, Fingerprint, GfsPath, Incarnation, InodeId, IntentId,
+    LoadId, LogIndex, Mode, MountId, Name, OperationId, ReadPolicy, UnixMs, WorkerId, WriteType,
 };
 
 /// Newest version of the rules of `apply` this release knows.
@@ -66,6 +66,7 @@ pub enum Op {
     MarkLost(MarkLost),
     BeginPersist(BeginPersist),
     AnnounceStream(AnnounceStream),
+    BeginIncarnation(BeginIncarnation),
 }
 
 /// The first entry of a cluster that is taken: makes `/`, whose inode is always [`crate::ROOT`]. Ids: 1.
@@ -367,6 +368,13 @@ pub struct ForgetOperations {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RaiseRules {
     pub version: u32,
+}
+
+/// The state was recovered by force: ids given out by whoever else may have gone on with it never mix with ours.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BeginIncarnation {
+    /// The one that ends. Of two such entries one counts.
+    pub after: Incarnation,
 }
 
 /// Sets (`Some`) or removes (`None`) one extended attribute.

@@ -4,6 +4,7 @@
 pub(crate) mod abort_load;
 pub(crate) mod announce_stream;
 pub(crate) mod begin_attempt;
+pub(crate) mod begin_incarnation;
 pub(crate) mod begin_persist;
 pub(crate) mod close_intent;
 pub(crate) mod close_stream;
@@ -72,6 +73,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
         Op::MarkLost(op) => mark_lost::apply(step, op),
         Op::BeginPersist(op) => begin_persist::apply(step, op),
         Op::AnnounceStream(op) => announce_stream::apply(step, op),
+        Op::BeginIncarnation(op) => begin_incarnation::apply(step, op),
     }
 }
 

@@ -3,7 +3,11 @@
 use super::stub;
 use crate::{FileSystem, MasterInfo, Result, WorkerStatus};
 use proto::admin::admin_client::AdminClient;
-use proto::admin::{ElectRequest, MasterInfoRequest, SkippedKeysRequest, SkippedKeysResponse};
+use proto::admin::change_members_request::Step;
+use proto::admin::{
+    ChangeMembersRequest, CheckpointNowRequest, ElectRequest, MasterInfoRequest, SkippedKeysRequest,
+    SkippedKeysResponse,
+};
 use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use proto::grpc::block::{
     GetCapacityBytesPOptions, GetUsedBytesPOptions, GetWorkerLostStoragePOptions, GetWorkerReportPOptions, WorkerRange,
@@ -57,6 +61,35 @@ impl FileSystem {
             async move { AdminClient::new(service).elect(request).await }
         };
         self.shared.master.call("hand the lead over to", address, call).await.map(drop)
+    }
+
+    /// Takes a master into the group that waits at `address`.
+    pub async fn add_master(&self, address: &str) -> Result<()> {
+        self.change_members("add the master", address, Step::Add(address.to_owned())).await
+    }
+
+    /// Takes the blank master that waits at `address` into the group in place of the one that was there.
+    pub async fn replace_master(&self, address: &str) -> Result<()> {
+        self.change_members("replace the master", address, Step::Replace(address.to_owned())).await
+    }
+
+    /// Removes a master from the group.
+    pub async fn remove_master(&self, address: &str) -> Result<()> {
+        self.change_members("remove the master", address, Step::Remove(address.to_owned())).await
+    }
+
+    async fn change_members(&self, verb: &'static str, address: &str, step: Step) -> Result<()> {
+        let call = |service| {
+            let request = ChangeMembersRequest { step: Some(step.clone()) };
+            async move { AdminClient::new(service).change_members(request).await }
+        };
+        self.shared.master.call(verb, address, call).await.map(drop)
+    }
+
+    /// Has the leading master flush its state and cut its log; up to which entry.
+    pub async fn checkpoint_now(&self) -> Result<u64> {
+        let call = |service| async move { AdminClient::new(service).checkpoint_now(CheckpointNowRequest {}).await };
+        Ok(self.shared.master.call("ask for", "a checkpoint", call).await?.index)
     }
 
     /// Live and lost workers. Cost: one call; the list the read path uses is another, see `workers`.

@@ -25,11 +25,23 @@ pub struct Args {
 
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  goosefs formatMaster && goosefs master\n  goosefs formatWorker --force     for scripts: nobody is asked"
+    after_help = "Examples:\n  goosefs formatWorker && goosefs worker\n  goosefs formatWorker --force     for scripts: nobody is asked"
 )]
 pub struct RoleArgs {
     #[command(flatten)]
     how: How,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  goosefs formatMaster && goosefs master\n  goosefs formatMaster --join && goosefs master     then: fsadmin journal quorum add"
+)]
+pub struct MasterArgs {
+    #[command(flatten)]
+    how: How,
+    /// Wait to be taken into a group that is there, instead of founding one
+    #[arg(long)]
+    join: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -59,13 +71,13 @@ impl How {
 }
 
 pub fn run(args: &Args, settings: &Settings) -> Done {
-    format_master(&args.how, settings)?;
+    format_master(&args.how, false, settings)?;
     format_worker(&args.how, settings)?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn run_master(args: &RoleArgs, settings: &Settings) -> Done {
-    format_master(&args.how, settings)?;
+pub fn run_master(args: &MasterArgs, settings: &Settings) -> Done {
+    format_master(&args.how, args.join, settings)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -74,7 +86,7 @@ pub fn run_worker(args: &RoleArgs, settings: &Settings) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn format_master(how: &How, settings: &Settings) -> anyhow::Result<()> {
+fn format_master(how: &How, join: bool, settings: &Settings) -> anyhow::Result<()> {
     let config = roles::master(settings)?;
     let mut full = None;
     for (directory, key) in [
@@ -102,7 +114,10 @@ fn format_master(how: &How, settings: &Settings) -> anyhow::Result<()> {
     if settings.source("goosefs.master.mount.table.root.ufs") == Source::Default {
         make(Path::new(&config.root_ufs))?;
     }
-    let cluster = ::master::format(&config, &SystemEntropy, full.is_some())?;
+    let cluster = match join {
+        true => ::master::format_to_join(&config, &SystemEntropy, full.is_some())?,
+        false => ::master::format(&config, &SystemEntropy, full.is_some())?,
+    };
     println!(
         "Formatted {cluster}: journal {}, metadata {}",
         config.journal_dir.display(),

@@ -57,6 +57,14 @@ impl Stop {
         }
     }
 
+    /// Runs `starting` to its end; None if somebody asks to stop before.
+    pub async fn unless_asked<T>(&mut self, starting: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = starting => Some(done),
+            () = self.next() => None,
+        }
+    }
+
     /// Waits until somebody asks to stop, or `failed` tells why the server cannot go on.
     pub async fn asked(&mut self, failed: impl Future<Output = String>) -> anyhow::Result<()> {
         tokio::select! {

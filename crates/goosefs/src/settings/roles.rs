@@ -186,7 +186,17 @@ fn group(settings: &Settings) -> Result<Option<GroupConfig>, Error> {
         return Err(unusable(settings, ELECTION, why));
     }
     let listen = listen(settings, "goosefs.master.embedded.journal.bind.host", "goosefs.master.embedded.journal.port")?;
-    Ok(Some(GroupConfig { members, own, listen, election_timeout, heartbeat }))
+    Ok(Some(GroupConfig {
+        members,
+        own,
+        listen,
+        election_timeout,
+        heartbeat,
+        retained_entries: settings.count("goosefs.master.embedded.journal.retained.entries"),
+        snapshot_bandwidth: Some(settings.bytes("goosefs.master.embedded.journal.snapshot.bandwidth"))
+            .filter(|bytes| *bytes > 0),
+        recover: false,
+    }))
 }
 
 /// What a worker is told.

@@ -148,10 +148,12 @@ pub const TABLE: &[Setting] = &[
     row("goosefs.master.internal.rpc.port", PORT, "9212", Servers, "Port of the master for workers."),
     row("goosefs.master.internal.rpc.addresses", Addresses, "", Worker, "Every master as host:port, for workers; unset: the hosts of goosefs.master.rpc.addresses and goosefs.master.internal.rpc.port."),
     // master: one of several
-    row("goosefs.master.embedded.journal.addresses", Addresses, "", All, "Every master of the group as host:port, the same on all of them in any order; unset or one: this master is alone. Fixed when the journal is formatted."),
+    row("goosefs.master.embedded.journal.addresses", Addresses, "", All, "Every master of the group as host:port, the same on all of them in any order; unset or one: this master is alone. What it says when the journals are formatted founds the group; later `fsadmin journal quorum` changes it."),
     row("goosefs.master.embedded.journal.port", PORT, "9202", Master, "Port for other masters; with goosefs.master.hostname it says which of the addresses is this master."),
     row("goosefs.master.embedded.journal.bind.host", Text, "${goosefs.master.bind.host}", Master, "Address the port for other masters listens on."),
     row("goosefs.master.embedded.journal.election.timeout", Duration, "500ms", Master, "Silence of the leading master after which another one stands for election; the same on all masters."),
+    row("goosefs.master.embedded.journal.retained.entries", COUNT, "500000", Master, "Applied journal entries kept for masters that are away or behind; one that lacks more is sent a snapshot."),
+    row("goosefs.master.embedded.journal.snapshot.bandwidth", Bytes, "100MB", Master, "Bytes of snapshots that this master sends in a second, to all others together; 0: no limit."),
     row("goosefs.master.embedded.journal.heartbeat.interval", Duration, "100ms", Master, "Rest between two heartbeats of the leading master; the same on all masters, and at most a third of the election timeout."),
     // master: journal and metadata
     row("goosefs.master.journal.type", Choice(&["EMBEDDED", "UFS"]), "EMBEDDED", Master, "How the journal is kept; only EMBEDDED is served."),

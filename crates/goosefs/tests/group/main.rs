@@ -1,5 +1,6 @@
 //! Three masters as real processes: elections, troubles under load, official clients, refusals.
 
+mod members;
 mod support;
 mod troubles;
 
@@ -186,4 +187,17 @@ fn a_master_that_does_not_belong_is_refused_by_name() {
     group.master(blank).wait_for_line("comes with another disk than before", PATIENCE).expect("the others say why");
     assert!(!group.is_ready(blank));
     assert_eq!(group.leader(), leader, "the others go on");
+}
+
+/// Our own client makes directories in the root, each once, until told to stop; how many. A call that fails is an error here.
+async fn write_and_count(fs: FileSystem, stop: Arc<AtomicBool>, done: Arc<AtomicU64>) -> u64 {
+    let how = MakeDirectory { recursive: false, allow_exists: false, mode: Mode::new(0o755) };
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let name = path(&format!("/load{count}"));
+        fs.make_directory(&name, how).await.unwrap_or_else(|err| panic!("{name} is made once: {err}"));
+        count += 1;
+        done.store(count, Ordering::Relaxed);
+    }
+    count
 }

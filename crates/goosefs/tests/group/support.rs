@@ -4,6 +4,7 @@ use client::ClientConfig;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use testkit::netns::Lan;
 use testkit::process::{Builder, Process};
@@ -11,6 +12,8 @@ use testkit::process::{Builder, Process};
 /// How long a start, an election or a catching up may take on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 pub const MASTERS: usize = 3;
+/// Commands run so far: each has a log of its own.
+static COMMANDS: AtomicUsize = AtomicUsize::new(0);
 
 /// Ports of one master.
 #[derive(Clone, Copy)]
@@ -78,16 +81,33 @@ impl Group {
 
     /// Starts a master and does not wait: others may be missing.
     pub fn start_master(&mut self, n: usize) {
-        self.masters[n] = Some(self.spawn_master("master", n, &[]));
+        self.start_master_with(n, &[]);
+    }
+
+    pub fn start_master_with(&mut self, n: usize, how: &[&str]) {
+        self.masters[n] = Some(self.spawn_master("master", n, how));
+    }
+
+    /// Loses all that a master had on its disk.
+    pub fn lose_disk(&self, n: usize) {
+        std::fs::remove_dir_all(self.dir.join(format!("master{n}"))).expect("it was there");
     }
 
     pub fn kill9(&mut self, n: usize) {
         self.masters[n].take().expect("it runs").kill9().expect("it can be killed");
     }
 
-    pub fn stop_master(&mut self, n: usize) {
-        let status = self.masters[n].take().expect("it runs").terminate(PATIENCE).expect("it stops");
+    /// Stops a master; what it said in its life.
+    pub fn stop_master(&mut self, n: usize) -> String {
+        let master = self.masters[n].take().expect("it runs");
+        let status = master.terminate(PATIENCE).expect("it stops");
         assert!(status.success(), "a clean stop ends with {status}");
+        master.output()
+    }
+
+    /// Ends a master that may have ended by itself.
+    pub fn stop_or_ended(&mut self, n: usize) {
+        drop(self.masters[n].take());
     }
 
     /// Pulls the cable of a master that is a node of a network.
@@ -172,10 +192,15 @@ impl Group {
 
     /// Runs a command to its end; what it printed.
     pub fn run(&self, args: &[&str]) -> String {
-        let process = self.spawn_args(args, "command", LOOPBACK, &[]);
+        self.try_run(args).unwrap_or_else(|output| panic!("{args:?} failed: {output}"))
+    }
+
+    /// The same; what it printed, or what it printed and failed.
+    pub fn try_run(&self, args: &[&str]) -> Result<String, String> {
+        let process =
+            self.spawn_args(args, &format!("command{}", COMMANDS.fetch_add(1, Ordering::Relaxed)), LOOPBACK, &[]);
         let status = process.wait_exit(PATIENCE).expect("the command ends");
-        assert!(status.success(), "{args:?} ends with {status}: {}", process.output());
-        process.output()
+        if status.success() { Ok(process.output()) } else { Err(process.output()) }
     }
 
     fn spawn_master(&self, command: &str, n: usize, how: &[&str]) -> Process {

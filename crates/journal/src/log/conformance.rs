@@ -17,6 +17,7 @@ pub fn batch(seq: u64, truncate_from: Option<u64>, entries: &[(u64, u64, &[u8])]
     let entries: Vec<_> = entries
         .iter()
         .map(|&(index, term, payload)| LogEntry {
+            kind: crate::EntryKind::Normal,
             index: LogIndex(index),
             term: Term(term),
             payload: Bytes::copy_from_slice(payload),

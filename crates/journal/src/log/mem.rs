@@ -1,7 +1,7 @@
 //! A log in memory: the model of the real one, and the log of tests that need no disk.
 
 use super::{JournalLog, LogReader};
-use crate::{AppendBatch, Error, HardState, LogEntry, Recovered, TermRuns};
+use crate::{AppendBatch, EntryKind, Error, HardState, LogEntry, NewStart, Recovered, TermRuns};
 use std::sync::{Arc, Mutex};
 use types::{ClusterId, LogIndex};
 
@@ -34,7 +34,25 @@ impl MemLog {
     /// What opening the log would report.
     pub fn recovered(&self) -> Recovered {
         let content = self.lock();
-        Recovered { cluster: self.cluster, hard_state: content.hard_state, terms: content.terms.clone(), cut: None }
+        let changes = content.entries.iter().filter(|entry| entry.kind == EntryKind::Change);
+        Recovered {
+            cluster: self.cluster,
+            hard_state: content.hard_state,
+            terms: content.terms.clone(),
+            changes: changes.map(|entry| entry.index).collect(),
+            cut: None,
+        }
+    }
+
+    /// Begins it anew behind a snapshot, as `SegmentLog::reset` does.
+    pub fn reset(&mut self, start: NewStart) {
+        let content = Content {
+            entries: Vec::new(),
+            terms: TermRuns::after(start.after.0, start.after_term.0),
+            hard_state: HardState { commit: start.after, ..start.hard_state },
+        };
+        *self.lock() = content.clone();
+        self.synced = content;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Content> {

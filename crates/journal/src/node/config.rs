@@ -1,6 +1,6 @@
 //! What a member is told at its start, and the checks on it.
 
-use crate::{Error, MemberId};
+use crate::{Error, MemberId, Membership};
 use std::time::Duration;
 use types::{LogIndex, Monotonic};
 
@@ -17,8 +17,8 @@ const DRIFT_PARTS: u32 = 10;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeConfig {
     pub id: MemberId,
-    /// All members, this one too.
-    pub voters: Vec<MemberId>,
+    /// All members as of the applied index. This one is missing if it has not heard yet that it was added.
+    pub members: Membership,
     pub tick: Duration,
     pub heartbeat_ticks: u32,
     /// A follower campaigns after this many ticks without its leader, or half as many again: see `draw_timeout`.
@@ -33,6 +33,8 @@ pub struct NodeConfig {
     pub max_committed_bytes: usize,
     /// Persisted entries kept in memory for followers and for apply; older ones are read from the log.
     pub cache_bytes: usize,
+    /// Applied entries kept for members that lack them; who lacks more gets a snapshot.
+    pub retained_entries: u64,
 }
 
 /// What differs from start to start.
@@ -46,12 +48,12 @@ pub struct Boot {
 }
 
 impl NodeConfig {
-    /// A member with the times and bounds of production: 100 ms ticks, heartbeats every 200 ms, elections after 2 to
+    /// A voter of a founding group without addresses, with the times and bounds of production: 100 ms ticks, heartbeats every 200 ms, elections after 2 to
     /// 4 s, a lease of 1.5 s.
     pub fn new(id: MemberId, voters: Vec<MemberId>) -> NodeConfig {
         NodeConfig {
             id,
-            voters,
+            members: Membership::founding(voters.into_iter().map(|id| (id, String::new()))),
             tick: Duration::from_millis(100),
             heartbeat_ticks: 2,
             election_ticks: 20,
@@ -61,6 +63,7 @@ impl NodeConfig {
             max_pending_bytes: 32 << 20,
             max_committed_bytes: 4 << 20,
             cache_bytes: 32 << 20,
+            retained_entries: 500_000,
         }
     }
 
@@ -77,24 +80,21 @@ impl NodeConfig {
     /// Ticks without a leader before the next campaign. Each voter has a slot of its own, in order of ids: two that miss
     /// their leader at the same moment do not split the votes. Chance within a slot keeps equal histories apart.
     pub(super) fn draw_timeout(&self, dice: &mut Dice) -> usize {
-        let voters = u32::try_from(self.voters.len()).unwrap_or(u32::MAX).max(1);
-        let rank = self.voters.iter().filter(|voter| **voter < self.id).count();
-        let slot = (self.election_ticks / (2 * voters)).max(1);
-        let ticks = self.election_ticks
-            + (u32::try_from(rank).unwrap_or(u32::MAX) * slot + dice.below(slot / 2 + 1)).min(self.election_ticks - 1);
+        let count = |voters: usize| u32::try_from(voters).expect("few members");
+        let slot = (self.election_ticks / (2 * count(self.members.voters().count()).max(1))).max(1);
+        let rank = count(self.members.voters().filter(|voter| *voter < self.id).count());
+        let ticks = self.election_ticks + (rank * slot + dice.below(slot / 2 + 1)).min(self.election_ticks - 1);
         usize::try_from(ticks).expect("u32 fits usize")
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
         let refuse = |what: String| Err(Error::Config { what });
-        let mut voters = self.voters.clone();
-        voters.sort_unstable();
-        voters.dedup();
-        if voters.len() != self.voters.len() || voters.len() > MAX_VOTERS || voters.contains(&MemberId(0)) {
-            return refuse(format!("{:?} are not 1 to {MAX_VOTERS} different members above 0", self.voters));
+        let voters: Vec<MemberId> = self.members.voters().collect();
+        if voters.is_empty() || voters.len() > MAX_VOTERS || voters.contains(&MemberId(0)) {
+            return refuse(format!("{voters:?} are not 1 to {MAX_VOTERS} members above 0"));
         }
-        if !voters.contains(&self.id) {
-            return refuse(format!("{} is not among the voters {:?}", self.id, self.voters));
+        if self.members.was_removed(self.id) || self.id == MemberId(0) {
+            return refuse(format!("{} is not among the members {voters:?}", self.id));
         }
         if self.tick.is_zero() || self.heartbeat_ticks == 0 || self.election_ticks > u32::MAX / 2 {
             return refuse("tick and heartbeat must be above 0, the election timeout below 2^31 ticks".to_owned());

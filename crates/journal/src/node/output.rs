@@ -1,6 +1,6 @@
 //! What a member wants done, as data.
 
-use crate::{AppendBatch, MemberId};
+use crate::{AppendBatch, MemberId, Membership};
 use bytes::Bytes;
 use raft::StateRole;
 use types::{ErrorKind, LogIndex, Term};
@@ -23,8 +23,10 @@ pub struct Output {
     pub dropped_reads: Vec<u64>,
     /// Set when role, term or leader changed since the last drain.
     pub role: Option<RoleChange>,
-    /// Members that lag behind the start of the log: they need a snapshot. Repeated while they do.
+    /// Members that lag behind the start of the log while this member knows of no snapshot to offer. Repeated while they do.
     pub snapshots_wanted: Vec<MemberId>,
+    /// The leader's log does not reach back to this member's: only its snapshot helps. Repeated until it is installed.
+    pub snapshot_offered: Option<SnapshotOffer>,
     /// There is more to do at once: drain again after carrying this out.
     pub more: bool,
 }
@@ -51,6 +53,9 @@ pub struct Follower {
     pub acknowledged: LogIndex,
     /// It was heard of within an election timeout.
     pub active: bool,
+    pub voter: bool,
+    /// It waits for a snapshot, or fetches one.
+    pub needs_snapshot: bool,
 }
 
 /// An entry that will never change. An empty payload opens a leader's term: nothing to apply.
@@ -61,6 +66,16 @@ pub struct Committed {
     /// The ticket it was proposed with, if by this member in this leadership.
     pub ticket: Option<u64>,
     pub payload: Bytes,
+    /// Who the members are from here on, if this entry changed that: to be kept with the state. Its payload is empty.
+    pub members: Option<Membership>,
+}
+
+/// What a leader has for a member that lags behind the start of its log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotOffer {
+    pub from: MemberId,
+    /// The leader may have a newer one by the time it is asked.
+    pub mark: SnapshotMark,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,7 +101,7 @@ pub struct SnapshotMark {
 }
 
 /// Why a call was not taken. Nothing happened.
-#[derive(thiserror::Error, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
 pub enum Refused {
     #[error("this master does not lead; {}", hint(*leader))]
     NotLeader { leader: Option<MemberId> },
@@ -102,6 +117,10 @@ pub enum Refused {
     FullOfReads { waiting: usize },
     #[error("{member} is not another voter of this group")]
     NotAMember { member: MemberId },
+    #[error("another change of the members is under way; try again")]
+    Changing,
+    #[error("{why}")]
+    Objection { why: String },
 }
 
 impl Refused {
@@ -109,8 +128,9 @@ impl Refused {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Refused::NotLeader { .. } | Refused::Transferring => ErrorKind::Unavailable,
+            Refused::Objection { .. } => ErrorKind::Precondition,
             Refused::TooBig { .. } | Refused::Empty | Refused::NotAMember { .. } => ErrorKind::Invalid,
-            Refused::Full { .. } | Refused::FullOfReads { .. } => ErrorKind::Busy,
+            Refused::Full { .. } | Refused::FullOfReads { .. } | Refused::Changing => ErrorKind::Busy,
         }
     }
 }

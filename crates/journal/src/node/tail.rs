@@ -4,13 +4,13 @@
 //! Owns:   the cache: everything not yet persisted, and persisted entries up to `cache_bytes`.
 //! Never:  gives raft-rs an error it would panic on: a failed read is kept for `Node::drain` to report.
 
-use super::NodeConfig;
-use crate::{Error, LogEntry, LogReader, MemberId, Recovered, TermRuns};
+use super::{NodeConfig, SnapshotMark};
+use crate::{EntryKind, Error, LogEntry, LogReader, MemberId, Recovered, TermRuns};
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use types::{LogIndex, Term};
 
@@ -25,6 +25,9 @@ pub(super) struct Tail {
     cached_bytes: usize,
     cache_bytes: usize,
     persisted: u64,
+    /// Where changes of the membership stand.
+    changes: BTreeSet<u64>,
+    snapshot: Option<SnapshotMark>,
     reader: Arc<dyn LogReader>,
     failure: RefCell<Option<Error>>,
     snapshots_wanted: RefCell<Vec<MemberId>>,
@@ -32,10 +35,24 @@ pub(super) struct Tail {
 
 /// An entry of ours from one of raft-rs.
 pub(super) fn from_raft(entry: Entry) -> LogEntry {
-    LogEntry { index: LogIndex(entry.index), term: Term(entry.term), payload: Bytes::from(entry.data) }
+    let (kind, payload) = match entry.get_entry_type() {
+        EntryType::EntryNormal => (EntryKind::Normal, entry.data),
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => (EntryKind::Change, entry.context),
+    };
+    LogEntry { index: LogIndex(entry.index), term: Term(entry.term), kind, payload: Bytes::from(payload) }
+}
+
+/// A change of the membership for raft-rs, which looks at the type alone until it is applied.
+pub(super) fn change_entry(index: u64, term: u64, payload: Vec<u8>) -> Entry {
+    let mut entry = Entry { index, term, context: payload, ..Entry::default() };
+    entry.set_entry_type(EntryType::EntryConfChange);
+    entry
 }
 
 fn to_raft(entry: &LogEntry) -> Entry {
+    if entry.kind == EntryKind::Change {
+        return change_entry(entry.index.0, entry.term.0, entry.payload.to_vec());
+    }
     Entry { index: entry.index.0, term: entry.term.0, data: entry.payload.to_vec(), ..Entry::default() }
 }
 
@@ -58,11 +75,18 @@ impl Tail {
             vote: stored.vote.map_or(0, |member| member.0),
             commit: stored.commit.max(applied).max(purged).0,
         };
-        let voters = config.voters.iter().map(|member| member.0).collect();
-        let conf_state = ConfState { voters, ..ConfState::default() };
+        let conf_state = ConfState {
+            voters: config.members.voters().map(|member| member.0).collect(),
+            learners: config.members.learners().map(|member| member.0).collect(),
+            ..ConfState::default()
+        };
+        // What is applied is safe in the store: a snapshot can be made of it.
+        let snapshot = recovered.terms.term(applied).map(|term| SnapshotMark { index: applied, term });
         Tail {
             state: RaftState::new(hard_state, conf_state),
             persisted: recovered.terms.last,
+            changes: recovered.changes.iter().map(|index| index.0).collect(),
+            snapshot: snapshot.filter(|mark| mark.index > LogIndex(0)),
             terms: recovered.terms,
             cached: VecDeque::new(),
             cached_bytes: 0,
@@ -78,6 +102,7 @@ impl Tail {
         let Some(first) = entries.first().map(|entry| entry.index.0) else { return };
         if first <= self.terms.last {
             self.terms.truncate_from(first);
+            self.changes.split_off(&first);
             self.persisted = self.persisted.min(first - 1);
             while self.cached.back().is_some_and(|entry| entry.index.0 >= first) {
                 let dropped = self.cached.pop_back().expect("it was just looked at");
@@ -87,6 +112,9 @@ impl Tail {
         for entry in entries {
             assert_eq!(entry.index.0, self.terms.last + 1, "raft-rs appends without holes");
             self.terms.push(entry.term.0);
+            if entry.kind == EntryKind::Change {
+                self.changes.insert(entry.index.0);
+            }
             self.cached_bytes += cost(entry);
             self.cached.push_back(entry.clone());
         }
@@ -109,11 +137,22 @@ impl Tail {
             return false;
         }
         self.terms.drop_below(first);
+        self.changes = self.changes.split_off(&first);
         while self.cached.front().is_some_and(|entry| entry.index.0 < first) {
             let dropped = self.cached.pop_front().expect("it was just looked at");
             self.cached_bytes -= cost(&dropped);
         }
         true
+    }
+
+    pub(super) fn set_snapshot(&mut self, mark: SnapshotMark) {
+        if self.snapshot.is_none_or(|known| known.index < mark.index) {
+            self.snapshot = Some(mark);
+        }
+    }
+
+    pub(super) fn snapshot_mark(&self) -> Option<SnapshotMark> {
+        self.snapshot
     }
 
     pub(super) fn take_failure(&self) -> Option<Error> {
@@ -175,8 +214,10 @@ impl Storage for Tail {
             return Err(StorageError::Compacted.into());
         }
         // Without a limit raft-rs only looks for membership changes among committed, unapplied entries, before a campaign.
-        // There are none yet, and a whole unapplied log must not be loaded to see that.
-        let Some(max_bytes) = max_size.into() else { return Ok(Vec::new()) };
+        // It gets those alone: a whole unapplied log must not be loaded to find them.
+        let Some(max_bytes) = max_size.into() else {
+            return Ok(self.changes.range(low..high).map(|index| change_entry(*index, 0, Vec::new())).collect());
+        };
         match self.collect(low, high, usize::try_from(max_bytes).unwrap_or(usize::MAX)) {
             Ok(found) => Ok(found),
             Err(failure) => {
@@ -205,8 +246,14 @@ impl Storage for Tail {
         Ok(self.terms.last)
     }
 
-    /// Snapshots are moved by their own stream, which does not exist yet: only who needs one is noted.
+    /// Snapshots travel on a way of their own: raft-rs gets the mark, and who needs one in vain is noted.
     fn snapshot(&self, _request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        if let Some(mark) = self.snapshot.filter(|mark| mark.index.0 + 1 >= self.terms.first) {
+            let mut snapshot = Snapshot::default();
+            let meta = snapshot.mut_metadata();
+            (meta.index, meta.term) = (mark.index.0, mark.term.0);
+            return Ok(snapshot);
+        }
         let mut wanted = self.snapshots_wanted.borrow_mut();
         if !wanted.contains(&MemberId(to)) {
             wanted.push(MemberId(to));

@@ -8,6 +8,8 @@ use std::time::Duration;
 use types::{ClusterId, ErrorKind};
 
 const ME: MemberId = MemberId(1);
+/// Everybody has everything.
+const ALL: LogIndex = LogIndex(u64::MAX);
 
 fn at(ms: u64) -> Monotonic {
     Monotonic(Duration::from_millis(ms))
@@ -165,7 +167,7 @@ fn proposals_are_refused_by_sentence() {
     assert_eq!(refused, Refused::TooBig { bytes: 101, max_bytes: 100 });
     assert_eq!(bench.propose(1, "").expect_err("empty").kind(), ErrorKind::Invalid);
     let full = (0..20).find_map(|ticket| bench.propose(ticket, "x").err()).expect("a bound");
-    assert_eq!((full, full.kind()), (Refused::Full { entries: 8, bytes: 8 }, ErrorKind::Busy));
+    assert_eq!((full.kind(), full), (ErrorKind::Busy, Refused::Full { entries: 8, bytes: 8 }));
     bench.settle();
     bench.propose(9, "x").expect("room again");
 
@@ -239,12 +241,12 @@ fn the_log_is_given_up_only_below_both_the_flush_and_the_snapshot() {
         bench.propose(ticket, "entry").unwrap();
         bench.settle();
     }
-    assert_eq!(bench.node.compact(LogIndex(20)), None, "there is no snapshot");
+    assert_eq!(bench.node.compact(LogIndex(20), ALL), None, "there is no snapshot");
     bench.node.set_snapshot(SnapshotMark { index: LogIndex(10), term: Term(1) });
-    assert_eq!(bench.node.compact(LogIndex(20)), Some(LogIndex(11)));
-    assert_eq!(bench.node.compact(LogIndex(20)), None, "nothing moved");
+    assert_eq!(bench.node.compact(LogIndex(20), ALL), Some(LogIndex(11)));
+    assert_eq!(bench.node.compact(LogIndex(20), ALL), None, "nothing moved");
     bench.node.set_snapshot(SnapshotMark { index: LogIndex(25), term: Term(1) });
-    assert_eq!(bench.node.compact(LogIndex(20)), Some(LogIndex(21)));
+    assert_eq!(bench.node.compact(LogIndex(20), ALL), Some(LogIndex(21)));
     bench.log.purge_below(LogIndex(21)).expect("memory");
     bench.propose(99, "after").unwrap();
     bench.settle();
@@ -394,7 +396,7 @@ fn a_rejection_that_was_delayed_does_not_strand_a_follower() {
 #[test]
 fn messages_from_strangers_or_for_others_are_refused() {
     let mut bench = Bench::start(config(3), MemLog::new(ClusterId(1)), 0).expect("a fresh member");
-    for (from, to) in [(4, 1), (2, 3), (1, 1)] {
+    for (from, to) in [(0, 1), (2, 3), (1, 1)] {
         let mut message = Message { to, from, term: 1, ..Message::default() };
         message.set_msg_type(MessageType::MsgAppendResponse);
         let error = bench.node.step(at(0), &wire::encode(&message)).expect_err("not for this member");
@@ -408,8 +410,8 @@ fn settings_that_break_the_lease_are_refused_by_sentence() {
     let refusals = [
         (lease(180), "the earliest election"),
         (lease(39), "outlast two heartbeats"),
-        (NodeConfig { voters: vec![MemberId(2)], ..config(1) }, "not among the voters"),
-        (NodeConfig { voters: vec![ME, ME], ..config(1) }, "different members"),
+        (NodeConfig::new(ME, vec![MemberId(2)]), "not among the members"),
+        (NodeConfig::new(ME, Vec::new()), "are not 1 to 7 members"),
         (NodeConfig { max_pending_bytes: 99, ..config(1) }, "at least one entry"),
     ];
     for (config, expected) in refusals {
@@ -419,4 +421,82 @@ fn settings_that_break_the_lease_are_refused_by_sentence() {
     for members in [1, 3] {
         NodeConfig::new(ME, (1..=members).map(MemberId).collect()).check().expect("the defaults");
     }
+}
+
+impl Bench {
+    /// Member 2 says that it has everything.
+    fn agreed(&mut self) {
+        let mut message = Message { to: 1, from: 2, term: 2, index: self.node.last_index().0, ..Message::default() };
+        message.set_msg_type(MessageType::MsgAppendResponse);
+        self.node.step(at(600), &wire::encode(&message)).expect("a member");
+        self.settle();
+    }
+}
+
+#[test]
+fn a_change_of_the_members_counts_once_it_is_committed_and_one_at_a_time() {
+    let mut bench = leader_of_three();
+    let add = |address: &str| Change::AddLearner { address: address.to_owned(), replaces: None };
+    assert_eq!(bench.node.propose_change(1, &add("d:1")), Err(Refused::Changing), "its own first entry is not applied");
+    bench.agreed();
+    bench.node.propose_change(1, &add("d:1")).expect("a leader");
+    bench.settle();
+    assert_eq!(bench.node.propose_change(2, &add("e:1")), Err(Refused::Changing));
+    assert!(bench.node.members().learners().next().is_none(), "not committed");
+    bench.agreed();
+    assert_eq!(bench.node.members().learners().collect::<Vec<_>>(), [MemberId(4)]);
+    let last = bench.applied.last().expect("the change");
+    assert_eq!((last.ticket, last.members.as_ref()), (Some(1), Some(bench.node.members())));
+    let own = bench.node.propose_change(2, &Change::Remove(ME)).expect_err("it leads");
+    assert!(own.to_string().contains("hand the lead over first"), "{own}");
+    bench.node.propose_change(2, &Change::Promote(MemberId(4))).expect("a learner");
+}
+
+#[test]
+fn a_change_behind_the_applied_index_is_handed_out_again() {
+    let mut bench = leader_of_three();
+    bench.agreed();
+    let before = bench.node.applied();
+    bench.node.propose_change(1, &Change::Remove(MemberId(3))).expect("a leader");
+    bench.settle();
+    bench.agreed();
+    bench.propose(2, "the commit of the change goes with it").expect("a leader");
+    bench.settle();
+    let recovered = bench.log.recovered();
+    assert_eq!(recovered.changes, [LogIndex(before.0 + 1)]);
+    let mut again = Bench::start(config(3), bench.log, before.0).expect("it fits");
+    assert!(again.node.members().is_voter(MemberId(3)));
+    again.settle();
+    assert!(!again.node.members().is_voter(MemberId(3)));
+}
+
+#[test]
+fn who_lags_behind_the_log_is_offered_the_mark_for_its_driver_to_fetch() {
+    let mut bench = leader_of_three();
+    bench.node.raft.mut_store().drop_below(250);
+    let mut rejection =
+        Message { to: 1, from: 2, term: 2, index: 300, reject: true, reject_hint: 100, ..Message::default() };
+    rejection.set_msg_type(MessageType::MsgAppendResponse);
+    rejection.log_term = 1;
+    bench.node.step(at(600), &wire::encode(&rejection)).expect("a member");
+    let mut offers = |ms| {
+        bench.node.tick(at(ms));
+        let mut beat = Message { to: 1, from: 2, term: 2, context: vec![0; 8], ..Message::default() };
+        beat.set_msg_type(MessageType::MsgHeartbeatResponse);
+        bench.node.step(at(ms), &wire::encode(&beat)).expect("a member");
+        let messages = bench.settle().into_iter().flat_map(|output| output.messages);
+        let snapshots = messages.filter(|message| message.to == MemberId(2));
+        let decoded = snapshots.map(|message| wire::decode(&message.bytes).expect("our own"));
+        decoded.filter(|message| message.get_msg_type() == MessageType::MsgSnapshot).collect::<Vec<_>>()
+    };
+    let first = offers(600);
+    let mark = first.first().expect("its next entry is gone").get_snapshot().get_metadata();
+    assert_eq!((mark.index, mark.term), (300, 1), "what the state held when this member began");
+    assert!(offers(700).is_empty(), "once is enough for a while");
+    // The member that gets it leaves it to its driver.
+    let (log, two) = (MemLog::new(ClusterId(1)), NodeConfig { id: MemberId(2), ..config(3) });
+    let mut other = Node::new(two, log.recovered(), log.reader(), boot(0)).expect("fresh");
+    other.step(at(0), &wire::encode(&first[0])).expect("a leader");
+    let offer = other.drain().expect("well").snapshot_offered.expect("for the driver");
+    assert_eq!((offer.from, offer.mark.index), (ME, LogIndex(300)));
 }

@@ -6,15 +6,17 @@
 
 use crate::Error;
 use bytes::Bytes;
-use raft::eraftpb::{Entry, Message, MessageType};
+use raft::eraftpb::{Entry, EntryType, Message, MessageType};
 
 const VERSION: u8 = 1;
 const REJECT: u8 = 1;
 const FIXED_BYTES: usize = 4 + 10 * 8;
 const ENTRY_HEADER_BYTES: usize = 12;
+/// In the length of an entry's payload: it is a change of the membership.
+const CHANGE: u32 = 1 << 31;
 
 /// Types that travel, and their numbers. Numbers are only ever added.
-const TYPES: [(u8, MessageType); 9] = [
+const TYPES: [(u8, MessageType); 10] = [
     (1, MessageType::MsgAppend),
     (2, MessageType::MsgAppendResponse),
     (3, MessageType::MsgHeartbeat),
@@ -24,10 +26,11 @@ const TYPES: [(u8, MessageType); 9] = [
     (7, MessageType::MsgRequestPreVote),
     (8, MessageType::MsgRequestPreVoteResponse),
     (9, MessageType::MsgTimeoutNow),
+    (10, MessageType::MsgSnapshot),
 ];
 
-/// Encodes a message. Panics on a type that never leaves a member: raft-rs produces none while proposals and reads are
-/// not forwarded and snapshots are not offered.
+/// Encodes a message. A snapshot is its mark alone: index and term. Panics on a type that never leaves a member: raft-rs
+/// produces none while proposals and reads are not forwarded.
 pub(super) fn encode(message: &Message) -> Bytes {
     let kind = message.get_msg_type();
     let (number, _) =
@@ -35,12 +38,15 @@ pub(super) fn encode(message: &Message) -> Bytes {
     let entry_bytes: usize = message.entries.iter().map(|entry| ENTRY_HEADER_BYTES + entry.data.len()).sum();
     let mut out = Vec::with_capacity(FIXED_BYTES + 8 + message.context.len() + entry_bytes);
     out.extend_from_slice(&[VERSION, number, if message.reject { REJECT } else { 0 }, 0]);
+    let mark = message.get_snapshot().get_metadata();
+    let offers = kind == MessageType::MsgSnapshot;
+    let (log_term, index) = if offers { (mark.term, mark.index) } else { (message.log_term, message.index) };
     let fields = [
         message.to,
         message.from,
         message.term,
-        message.log_term,
-        message.index,
+        log_term,
+        index,
         message.commit,
         message.commit_term,
         message.reject_hint,
@@ -53,7 +59,14 @@ pub(super) fn encode(message: &Message) -> Bytes {
     for (entry, index) in message.entries.iter().zip(message.index + 1..) {
         assert_eq!(entry.index, index, "the receiver counts indexes on from the previous one");
         out.extend_from_slice(&entry.term.to_le_bytes());
-        put_bytes(&mut out, &entry.data);
+        match entry.get_entry_type() {
+            EntryType::EntryNormal => put_bytes(&mut out, &entry.data),
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                let len = u32::try_from(entry.context.len()).expect("changes are small");
+                out.extend_from_slice(&(len | CHANGE).to_le_bytes());
+                out.extend_from_slice(&entry.context);
+            }
+        }
     }
     Bytes::from(out)
 }
@@ -102,8 +115,18 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, Error> {
         return Err(bad(format!("{kind:?} carries no entries")));
     }
     for index in message.index..last {
-        let term = take.u64()?;
-        message.entries.push(Entry { index: index + 1, term, data: take.counted()?.to_vec(), ..Entry::default() });
+        let (term, len) = (take.u64()?, u32::from_le_bytes(take.array()?));
+        let payload = take.slice(usize::try_from(len & !CHANGE).expect("u32 fits usize"))?.to_vec();
+        let index = index + 1;
+        message.entries.push(match len & CHANGE {
+            0 => Entry { index, term, data: payload, ..Entry::default() },
+            _ => super::tail::change_entry(index, term, payload),
+        });
+    }
+    if kind == MessageType::MsgSnapshot {
+        let (index, term) = (std::mem::take(&mut message.index), std::mem::take(&mut message.log_term));
+        let mark = message.mut_snapshot().mut_metadata();
+        (mark.index, mark.term) = (index, term);
     }
     if message.term == 0 || !take.0.is_empty() {
         return Err(bad("it has no term, or bytes behind its end".to_owned()));
@@ -186,11 +209,25 @@ mod tests {
             if kind != MessageType::MsgAppend {
                 message.entries.clear();
             }
+            if kind == MessageType::MsgSnapshot {
+                (message.index, message.log_term) = (0, 0);
+                let mark = message.mut_snapshot().mut_metadata();
+                (mark.index, mark.term) = (40, 6);
+            }
             let bytes = encode(&message);
             assert_eq!(carries_log(&bytes), kind == MessageType::MsgAppend);
             assert_eq!(decode(&bytes).expect("our own bytes"), message);
             (0..bytes.len()).for_each(|cut| assert!(decode(&bytes[..cut]).is_err(), "{kind:?} cut at {cut}"));
         }
+    }
+
+    #[test]
+    fn a_change_of_the_members_travels_as_such() {
+        let mut message = append();
+        message.entries[1] = super::super::tail::change_entry(42, 7, b"mv".to_vec());
+        let bytes = encode(&message);
+        assert_eq!(bytes[bytes.len() - 6..], [2, 0, 0, 0x80, b'm', b'v'], "the top bit of the length");
+        assert_eq!(decode(&bytes).expect("our own bytes"), message);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Never:  reads or writes a file.
 
 use crate::disk::SECTOR;
-use crate::{HardState, LogEntry, MemberId};
+use crate::{EntryKind, HardState, LogEntry, MemberId};
 use bytes::Bytes;
 use types::{ClusterId, LogIndex, Term};
 
@@ -22,8 +22,9 @@ const SEGMENT_MAGIC: [u8; 8] = *b"GFSJRNL\0";
 const BATCH_MAGIC: [u8; 4] = *b"GJB1";
 /// The log goes on in the segment of the next generation, which exists.
 const FLAG_SEAL: u32 = 1;
-/// The only kind of entry so far; another one was written by a newer program.
+/// Kinds of entries; another one was written by a newer program.
 const ENTRY_NORMAL: u8 = 0;
+const ENTRY_CHANGE: u8 = 1;
 const SEGMENT_CRC_AT: usize = SECTOR - 4;
 const BODY_CRC_AT: usize = 80;
 const HEADER_CRC_AT: usize = 84;
@@ -93,6 +94,13 @@ pub(crate) fn batch_disk_bytes(body_bytes: u64) -> u64 {
 /// Bytes that an entry takes within a batch.
 pub(crate) fn entry_bytes(entry: &LogEntry) -> u64 {
     u64_of(ENTRY_HEADER_BYTES + entry.payload.len())
+}
+
+fn kind_byte(kind: EntryKind) -> u8 {
+    match kind {
+        EntryKind::Normal => ENTRY_NORMAL,
+        EntryKind::Change => ENTRY_CHANGE,
+    }
 }
 
 /// A length in memory as a file offset.
@@ -196,7 +204,7 @@ pub(crate) fn encode_batch(out: &mut Vec<u8>, cluster: ClusterId, header: &Batch
     out.resize(BATCH_HEADER_BYTES, 0);
     for entry in entries {
         let payload_bytes = u32::try_from(entry.payload.len()).expect("a batch fits a segment, checked by its caller");
-        Put(out).u32(payload_bytes).bytes(&[ENTRY_NORMAL, 0, 0, 0]).u64(entry.term.0).bytes(&entry.payload);
+        Put(out).u32(payload_bytes).bytes(&[kind_byte(entry.kind), 0, 0, 0]).u64(entry.term.0).bytes(&entry.payload);
     }
     let body_bytes = u32::try_from(out.len() - BATCH_HEADER_BYTES).expect("a batch fits a segment");
     let mut head = Vec::with_capacity(BATCH_HEADER_BYTES);
@@ -254,11 +262,13 @@ pub(crate) fn decode_entries(bytes: &[u8], header: &BatchHeader) -> Option<Vec<L
     for index in header.first..header.end() {
         let (head, rest) = body.split_at_checked(ENTRY_HEADER_BYTES)?;
         let (payload, rest) = rest.split_at_checked(usize::try_from(u32_at(head, 0)).ok()?)?;
-        if head[4] != ENTRY_NORMAL {
-            return None;
-        }
+        let kind = match head[4] {
+            ENTRY_NORMAL => EntryKind::Normal,
+            ENTRY_CHANGE => EntryKind::Change,
+            _ => return None,
+        };
         let (index, term) = (LogIndex(index), Term(u64_at(head, 8)));
-        entries.push(LogEntry { index, term, payload: Bytes::copy_from_slice(payload) });
+        entries.push(LogEntry { index, term, kind, payload: Bytes::copy_from_slice(payload) });
         body = rest;
     }
     body.is_empty().then_some(entries)
@@ -288,8 +298,13 @@ mod tests {
 
     fn batch() -> (BatchHeader, Vec<LogEntry>) {
         let entries = vec![
-            LogEntry { index: LogIndex(100), term: Term(8), payload: Bytes::new() },
-            LogEntry { index: LogIndex(101), term: Term(8), payload: Bytes::from_static(b"mkdir /a") },
+            LogEntry { index: LogIndex(100), term: Term(8), kind: EntryKind::Normal, payload: Bytes::new() },
+            LogEntry {
+                index: LogIndex(101),
+                term: Term(8),
+                kind: EntryKind::Normal,
+                payload: Bytes::from_static(b"mkdir /a"),
+            },
         ];
         let header = BatchHeader {
             seal: false,

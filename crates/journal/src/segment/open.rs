@@ -10,17 +10,65 @@ use super::scan::{Cursor, Step};
 use super::spare::{self, Spares};
 use super::{SegmentLog, SegmentOptions, enlist, segment_path};
 use crate::disk::{Disk, DiskFile, SECTOR_BYTES};
-use crate::{Cut, Error, HardState, Recovered};
+use crate::{Cut, EntryKind, Error, HardState, LogEntry, Recovered};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use types::{ClusterId, LogIndex};
+use types::{ClusterId, LogIndex, Term};
 
 const LOCK: &str = "lock";
 /// What ext4 puts into the root of a file system; harmless in a fresh directory.
 const LOST_FOUND: &str = "lost+found";
 
+/// Where a log begins that is begun anew behind a snapshot, and what must not be forgotten over it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewStart {
+    /// The snapshot's last entry, and its term.
+    pub after: LogIndex,
+    pub after_term: Term,
+    /// Term and vote of the log before.
+    pub hard_state: HardState,
+    /// From [`SegmentLog::next_generation`] of the log before: bytes left in recycled files must not pass for new ones.
+    pub generation: u64,
+}
+
 impl<D: Disk> SegmentLog<D> {
+    /// Gives up everything the log in `dir` holds and begins it anew. Whoever calls it remembers `start` durably until it
+    /// returned, and calls it again after a crash: in between there may be no log at all.
+    pub fn reset(
+        disk: &D,
+        dir: &Path,
+        cluster: ClusterId,
+        options: SegmentOptions,
+        start: NewStart,
+    ) -> Result<(), Error> {
+        options.check()?;
+        let _lock = lock(disk, dir)?;
+        let names = disk.list(dir).map_err(Error::io("list", dir))?;
+        for name in names.iter().filter(|name| generation_of(name).is_some()) {
+            disk.remove(&dir.join(name)).map_err(Error::io("remove", dir.join(name)))?;
+        }
+        disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        let mut spares = Spares::open(disk, dir, options.segment_bytes)?;
+        let (path, file) = spares.take(disk)?;
+        let header = SegmentHeader {
+            cluster,
+            generation: start.generation,
+            first: start.after.0 + 1,
+            base_term: start.after_term.0,
+            first_batch: 1,
+            hard_state: HardState { commit: start.after, ..start.hard_state },
+            segment_bytes: options.segment_bytes,
+        };
+        enlist(disk, dir, path, file, header)?;
+        Ok(())
+    }
+
+    /// A generation that no file of this log has had.
+    pub fn next_generation(&self) -> u64 {
+        self.active.header.generation + 1
+    }
+
     /// Writes an empty log for `cluster` into `dir`, which is made if missing. Refused if the directory holds anything,
     /// unless `force`: then files of an earlier log are removed, others left alone.
     pub fn format(disk: &D, dir: &Path, cluster: ClusterId, options: SegmentOptions, force: bool) -> Result<(), Error> {
@@ -76,10 +124,10 @@ impl<D: Disk> SegmentLog<D> {
         let cut = recovery.replay()?;
         recovery.settle(&disk, dir)?;
         let spares = Spares::open(&disk, dir, options.segment_bytes)?;
-        let Recovery { index, next_batch, hard_state, offset, .. } = recovery;
+        let Recovery { index, next_batch, hard_state, offset, changes, .. } = recovery;
         let active = index.segments.back().expect("there is a segment").clone();
         let cluster = active.header.cluster;
-        let recovered = Recovered { cluster, hard_state, terms: index.terms.clone(), cut };
+        let recovered = Recovered { cluster, hard_state, terms: index.terms.clone(), changes, cut };
         let log = SegmentLog {
             dir: dir.to_path_buf(),
             options,
@@ -110,6 +158,13 @@ fn lock<D: Disk>(disk: &D, dir: &Path) -> Result<D::Lock, Error> {
 fn generation_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("segment-")?.strip_suffix(".log")?;
     u64::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 16)
+}
+
+/// Keeps `changes` true when `entries` are appended, replacing what they overlap.
+fn note_changes(changes: &mut Vec<LogIndex>, entries: &[LogEntry]) {
+    let Some(first) = entries.first() else { return };
+    changes.retain(|index| *index < first.index);
+    changes.extend(entries.iter().filter(|entry| entry.kind == EntryKind::Change).map(|entry| entry.index));
 }
 
 /// Opens every segment file and checks what each says of itself: one cluster, one version, no generation missing.
@@ -170,6 +225,7 @@ struct Recovery<F> {
     /// End of the last whole batch in the segment at hand, and where that batch began, if there is one.
     offset: u64,
     last_batch: Option<u64>,
+    changes: Vec<LogIndex>,
 }
 
 impl<F: DiskFile> Recovery<F> {
@@ -183,6 +239,7 @@ impl<F: DiskFile> Recovery<F> {
             hard_state: oldest.hard_state,
             offset: first_batch_offset(),
             last_batch: None,
+            changes: Vec::new(),
         }
     }
 
@@ -281,6 +338,7 @@ impl<F: DiskFile> Recovery<F> {
             refuse("holds an entry of a kind this program does not know; start a newer program".to_owned())
         })?;
         self.index.add(header, entries.iter().map(|entry| entry.term.0), at);
+        note_changes(&mut self.changes, &entries);
         self.next_batch += 1;
         self.hard_state = header.hard_state;
         self.last_batch = Some(at);

@@ -5,6 +5,7 @@ use crate::Recovered;
 use crate::disk::{DiskOp, SimDisk};
 use crate::log::conformance::{self, Reopen, batch};
 use std::io;
+use types::Term;
 
 const CLUSTER: ClusterId = ClusterId(0xC0FFEE);
 const SMALL: SegmentOptions = SegmentOptions { segment_bytes: 4096 };
@@ -303,4 +304,66 @@ fn another_segment_size_takes_effect_with_the_next_segment() {
     drop(log);
     let (_, recovered) = open(&disk).unwrap();
     assert_eq!(recovered.last(), LogIndex(17));
+}
+
+/// Where the log of [`three_segments`] begins anew.
+fn new_start(generation: u64) -> NewStart {
+    let hard_state = HardState { term: Term(5), vote: Some(crate::MemberId(2)), commit: LogIndex(9) };
+    NewStart { after: LogIndex(100), after_term: Term(4), hard_state, generation }
+}
+
+#[test]
+fn a_log_begun_anew_stands_behind_the_snapshot_and_remembers_its_vote() {
+    let disk = three_segments();
+    let generation = open(&disk).expect("a healthy log").0.next_generation();
+    SegmentLog::reset(&disk, dir(), CLUSTER, SMALL, new_start(generation)).expect("a healthy disk");
+    disk.crash(1);
+    let (mut log, recovered) = open(&disk).expect("a healthy log");
+    assert_eq!((recovered.first(), recovered.last()), (LogIndex(101), LogIndex(100)));
+    assert_eq!(recovered.terms.term(LogIndex(100)), Some(Term(4)));
+    assert_eq!(recovered.hard_state, HardState { commit: LogIndex(100), ..new_start(generation).hard_state });
+    for index in 101..120 {
+        log.append(&batch(index, None, &[(index, 5, b"x")], index - 1)).expect("a healthy disk");
+        log.sync().expect("a healthy disk");
+    }
+    drop(log);
+    disk.crash(2);
+    assert_eq!(open(&disk).expect("a healthy log").1.last(), LogIndex(119));
+}
+
+#[test]
+fn a_new_beginning_that_a_crash_interrupted_can_be_repeated() {
+    for stop in 0.. {
+        let disk = three_segments();
+        let generation = open(&disk).expect("a healthy log").0.next_generation();
+        disk.stop_at(disk.changes() + stop);
+        let whole = SegmentLog::reset(&disk, dir(), CLUSTER, SMALL, new_start(generation)).is_ok();
+        disk.crash(stop);
+        SegmentLog::reset(&disk, dir(), CLUSTER, SMALL, new_start(generation)).expect("repeated");
+        let (_, recovered) = open(&disk).expect("a healthy log");
+        assert_eq!((recovered.first(), recovered.last()), (LogIndex(101), LogIndex(100)), "stopped at {stop}");
+        if whole {
+            return assert!(stop > 5, "there was something to stop");
+        }
+    }
+}
+
+#[test]
+fn a_log_says_where_the_changes_of_the_members_stand() {
+    let disk = fresh();
+    let (mut log, _) = open(&disk).expect("a fresh log");
+    let changes = |indexes: &[u64], batch: AppendBatch| {
+        let kind =
+            |index: LogIndex| if indexes.contains(&index.0) { crate::EntryKind::Change } else { Default::default() };
+        let entries = batch.entries.into_iter().map(|entry| LogEntry { kind: kind(entry.index), ..entry });
+        AppendBatch { entries: entries.collect(), ..batch }
+    };
+    let first = batch(1, None, &[(1, 1, b"a"), (2, 1, b"b"), (3, 1, b"c"), (4, 1, b"d")], 0);
+    let second = batch(2, Some(3), &[(3, 2, b"e"), (4, 2, b"f"), (5, 2, b"g")], 0);
+    for batch in [changes(&[2, 4], first), changes(&[5], second)] {
+        log.append(&batch).expect("a healthy disk");
+        log.sync().expect("a healthy disk");
+    }
+    drop(log);
+    assert_eq!(open(&disk).expect("a healthy log").1.changes, [LogIndex(2), LogIndex(5)]);
 }

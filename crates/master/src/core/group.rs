@@ -1,29 +1,61 @@
 //! What a master does as one of several: messages of the others, what it refuses while another leads, how much of the log
-//! it keeps for them.
+//! it keeps for them, who they are.
 
-use super::{Action, Core, Now, Ticket};
+use super::{Action, Core, Now, Origin, Ticket};
 use crate::error::Error;
 use crate::shared::GroupView;
 use bytes::Bytes;
-use journal::{MemberId, Outgoing, Refused, Role};
-use meta::Done;
-use std::collections::BTreeSet;
+use journal::{Change, MemberId, Membership, Outgoing, Refused, Role};
+use meta::{BeginIncarnation, Done, Family, Op, Read, StoreError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use types::{LogIndex, Term};
 
+/// The record of the state that says who the members are, in `Family::State`.
+const MEMBERS_KEY: &[u8] = b"members";
+/// A learner that lacks no more entries than this has caught up.
+const CAUGHT_UP: u64 = 1000;
+
+/// Who the members are as of the applied index; None: nothing has changed since the group was founded.
+pub fn members(state: &(impl Read + ?Sized)) -> Result<Option<Membership>, StoreError> {
+    let Some(bytes) = state.get(Family::State, MEMBERS_KEY)? else { return Ok(None) };
+    let members = Membership::decode(&bytes);
+    members.map(Some).map_err(|err| StoreError { what: err.to_string(), kind: types::ErrorKind::Corrupt })
+}
+
+/// What says so from the batch on that holds it.
+pub fn record(members: &Membership) -> meta::Change {
+    let key = Bytes::from_static(MEMBERS_KEY);
+    meta::Change { family: Family::State, key, value: Some(members.encode()) }
+}
+
 /// What a core remembers about its group.
-#[derive(Default)]
 pub struct GroupState {
     /// Up to here every member's log is known to reach. It never becomes less true.
     everywhere: LogIndex,
-    /// Members that need what no log holds any more, as was logged.
-    stranded: BTreeSet<MemberId>,
     /// Who led, and in which term, as was logged.
     leader: (Option<MemberId>, Term),
     /// Why this member must stop.
     fatal: Option<String>,
+    members: Arc<Membership>,
+    /// Who waits for a change, by its number among the proposals.
+    changes: BTreeMap<u64, Ticket>,
+    /// Who waits for the flush under way, and for the one after it.
+    checkpoints: [Vec<Ticket>; 2],
 }
 
 impl GroupState {
+    pub fn new(members: &Membership) -> GroupState {
+        GroupState {
+            everywhere: LogIndex(0),
+            leader: (None, Term(0)),
+            fatal: None,
+            members: Arc::new(members.clone()),
+            changes: BTreeMap::new(),
+            checkpoints: Default::default(),
+        }
+    }
+
     pub fn check(&mut self) -> Result<(), String> {
         self.fatal.take().map_or(Ok(()), Err)
     }
@@ -39,17 +71,16 @@ impl Core {
         }
     }
 
-    pub(super) fn send(&mut self, messages: Vec<Outgoing>, stranded: Vec<MemberId>) {
-        for member in stranded {
-            if self.group.stranded.insert(member) {
-                tracing::error!(%member, "a master lags behind the start of the log and cannot be caught up: this release sends no snapshots; it stays behind");
-            }
+    pub(super) fn send(&mut self, messages: Vec<Outgoing>, snapshots_wanted: &[MemberId]) {
+        if !snapshots_wanted.is_empty() {
+            // A flush leaves a mark to offer.
+            self.flush();
         }
         if messages.is_empty() {
             return;
         }
-        if let Some(acknowledged) = self.node.followers().iter().map(|follower| follower.acknowledged).min() {
-            self.group.everywhere = self.group.everywhere.max(acknowledged);
+        if let Some(everywhere) = self.node.everywhere() {
+            self.group.everywhere = self.group.everywhere.max(everywhere);
         }
         let everywhere = self.group.everywhere;
         self.actions.extend(messages.into_iter().map(|message| Action::Send(message, everywhere)));
@@ -76,17 +107,19 @@ impl Core {
         for follower in self.node.followers() {
             let behind = flushed.0.saturating_sub(follower.acknowledged.0);
             if behind >= self.config.checkpoint_entries {
-                tracing::warn!(member = %follower.id, entries = behind, active = follower.active, "a master is far behind or away: the log is kept for it and grows until it is back");
+                tracing::warn!(member = %follower.id, entries = behind, active = follower.active, "a master is far behind or away: the log is kept for it up to goosefs.master.embedded.journal.retained.entries, then it needs a snapshot");
             }
         }
     }
 
     /// Tells readers outside who leads.
     pub(super) fn note_group(&mut self) {
-        if self.is_alone() {
+        if self.is_alone() && self.shared.config.group.is_none() {
             return;
         }
         let view = GroupView {
+            own: Some(self.node.id()),
+            members: Some(self.group.members.clone()),
             leader: self.node.leader(),
             term: self.node.term(),
             committed: self.node.committed(),
@@ -108,5 +141,111 @@ impl Core {
             Err(refused) => Err(Error::Refused(refused.to_string())),
         };
         self.reply(ticket, result);
+    }
+
+    /// Proposes a change of the members for somebody who waits for it.
+    pub(super) fn change_members(&mut self, ticket: Ticket, change: &Change) {
+        let number = self.next_proposal;
+        match self.node.propose_change(number, change) {
+            Ok(()) => {
+                self.next_proposal += 1;
+                self.group.changes.insert(number, ticket);
+            }
+            Err(Refused::NotLeader { .. } | Refused::Transferring) => self.reply(ticket, Err(Error::NotLeader)),
+            Err(refused) => self.reply(ticket, Err(Error::Refused(refused.to_string()))),
+        }
+    }
+
+    pub(super) fn change_dropped(&mut self, number: u64) {
+        if let Some(ticket) = self.group.changes.remove(&number) {
+            self.reply(ticket, Err(Error::NotLeader));
+        }
+    }
+
+    /// A change is committed.
+    pub(super) fn members_changed(&mut self, number: Option<u64>, members: &Membership) {
+        if let Some(ticket) = number.and_then(|number| self.group.changes.remove(&number)) {
+            self.reply(ticket, Ok(Done::Nothing));
+        }
+        if *self.group.members == *members {
+            return;
+        }
+        tracing::info!(voters = ?members.voters().collect::<Vec<_>>(), learners = ?members.learners().collect::<Vec<_>>(), "the members of the group changed");
+        self.group.members = Arc::new(members.clone());
+        self.actions.push(Action::Members(self.group.members.clone()));
+        let own = self.node.id();
+        if members.was_removed(own) {
+            self.group.fatal = Some(format!(
+                "{own}, this master, was removed from the group; to take it in again format it with `goosefs formatMaster --force --join`"
+            ));
+        }
+    }
+
+    /// After a forced recovery, once: whoever replays the log finds the group reduced where it was, and no id given out twice.
+    pub(super) fn recover_once(&mut self, now: Now) {
+        if !std::mem::take(&mut self.config.recover) {
+            return;
+        }
+        let reduce = Change::Reduce(self.node.id());
+        if let Err(why) = self.node.propose_change(self.next_proposal, &reduce) {
+            self.group.fatal = Some(format!(
+                "the recovery cannot be written to the log: {why}; start it again with --recover-from-quorum-loss"
+            ));
+            return;
+        }
+        self.next_proposal += 1;
+        let after = self.namespace.counters().incarnation;
+        tracing::warn!(member = %self.node.id(), %after, "RECOVERED FROM A LOST QUORUM: this master goes on alone, as a new incarnation");
+        self.task(now, Origin::Housekeeping, Op::BeginIncarnation(BeginIncarnation { after }));
+    }
+
+    /// What the leader does about learners: who has caught up is promoted, after the one it replaces was removed.
+    pub(super) fn tick_members(&mut self) {
+        if self.group.members.learners().next().is_none() {
+            return;
+        }
+        let last = self.node.last_index();
+        let caught_up = |id: MemberId| {
+            let followers = self.node.followers();
+            let follower = followers.iter().find(|follower| follower.id == id);
+            follower.is_some_and(|f| {
+                let reached = f.acknowledged.0 > 0 && f.acknowledged.0 + CAUGHT_UP >= last.0;
+                reached && f.active && !f.needs_snapshot
+            })
+        };
+        let Some(learner) = self.group.members.learners().find(|id| caught_up(*id)) else { return };
+        let replaced = self.group.members.seat(learner).and_then(|seat| seat.replaces);
+        let change = match replaced.filter(|old| self.group.members.seat(*old).is_some()) {
+            Some(old) => Change::Remove(old),
+            None => Change::Promote(learner),
+        };
+        // What is refused now is looked at again with the next tick.
+        if self.node.propose_change(self.next_proposal, &change).is_ok() {
+            self.next_proposal += 1;
+        }
+    }
+
+    /// Flushes for somebody who asked; a flush under way began before.
+    pub(super) fn checkpoint(&mut self, ticket: Ticket) {
+        let [now, next] = &mut self.group.checkpoints;
+        if self.flushing {
+            next.push(ticket);
+        } else {
+            now.push(ticket);
+            self.flush();
+        }
+    }
+
+    /// A flush is done: tells who waited for it, and begins the next one if somebody waits for that.
+    pub(super) fn checkpointed(&mut self) {
+        let [now, next] = &mut self.group.checkpoints;
+        let done = std::mem::replace(now, std::mem::take(next));
+        let again = !now.is_empty();
+        for ticket in done {
+            self.reply(ticket, Ok(Done::Nothing));
+        }
+        if again {
+            self.flush();
+        }
     }
 }

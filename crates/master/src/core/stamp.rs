@@ -82,7 +82,8 @@ fn count(op: &Op) -> u32 {
         | Op::SetXattr(_)
         | Op::MarkLost(_)
         | Op::BeginPersist(_)
-        | Op::AnnounceStream(_) => 0,
+        | Op::AnnounceStream(_)
+        | Op::BeginIncarnation(_) => 0,
     };
     u32::try_from(many).expect("paths and pages are bounded")
 }

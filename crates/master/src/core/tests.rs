@@ -132,7 +132,8 @@ impl World {
                     self.answers.insert(ticket, result);
                 }
                 Action::Send(..) => panic!("there is nobody to send to"),
-                Action::Purge(_) | Action::MountsChanged => {}
+                Action::Purge(_) | Action::MountsChanged | Action::Members(_) => {}
+                Action::Fetch(offer) => panic!("nobody is that far behind: {offer:?}"),
                 Action::Flush => {
                     let index = self.shared.state.store().flush().expect("the disk is well");
                     self.step(Event::Flushed(index));
@@ -300,6 +301,7 @@ fn boot_as(
         task_timeout: Duration::from_secs(60),
         format: format(),
         intent_rest: Duration::from_secs(2),
+        recover: false,
     };
     (Core::new(core_config, node, namespace, shared.clone()), shared)
 }

@@ -1,6 +1,7 @@
 //! goosefs.internal.v1.Peers: what other masters send here.
 
-use super::{Identity, Inbox, SESSION, VERSION, random};
+use super::sender::Sender;
+use super::{Identity, Inbox, Members, Network, SESSION, VERSION, random};
 use crate::core::Event;
 use crate::error::Error;
 use journal::MemberId;
@@ -10,6 +11,9 @@ use proto::internal::*;
 use rpc::{Side, Transcript};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tokio::sync::watch;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 use types::{Entropy, LogIndex};
 
@@ -25,7 +29,11 @@ struct Session {
     name: Vec<u8>,
     transcript: Transcript,
     from: MemberId,
+    /// As whom it calls this master.
+    to: MemberId,
     disk: u128,
+    address: String,
+    founders: Vec<String>,
     proven: bool,
 }
 
@@ -35,11 +43,58 @@ pub struct Gate {
     entropy: Arc<dyn Entropy>,
     /// Oldest first.
     sessions: Mutex<VecDeque<Session>>,
+    /// Absent while this master waits for an id.
+    network: Option<Arc<Network>>,
+    sender: Option<Arc<Sender>>,
+    admitted: watch::Sender<bool>,
 }
 
 impl Gate {
     pub fn new(identity: Arc<Identity>, inbox: Arc<Inbox>, entropy: Arc<dyn Entropy>) -> Gate {
-        Gate { identity, inbox, entropy, sessions: Mutex::default() }
+        let (sessions, admitted) = (Mutex::default(), watch::Sender::new(false));
+        Gate { identity, inbox, entropy, sessions, network: None, sender: None, admitted }
+    }
+
+    /// Who is met before the log says that it is a member is answered, too.
+    pub fn with_network(self, network: Arc<Network>) -> Gate {
+        Gate { network: Some(network), ..self }
+    }
+
+    pub fn with_sender(self, sender: Arc<Sender>) -> Gate {
+        Gate { sender: Some(sender), ..self }
+    }
+
+    /// Turns true when a leader has called this master by an id.
+    pub fn admitted(&self) -> watch::Receiver<bool> {
+        self.admitted.subscribe()
+    }
+
+    fn session<T>(&self, request: &Request<T>) -> Result<MemberId, Error> {
+        let name = request.metadata().get_bin(SESSION).and_then(|value| value.to_bytes().ok()).unwrap_or_default();
+        let sessions = self.sessions.lock();
+        let from = sessions.iter().find(|session| session.name == name && session.proven).map(|session| session.from);
+        from.ok_or_else(|| {
+            Error::Unauthenticated("this master has not proven the cluster's key; say hello again".to_owned())
+        })
+    }
+
+    /// A proven member of the group calls this master, which has no id yet, by one.
+    fn admit(&self, to: MemberId, founders: &[String]) -> Result<(), Error> {
+        let members = Members::new(founders).map_err(Error::Invalid)?;
+        if members.address(to).is_some() || to == MemberId(0) {
+            return Err(Error::Refused(format!(
+                "this master has a blank disk and cannot be {to}, who founded the group: a blank disk joins under a new id"
+            )));
+        }
+        let mut group = self.identity.group.lock();
+        if group.is_waiting() {
+            group.admit(to, members).map_err(|err| Error::Refused(err.to_string()))?;
+        } else if group.own != to {
+            return Err(Error::Refused(format!("this master is {} by now", group.own)));
+        }
+        drop(group);
+        self.admitted.send_replace(true);
+        Ok(())
     }
 
     /// Why a caller cannot be one of this group; None: it says the right things.
@@ -54,18 +109,22 @@ impl Gate {
         if hello.cluster != identity.cluster.0.to_be_bytes().as_slice() {
             return Some("the other master was formatted with another key, so it belongs to another cluster; format it with this cluster's goosefs.security.secret.key.file, or correct goosefs.master.embedded.journal.addresses".to_owned());
         }
-        if hello.members != identity.addresses {
+        let waits = identity.own == MemberId(0);
+        let from = MemberId(hello.from);
+        if identity.was_removed(from) {
+            return Some(removed(from));
+        }
+        if waits && !hello.admits {
+            return Some("this master waits for the leading one to take it into the group".to_owned());
+        }
+        if hello.members != identity.addresses && !waits {
             return Some(format!(
                 "the other master was formatted for the group {}, this one for {}; goosefs.master.embedded.journal.addresses must be the same on all masters when they are formatted",
                 hello.members.join(","),
                 identity.addresses.join(",")
             ));
         }
-        let from = MemberId(hello.from);
-        if MemberId(hello.to) != identity.own
-            || from == identity.own
-            || identity.group.lock().members.address(from).is_none()
-        {
+        if (MemberId(hello.to) != identity.own && !waits) || from == identity.own {
             return Some(format!(
                 "{from} looks for {}, and this is {}; two masters have the same address in goosefs.master.embedded.journal.addresses, or a name leads to the wrong host",
                 MemberId(hello.to),
@@ -74,6 +133,13 @@ impl Gate {
         }
         None
     }
+}
+
+/// What a master is told that is a member no longer.
+fn removed(from: MemberId) -> String {
+    format!(
+        "{from} was removed from the group; stop it, and to take it in again format it with `goosefs formatMaster --force --join`"
+    )
 }
 
 /// A disk id from the wire.
@@ -93,7 +159,7 @@ impl Peers for Gate {
         let disk = disk(&hello.disk).map_err(Error::Invalid)?;
         let transcript = Transcript {
             versions: (hello.version, VERSION),
-            cluster: identity.context((from, disk), (identity.own, identity.disk)),
+            cluster: identity.context((from, disk), (MemberId(hello.to), identity.disk)),
             incarnation: 0,
             worker: Transcript::read_challenge(&hello.challenge).map_err(|err| Error::Invalid(err.to_string()))?,
             master: Transcript::challenge(),
@@ -104,7 +170,16 @@ impl Peers for Gate {
         while sessions.len() >= SESSIONS {
             sessions.pop_front();
         }
-        sessions.push_back(Session { name: name.clone(), transcript, from, disk, proven: false });
+        sessions.push_back(Session {
+            name: name.clone(),
+            transcript,
+            from,
+            to: MemberId(hello.to),
+            disk,
+            address: hello.address,
+            founders: hello.members,
+            proven: false,
+        });
         Ok(Response::new(PeerHelloResponse {
             version: VERSION,
             release: env!("CARGO_PKG_VERSION").to_owned(),
@@ -124,26 +199,49 @@ impl Peers for Gate {
         if self.identity.token.verify(Side::Worker, &session.transcript, &request.proof).is_err() {
             return Err(Error::Unauthenticated(OTHER_KEY.to_owned()).into());
         }
-        self.identity.group.lock().meet(session.from, session.disk).map_err(|err| Error::Refused(err.to_string()))?;
+        if self.identity.own == MemberId(0) {
+            self.admit(session.to, &session.founders)?;
+        }
+        let known = {
+            let members = self.identity.members.lock();
+            members.seat(session.from).map(|seat| seat.address.clone())
+        };
+        let address = known.as_ref().unwrap_or(&session.address);
+        let met = self.identity.group.lock().meet(session.from, session.disk, address);
+        met.map_err(|err| Error::Refused(err.to_string()))?;
         session.proven = true;
+        if let (Some(network), None) = (&self.network, known) {
+            network.look_for(session.from, &session.address);
+        }
         Ok(Response::new(PeerProveResponse {}))
     }
 
     async fn deliver(&self, request: Request<Streaming<PeerMessage>>) -> Answer<PeerDelivered> {
-        let name = request.metadata().get_bin(SESSION).and_then(|value| value.to_bytes().ok()).unwrap_or_default();
-        let from = {
-            let sessions = self.sessions.lock();
-            sessions.iter().find(|session| session.name == name && session.proven).map(|session| session.from)
-        };
-        let from = from.ok_or_else(|| {
-            Error::Unauthenticated("this master has not proven the cluster's key; say hello again".to_owned())
-        })?;
+        let from = self.session(&request)?;
+        if self.identity.own == MemberId(0) {
+            return Err(Error::Starting("it was just taken into the group").into());
+        }
         let mut messages = request.into_inner();
         while let Some(PeerMessage { message, everywhere }) = messages.message().await? {
+            if self.identity.was_removed(from) {
+                return Err(Error::Refused(removed(from)).into());
+            }
             if !self.inbox.push(Event::PeerMessage { from, message, everywhere: LogIndex(everywhere) }) {
                 tracing::debug!(%from, "a message was dropped: too many wait for the state thread");
             }
         }
         Ok(Response::new(PeerDelivered {}))
+    }
+
+    async fn checkpoint(&self, request: Request<CheckpointRequest>) -> Answer<CheckpointResponse> {
+        self.session(&request)?;
+        let sender = self.sender.as_ref().ok_or(Error::Starting("it has no state yet"))?;
+        Ok(Response::new(sender.checkpoint(&request.into_inner().have).await?))
+    }
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Answer<BoxStream<FetchPiece>> {
+        self.session(&request)?;
+        let sender = self.sender.as_ref().ok_or(Error::Starting("it has no state yet"))?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(sender.fetch(&request.into_inner())?))))
     }
 }

@@ -1,13 +1,14 @@
-//! The group's file: which member this is, who the others are, and which disks they were met with.
+//! The group's file: which member this is, who founded the group, and which disks others were met with.
 //!
-//! Is:     `group` in the journal's directory, one line per fact, replaced whole (docs/formats/journal.md).
-//! Owns:   the numbers of the members.
+//! Is:     `group` in the journal's directory, one line per fact, replaced whole (docs/formats/journal.md). Who the members
+//!         are now is a record of the state, not here.
+//! Owns:   this member's number, and the founders'.
 //! Never:  accepts another disk for a member that was met before.
 
-use journal::{MAX_VOTERS, MemberId};
+use crate::record_file;
+use journal::{MAX_VOTERS, MemberId, Membership};
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "group";
@@ -23,20 +24,15 @@ pub enum GroupError {
     #[error("{} begins with {found:?}, this program knows {MAGIC:?}; start a newer program", path.display())]
     Newer { path: PathBuf, found: String },
     #[error(
-        "this master was formatted for {was}, but goosefs.master.embedded.journal.addresses says {now}; set it back: \
-         this release cannot change the members of a group. To begin anew, format all masters with the new list, which \
-         destroys the namespace"
-    )]
-    OtherMembers { was: String, now: String },
-    #[error(
         "{member} ({address}) comes with another disk than before: its journal was formatted again or exchanged, so it \
          has forgotten what it promised, and counting it could undo what was acknowledged. Give it its old journal \
-         back; this release cannot take a blank member into a group"
+         back; or format it with `goosefs formatMaster --force --join`, start it, and run \
+         `goosefs fsadmin journal quorum replace -address {address}`"
     )]
     OtherDisk { member: MemberId, address: String },
 }
 
-/// The addresses of all members, sorted: member 1 is the first.
+/// The addresses of the founders, sorted: member 1 is the first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Members(Vec<(MemberId, String)>);
 
@@ -60,19 +56,23 @@ impl Members {
     pub fn iter(&self) -> impl Iterator<Item = (MemberId, &str)> {
         self.0.iter().map(|(id, address)| (*id, address.as_str()))
     }
-    pub fn ids(&self) -> Vec<MemberId> {
-        self.0.iter().map(|(id, _)| *id).collect()
-    }
     pub fn addresses(&self) -> Vec<String> {
         self.0.iter().map(|(_, address)| address.clone()).collect()
     }
     pub fn address(&self, id: MemberId) -> Option<&str> {
         self.iter().find(|(there, _)| *there == id).map(|(_, address)| address)
     }
+    /// Who the members are before the first entry of the log.
+    pub fn membership(&self) -> Membership {
+        Membership::founding(self.iter().map(|(id, address)| (id, address.to_owned())))
+    }
     pub fn id(&self, address: &str) -> Option<MemberId> {
         self.iter().find(|(_, there)| *there == address).map(|(id, _)| id)
     }
 }
+
+/// Of a master that waits to be taken into a group.
+const NOBODY: MemberId = MemberId(0);
 
 /// What the file holds.
 #[derive(Debug)]
@@ -94,15 +94,27 @@ impl Group {
         Ok(group)
     }
 
+    /// Writes the file of a master that is to be taken into a group: which one, and as whom, it hears from a leader.
+    pub fn create_waiting(dir: &Path, disk: u128) -> Result<Group, GroupError> {
+        Group::create(dir, NOBODY, Members(Vec::new()), disk)
+    }
+
+    /// Whether it waits to be taken into a group.
+    pub fn is_waiting(&self) -> bool {
+        self.own == NOBODY
+    }
+
+    /// A leader calls this master by a new id: from here on it is that member, for good.
+    pub fn admit(&mut self, own: MemberId, members: Members) -> Result<(), GroupError> {
+        assert!(self.is_waiting(), "an id is for life");
+        (self.own, self.members) = (own, members);
+        self.save().inspect_err(|_| self.own = NOBODY)
+    }
+
     /// Forgets an earlier group, if any.
     pub fn remove(dir: &Path) -> Result<(), GroupError> {
         let path = dir.join(FILE);
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(GroupError::Io { verb: "remove", path, source })
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        record_file::remove(&path).map_err(|source| GroupError::Io { verb: "remove", path, source })
     }
 
     /// Reads the file; None: this journal belongs to a master alone.
@@ -116,21 +128,14 @@ impl Group {
         parse(path, &text).map(Some)
     }
 
-    /// Error: the file was made for other members.
-    pub fn check(&self, members: &Members) -> Result<(), GroupError> {
-        if self.members == *members {
-            return Ok(());
-        }
-        let shown = |members: &Members| members.addresses().join(",");
-        Err(GroupError::OtherMembers { was: shown(&self.members), now: shown(members) })
-    }
-
     /// Notes, on disk before it returns, that `member` has this disk. Error: it had another one before.
-    pub fn meet(&mut self, member: MemberId, disk: u128) -> Result<(), GroupError> {
+    ///
+    /// - `address`: where it is reached, for the message.
+    pub fn meet(&mut self, member: MemberId, disk: u128, address: &str) -> Result<(), GroupError> {
         match self.met.iter().find(|(known, _)| *known == member) {
             Some((_, known)) if *known == disk => return Ok(()),
             Some(_) => {
-                let address = self.members.address(member).unwrap_or_default().to_owned();
+                let address = address.to_owned();
                 return Err(GroupError::OtherDisk { member, address });
             }
             None => {}
@@ -148,23 +153,13 @@ impl Group {
         for (id, disk) in &self.met {
             writeln!(text, "met {} {disk:032x}", id.0).expect("strings grow");
         }
-        let sum = crc32c::crc32c(text.as_bytes());
-        writeln!(text, "crc32c {sum:08x}").expect("strings grow");
         text
     }
 
     /// Replaces the file: whole or not at all.
     fn save(&self) -> Result<(), GroupError> {
-        let fail = |verb, path: &Path| {
-            let path = path.to_owned();
-            move |source| GroupError::Io { verb, path, source }
-        };
-        let new = self.path.with_extension("tmp");
-        let mut file = File::create(&new).map_err(fail("write", &new))?;
-        file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all()).map_err(fail("write", &new))?;
-        std::fs::rename(&new, &self.path).map_err(fail("replace", &self.path))?;
-        let dir = self.path.parent().expect("it lies in a directory");
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail("sync", dir))
+        let path = self.path.clone();
+        record_file::replace(&path, &self.text()).map_err(|source| GroupError::Io { verb: "replace", path, source })
     }
 }
 
@@ -173,13 +168,9 @@ fn parse(path: PathBuf, text: &str) -> Result<Group, GroupError> {
     if first != MAGIC && first.starts_with("goosefs-group-") {
         return Err(GroupError::Newer { found: first.to_owned(), path });
     }
-    let whole = text.rfind("crc32c ").is_some_and(|at| {
-        u32::from_str_radix(text[at + 7..].trim_end(), 16)
-            .is_ok_and(|sum| sum == crc32c::crc32c(&text.as_bytes()[..at]))
-    });
-    if first != MAGIC || !whole {
+    let Some(text) = record_file::whole(text).filter(|_| first == MAGIC) else {
         return Err(GroupError::Damaged { path, what: "its checksum is wrong" });
-    }
+    };
     let (mut own, mut members, mut met) = (None, Vec::new(), Vec::new());
     for line in text.lines().skip(1) {
         let mut words = line.split(' ');
@@ -190,11 +181,10 @@ fn parse(path: PathBuf, text: &str) -> Result<Group, GroupError> {
             (Some("own"), Some(id)) => own = disk().map(|disk| (id, disk)),
             (Some("member"), Some(id)) => members.extend(value.map(|address| (id, address.to_owned()))),
             (Some("met"), Some(id)) => met.extend(disk().map(|disk| (id, disk))),
-            (Some("crc32c"), _) => break,
             _ => return Err(GroupError::Damaged { path, what: "a line means nothing" }),
         }
     }
-    let Some((own, disk)) = own.filter(|(own, _)| members.iter().any(|(id, _)| id == own)) else {
+    let Some((own, disk)) = own else {
         return Err(GroupError::Damaged { path, what: "it does not say which member this is" });
     };
     Ok(Group { path, own, disk, members: Members(members), met })
@@ -223,19 +213,27 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         assert!(Group::open(dir.path()).expect("readable").is_none(), "a master alone");
         let mut group = Group::create(dir.path(), MemberId(2), members(), 0xabc).expect("written");
-        group.meet(MemberId(1), 7).expect("new");
-        group.meet(MemberId(1), 7).expect("known");
+        group.meet(MemberId(1), 7, "a:9202").expect("new");
+        group.meet(MemberId(1), 7, "a:9202").expect("known");
         let text = std::fs::read_to_string(dir.path().join(FILE)).expect("written");
         let golden = "goosefs-group-1\nown 2 00000000000000000000000000000abc\nmember 1 a:9202\nmember 2 b:9202\nmember 3 \
                       c:9202\nmet 1 00000000000000000000000000000007\ncrc32c ";
         assert!(text.starts_with(golden), "a change here is a change of the format: {text}");
         let mut again = Group::open(dir.path()).expect("readable").expect("there");
         assert_eq!((again.own, again.disk, &again.members), (MemberId(2), 0xabc, &members()));
-        let why = again.meet(MemberId(1), 8).expect_err("another disk").to_string();
+        let why = again.meet(MemberId(1), 8, "a:9202").expect_err("another disk").to_string();
         assert!(why.starts_with("member-1 (a:9202) comes with another disk"), "{why}");
-        again.check(&members()).expect("the same");
-        let other = Members::new(&["a:9202".to_owned(), "b:9202".to_owned()]).expect("two");
-        assert!(again.check(&other).expect_err("other members").to_string().contains("set it back"));
+    }
+
+    #[test]
+    fn a_master_that_waits_is_given_an_id_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut group = Group::create_waiting(dir.path(), 0xabc).expect("written");
+        assert!(group.is_waiting());
+        group.admit(MemberId(4), members()).expect("written");
+        let again = Group::open(dir.path()).expect("readable").expect("there");
+        assert_eq!((again.own, again.disk, &again.members), (MemberId(4), 0xabc, &members()));
+        assert!(!again.is_waiting());
     }
 
     #[test]

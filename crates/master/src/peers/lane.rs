@@ -38,6 +38,8 @@ pub enum What {
     Log,
     /// Heartbeats, votes, answers: small and urgent.
     Rest,
+    /// No messages: a checkpoint's files.
+    Snapshot,
 }
 
 /// From where to where.
@@ -54,15 +56,21 @@ pub struct Lane {
     /// Present while there is a connection.
     queue: Arc<Mutex<Option<mpsc::Sender<PeerMessage>>>>,
     waiting_bytes: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Lane {
     pub fn start(course: Course, runtime: &tokio::runtime::Handle) -> Lane {
         let (queue, waiting_bytes) = (Arc::default(), Arc::default());
         let task = Task { course, queue: Arc::clone(&queue), waiting_bytes: Arc::clone(&waiting_bytes) };
-        // Ends with its runtime, which the owner of all lanes shuts down.
-        runtime.spawn(task.run());
-        Lane { queue, waiting_bytes }
+        let task = runtime.spawn(task.run());
+        Lane { queue, waiting_bytes, task }
     }
 
     /// Queues a message; false when there is no connection, or too much waits already.
@@ -139,8 +147,8 @@ impl Task {
 
 /// A connection whose both ends have proven themselves.
 pub struct Line {
-    client: PeersClient<Channel>,
-    session: Vec<u8>,
+    pub client: PeersClient<Channel>,
+    pub session: Vec<u8>,
 }
 
 pub async fn open(course: &Course) -> Result<Line, String> {
@@ -164,6 +172,8 @@ pub async fn open(course: &Course) -> Result<Line, String> {
         disk: identity.disk.to_be_bytes().to_vec().into(),
         members: identity.addresses.clone(),
         challenge: challenge.to_vec().into(),
+        address: identity.own_address.clone(),
+        admits: identity.admits(to),
     };
     let answer = client.hello(hello).await.map_err(|status| status.message().to_owned())?.into_inner();
     if answer.version != VERSION {
@@ -181,7 +191,7 @@ pub async fn open(course: &Course) -> Result<Line, String> {
         master: Transcript::read_challenge(&answer.challenge).map_err(|err| err.to_string())?,
     };
     identity.token.verify(Side::Master, &transcript, &answer.proof).map_err(|_| super::gate::OTHER_KEY.to_owned())?;
-    identity.group.lock().meet(to, disk).map_err(|err| err.to_string())?;
+    identity.group.lock().meet(to, disk, &course.address).map_err(|err| err.to_string())?;
     let proof = identity.token.prove(Side::Worker, &transcript).to_vec().into();
     let prove = PeerProveRequest { session: answer.session.clone(), proof };
     client.prove(prove).await.map_err(|status| status.message().to_owned())?;

@@ -14,17 +14,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn identity(dir: &Path, key: &ClusterKey, own: u64, members: &[&str], disk: u128) -> Arc<Identity> {
     let members: Vec<String> = members.iter().map(|&member| member.to_owned()).collect();
     let members = Members::new(&members).expect("a group");
-    let home = dir.join(format!("member-{own}-{disk}-{}", members.ids().len()));
+    let home = dir.join(format!("member-{own}-{disk}-{}", members.iter().count()));
     std::fs::create_dir_all(&home).expect("a directory");
     let group = Group::create(&home, MemberId(own), members.clone(), disk).expect("written");
-    Arc::new(Identity {
-        own: MemberId(own),
-        disk,
-        addresses: members.addresses(),
-        cluster: key.group_id(),
-        token: key.peer_token(),
-        group: Mutex::new(group),
-    })
+    let membership = Arc::new(members.membership());
+    Arc::new(Identity::new(group, "x:1".to_owned(), membership, key, || true))
 }
 
 fn serve(identity: Arc<Identity>) -> (Running, Arc<Inbox>) {
@@ -107,4 +101,45 @@ fn an_inbox_holds_so_much_and_no_more() {
     assert_eq!(taken, 63, "64 MiB, less what each event costs");
     assert_eq!(inbox.take().len(), taken);
     assert!(inbox.push(message()), "there is room again");
+}
+
+#[tokio::test]
+async fn who_was_removed_is_told_so_and_a_waiting_master_is_taken_in_by_the_leader_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let list = ["a:1", "b:1", "c:1"];
+    let key = ClusterKey::create(&dir.path().join("key")).expect("a key");
+    let two = identity(dir.path(), &key, 2, &list, 22);
+    let (server, _inbox) = serve(two.clone());
+    let mut members = Membership::founding([2, 3].map(|id| (MemberId(id), format!("m{id}:1"))));
+    *two.members.lock() = Arc::new(members.clone());
+    let why = refusal(identity(dir.path(), &key, 1, &list, 11), &server).await;
+    assert!(why.contains("member-1 was removed from the group"), "{why}");
+
+    // A blank disk waits; who does not lead, or knows it as a voter, cannot take it in.
+    let home = dir.path().join("waiting");
+    std::fs::create_dir_all(&home).expect("a directory");
+    let waiting = Group::create_waiting(&home, 99).expect("written");
+    let none = Arc::new(Membership::founding([]));
+    let (waiting, _inbox) = serve(Arc::new(Identity::new(waiting, "d:1".to_owned(), none, &key, || false)));
+    let call = |as_whom: u64, identity: Arc<Identity>| Course { to: MemberId(as_whom), ..course(identity, &waiting) };
+    let three = identity(dir.path(), &key, 3, &list, 33);
+    let why = open(&call(2, three.clone())).await.map(drop).expect_err("a voter");
+    assert!(why.contains("waits for the leading one"), "{why}");
+    members.reduce_to(MemberId(3));
+    let learner = journal::Membership::decode(&with_learner(&members, 4)).expect("sound");
+    *three.members.lock() = Arc::new(learner);
+    open(&call(4, three)).await.map(drop).expect("taken in");
+    let group = Group::open(&home).expect("readable").expect("there");
+    assert_eq!((group.own, group.disk, group.members.addresses()), (MemberId(4), 99, list.map(str::to_owned).to_vec()));
+}
+
+/// The record of these members and a learner.
+fn with_learner(members: &Membership, id: u64) -> Vec<u8> {
+    let mut bytes = members.encode().to_vec();
+    bytes[1..9].copy_from_slice(&(id + 1).to_le_bytes());
+    bytes.extend_from_slice(&id.to_le_bytes());
+    bytes.push(0);
+    bytes.extend_from_slice(&0_u64.to_le_bytes());
+    bytes.extend_from_slice(&[3, 0, b'd', b':', b'1']);
+    bytes
 }

@@ -4,9 +4,9 @@ use super::caller;
 use super::file_system::FileSystem;
 use super::namespace::{Wish, empty_update};
 use crate::error::Error;
-use crate::peers::Members;
 use crate::registry::State;
 use crate::shared::Shared;
+use journal::{Change, MemberId, Membership, Seat};
 use meta::{Mount, Op};
 use proto::admin::admin_server::Admin;
 use proto::admin::*;
@@ -61,22 +61,55 @@ fn skipped_directory(at: &meta::Status, skipped: &ufs::Skipped) -> SkippedDirect
 /// The group, as its leader sees it.
 fn members(shared: &Arc<Shared>) -> Vec<Member> {
     let view = shared.group();
-    let member = |(id, address): (journal::MemberId, &str)| {
+    let member = |(id, seat): (MemberId, &Seat)| {
         let leads = view.leader == Some(id);
         let follower = view.followers.iter().find(|follower| follower.id == id);
         Member {
             id: id.0,
-            address: address.to_owned(),
+            address: seat.address.clone(),
+            learner: !seat.voter,
+            needs_snapshot: follower.is_some_and(|follower| follower.needs_snapshot),
             leads,
             active: leads || follower.is_some_and(|follower| follower.active),
             acknowledged_index: follower.map_or(view.committed.0, |follower| follower.acknowledged.0),
         }
     };
-    group_of(shared).map(|group| group.iter().map(member).collect()).unwrap_or_default()
+    view.members.as_ref().map(|group| group.iter().map(member).collect()).unwrap_or_default()
 }
 
-fn group_of(shared: &Arc<Shared>) -> Option<Members> {
-    shared.config.group.as_ref().and_then(|group| Members::new(&group.members).ok())
+/// Who the members are; refused by a master alone.
+fn group_of(shared: &Arc<Shared>) -> Result<Arc<Membership>, Error> {
+    shared
+        .group()
+        .members
+        .ok_or_else(|| Error::Refused("this master is alone: it was not formatted as one of a group".to_owned()))
+}
+
+/// The member at an address.
+fn member_at(group: &Membership, address: &str) -> Result<MemberId, Error> {
+    let found: Vec<MemberId> = group.at(address).collect();
+    match found[..] {
+        [only] => Ok(only),
+        [] => Err(Error::Invalid(format!("{address} is not one of the masters {}", group.addresses().join(", ")))),
+        _ => Err(Error::Refused(format!("{address} is just being replaced: see fsadmin journal quorum info"))),
+    }
+}
+
+/// The change that an operator's words mean.
+fn change(group: &Membership, step: change_members_request::Step) -> Result<Change, Error> {
+    use change_members_request::Step;
+    Ok(match step {
+        Step::Add(address) => Change::AddLearner { address, replaces: None },
+        Step::Replace(address) => {
+            let replaces = Some(member_at(group, &address)?);
+            Change::AddLearner { address, replaces }
+        }
+        Step::Remove(address) => {
+            // Of two at one address the one that never got so far goes.
+            let learner = group.at(&address).find(|id| !group.is_voter(*id));
+            Change::Remove(learner.map_or_else(|| member_at(group, &address), Ok)?)
+        }
+    })
 }
 
 #[tonic::async_trait]
@@ -151,14 +184,39 @@ impl Admin for Operators {
         shared.must_lead()?;
         shared.authority.caller(&who).check_superuser("choose the leading master").map_err(Error::from)?;
         let address = request.into_inner().address;
-        let group = group_of(shared).ok_or_else(|| Error::Refused("this master is alone: it leads".to_owned()))?;
-        let to = group.id(&address).ok_or_else(|| {
-            Error::Invalid(format!("{address} is not one of the masters {}", group.addresses().join(", ")))
-        })?;
+        let to = member_at(&*group_of(shared)?, &address)?;
         if shared.group().leader != Some(to) {
             self.fs.handle.hand_over(to).await?;
         }
         Ok(Response::new(ElectResponse {}))
+    }
+
+    async fn change_members(&self, request: Request<ChangeMembersRequest>) -> Answer<ChangeMembersResponse> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
+        shared.authority.caller(&who).check_superuser("change who the masters are").map_err(Error::from)?;
+        let step = request.into_inner().step.ok_or_else(|| Error::Invalid("no step is named".to_owned()))?;
+        let group = group_of(shared)?;
+        let change = change(&group, step)?;
+        if let Change::AddLearner { replaces: Some(old), .. } = &change
+            && shared.group().leader == Some(*old)
+        {
+            let why =
+                "the leading master has not lost its disk; hand the lead over first: fsadmin journal quorum elect";
+            return Err(Error::Refused(why.to_owned()).into());
+        }
+        self.fs.handle.change_members(change).await?;
+        Ok(Response::new(ChangeMembersResponse {}))
+    }
+
+    async fn checkpoint_now(&self, request: Request<CheckpointNowRequest>) -> Answer<CheckpointNowResponse> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
+        shared.authority.caller(&who).check_superuser("have a checkpoint made").map_err(Error::from)?;
+        self.fs.handle.checkpoint().await?;
+        Ok(Response::new(CheckpointNowResponse { index: shared.state.store().flushed().0 }))
     }
 
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Answer<SetPolicyResponse> {

@@ -143,6 +143,7 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::MarkLost(MarkLost { container }),
         Op::BeginPersist(BeginPersist { container, attempt }),
         Op::AnnounceStream(AnnounceStream { container }),
+        Op::BeginIncarnation(BeginIncarnation { after: Incarnation(1) }),
     ];
     ops.into_iter().map(|op| (op_name(&op), op)).collect()
 }
@@ -182,6 +183,7 @@ fn op_name(op: &Op) -> &'static str {
         Op::MarkLost(_) => "MarkLost",
         Op::BeginPersist(_) => "BeginPersist",
         Op::AnnounceStream(_) => "AnnounceStream",
+        Op::BeginIncarnation(_) => "BeginIncarnation",
     }
 }
 

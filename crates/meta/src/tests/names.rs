@@ -173,3 +173,15 @@ fn rules_are_raised_but_not_beyond_what_this_release_knows() {
     assert_eq!(short(&world.run(Op::RaiseRules(RaiseRules { version: RULES_VERSION + 1 })).outcome), "Rules");
     assert_eq!(short(&world.run(Op::RaiseRules(RaiseRules { version: 0 })).outcome), "Stale");
 }
+
+#[test]
+fn a_new_incarnation_leaves_out_containers_and_begins_once() {
+    let mut world = World::with("");
+    let before = world.namespace.counters().clone();
+    let begin = Op::BeginIncarnation(BeginIncarnation { after: before.incarnation });
+    assert_eq!(short(&world.run(begin.clone()).outcome), "ok");
+    let after = world.namespace.counters();
+    assert_eq!(after.incarnation.0, before.incarnation.0 + 1);
+    assert!(after.next_container.0 >= before.next_container.0 + (1 << 32));
+    assert_eq!(short(&world.run(begin).outcome), "Stale");
+}

@@ -2,8 +2,9 @@
 //! members that have applied the same index have the same state, and what was acknowledged is there in the end.
 
 use super::*;
-use journal::Outgoing;
+use journal::{NewStart, Outgoing};
 use meta::{Family, Read};
+use store::HeapDisk;
 
 const MEMBERS: u64 = 3;
 /// Steps of one history, and milliseconds of one step.
@@ -23,6 +24,8 @@ struct Member {
     /// Where its state was compared last.
     compared: LogIndex,
     up_again_ms: u64,
+    /// When a snapshot is here, and from whom.
+    fetching: Option<(u64, MemberId)>,
 }
 
 /// A message on its way.
@@ -49,16 +52,20 @@ struct Group {
     states: BTreeMap<LogIndex, u64>,
     leaders: BTreeMap<u64, MemberId>,
     digest: u64,
+    /// Entries kept for others, if few; None: more than there are.
+    retained: Option<u64>,
+    installed: usize,
 }
 
 impl Group {
-    fn new(seed: u64) -> Group {
+    fn new(seed: u64, retained: Option<u64>) -> Group {
         let members = (1..=MEMBERS).map(|id| {
             let disk = Arc::new(MemoryDisk::new("/db"));
             HeapStore::format(&*disk, CLUSTER).expect("an empty disk");
             let log = MemLog::new(CLUSTER);
             let (id, running) = (MemberId(id), None);
-            Member { id, disk, log, running, appends: Vec::new(), flushes: 0, compared: LogIndex(0), up_again_ms: 0 }
+            let (compared, fetching) = (LogIndex(0), None);
+            Member { id, disk, log, running, appends: Vec::new(), flushes: 0, compared, up_again_ms: 0, fetching }
         });
         Group {
             dice: Dice(AtomicU64::new(seed)),
@@ -74,6 +81,8 @@ impl Group {
             states: BTreeMap::new(),
             leaders: BTreeMap::new(),
             digest: 0,
+            retained,
+            installed: 0,
         }
     }
 
@@ -125,7 +134,12 @@ impl Group {
                 self.tell(at, Event::Flushed(index));
             }
             Action::Purge(below) => self.members[at].log.purge_below(below).expect("the disk is well"),
-            Action::MountsChanged => {}
+            Action::MountsChanged | Action::Members(_) => {}
+            Action::Fetch(offer) => {
+                assert!(self.retained.is_some(), "nobody is that far behind: {at} {offer:?}");
+                let due = self.ms() + self.dice.below(200);
+                self.members[at].fetching.get_or_insert((due, offer.from));
+            }
         }
     }
 
@@ -189,6 +203,37 @@ impl Group {
         }
     }
 
+    /// A snapshot has arrived: the member begins anew with it, as a start that finds a whole one does.
+    fn install(&mut self, at: usize) {
+        let now = self.ms();
+        let Some((_, from)) = self.members[at].fetching.take_if(|(due, _)| *due <= now) else { return };
+        let source = &self.members[usize::try_from(from.0 - 1).expect("small")];
+        let Some((core, shared)) = &source.running else { return };
+        let after = shared.state.store().flush().expect("the disk is well");
+        let after_term = shared.term_of(after).expect("applied just now");
+        assert_eq!(core.node.term_at(after).unwrap_or(after_term), after_term);
+        let disk = MemoryDisk::new("/db");
+        for name in source.disk.list().expect("readable") {
+            disk.replace(&name, &source.disk.read(&name).expect("readable")).expect("written");
+        }
+        let (seed, member) = (self.dice.next_u64(), &mut self.members[at]);
+        if member.running.as_ref().is_none_or(|(_, shared)| shared.applied() >= after) {
+            return;
+        }
+        // Its clients see the connection break, and ask again.
+        let unanswered = self.asked.extract_if(.., |_, (asked, ..)| *asked == at);
+        self.refused.extend(unanswered.map(|(_, (_, operation, op))| (operation, op)));
+        member.running = None;
+        member.appends.clear();
+        member.disk = Arc::new(disk);
+        let recovered = member.log.recovered();
+        if recovered.terms.term(after) != Some(after_term) {
+            member.log.reset(NewStart { after, after_term, hard_state: recovered.hard_state, generation: 0 });
+        }
+        member.running = Some(boot_member(member.id, self.retained, &self.clock, &member.disk, &member.log, seed));
+        self.installed += 1;
+    }
+
     fn misfortune(&mut self) {
         if self.once_in(150) {
             self.cut = (!self.once_in(3)).then(|| MemberId(1 + self.dice.below(MEMBERS)));
@@ -200,6 +245,7 @@ impl Group {
             if member.running.take().is_some() {
                 member.log.crash();
                 member.appends.clear();
+                member.fetching = None;
                 member.up_again_ms = up_again_ms;
                 // Its clients see the connection break, and ask again.
                 let unanswered = self.asked.extract_if(.., |_, (asked, ..)| *asked == at);
@@ -245,9 +291,11 @@ impl Group {
             let member = &mut self.members[at];
             if member.running.is_none() && (member.up_again_ms <= self.clock.0.load(Ordering::Relaxed)) {
                 let seed = self.dice.next_u64();
-                member.running = Some(boot_member(member.id, &self.clock, &member.disk, &member.log, seed));
+                let retained = self.retained;
+                member.running = Some(boot_member(member.id, retained, &self.clock, &member.disk, &member.log, seed));
             }
             self.sync(at);
+            self.install(at);
             self.tell(at, Event::Tick);
             self.turn(at);
             while self.members[at].running.as_ref().is_some_and(|(core, _)| core.is_unfinished()) {
@@ -278,6 +326,7 @@ impl Group {
 
 fn boot_member(
     id: MemberId,
+    retained: Option<u64>,
     clock: &Arc<TestClock>,
     disk: &Arc<MemoryDisk>,
     log: &MemLog,
@@ -289,6 +338,7 @@ fn boot_member(
         election_ticks: 25,
         lease: Duration::from_millis(400),
         max_committed_bytes: 1 << 10,
+        retained_entries: retained.unwrap_or(u64::MAX),
         ..NodeConfig::new(id, (1..=MEMBERS).map(MemberId).collect())
     };
     boot_as(node, clock, disk, log, seed)
@@ -305,8 +355,8 @@ fn state_of(shared: &Shared) -> u64 {
     digest
 }
 
-fn run_group(seed: u64) -> (u64, usize) {
-    let mut group = Group::new(seed);
+fn run_group(seed: u64, retained: Option<u64>) -> (u64, usize, usize) {
+    let mut group = Group::new(seed, retained);
     for _ in 0..STEPS {
         group.live();
         if group.once_in(3) {
@@ -331,25 +381,37 @@ fn run_group(seed: u64) -> (u64, usize) {
     }
     assert!(group.members.iter().all(|member| member.flushes > 0), "followers flush, too");
     assert!(group.leaders.len() > 1, "seed {seed} saw no failover");
-    (group.digest, group.acknowledged.len())
+    (group.digest, group.acknowledged.len(), group.installed)
 }
 
 #[test]
 fn members_of_a_group_agree_and_keep_what_was_acknowledged() {
     for seed in 1..=seeds() {
-        let (_, acknowledged) = run_group(seed);
+        let (_, acknowledged, _) = run_group(seed, None);
         assert!(acknowledged > 200, "seed {seed} acknowledged only {acknowledged}");
     }
 }
 
 #[test]
+fn members_that_need_snapshots_come_to_the_same_state() {
+    let mut installed = 0;
+    for seed in 1..=seeds() {
+        let (_, acknowledged, snapshots) = run_group(seed, Some(20));
+        assert!(acknowledged > 200, "seed {seed} acknowledged only {acknowledged}");
+        installed += snapshots;
+    }
+    assert!(installed > 0, "nobody was ever too far behind");
+}
+
+#[test]
 fn a_group_repeats_itself_under_a_seed() {
-    assert_eq!(run_group(77), run_group(77));
+    assert_eq!(run_group(77, None), run_group(77, None));
+    assert_eq!(run_group(78, Some(20)), run_group(78, Some(20)));
 }
 
 #[test]
 fn a_standby_refuses_at_once_and_names_the_reason() {
-    let mut group = Group::new(5);
+    let mut group = Group::new(5, None);
     group.faults = false;
     let leader = |group: &Group| {
         (0..group.members.len())

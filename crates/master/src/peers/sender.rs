@@ -1,0 +1,158 @@
+//! Gives this master's state, as a checkpoint, to a member that is too far behind for the log.
+//!
+//! Is:     checkpoints below the metastore's directory (hard links), their files in pieces, at a bounded rate.
+//! Owns:   the directory `sent`; at most [`MAX_HELD`] checkpoints in it, the oldest of which goes for a new one.
+//! Never:  touches the state thread; reads on a thread that serves connections.
+
+use crate::error::Error;
+use crate::install::SENT;
+use crate::shared::Shared;
+use parking_lot::Mutex;
+use proto::internal::{CheckpointFile, CheckpointResponse, FetchPiece, FetchRequest};
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tonic::Status;
+use types::{ErrorKind, Monotonic};
+
+/// Bytes of one piece.
+const PIECE_BYTES: usize = 256 << 10;
+/// Pieces read ahead of the connection.
+const AHEAD: usize = 4;
+/// Checkpoints kept at once: each holds disk that compaction has given up.
+const MAX_HELD: usize = 2;
+
+pub struct Sender {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    store: &'static str,
+    bytes_per_second: Option<u64>,
+    held: Mutex<VecDeque<CheckpointResponse>>,
+    /// One is made at a time.
+    making: tokio::sync::Mutex<()>,
+    /// When the bytes promised so far will have been sent at the allowed rate.
+    free_at: Mutex<Monotonic>,
+}
+
+impl Sender {
+    pub fn new(
+        shared: Arc<Shared>,
+        metastore_dir: PathBuf,
+        store: &'static str,
+        bytes_per_second: Option<u64>,
+    ) -> Arc<Sender> {
+        Arc::new(Sender {
+            shared,
+            dir: metastore_dir.join(SENT),
+            store,
+            bytes_per_second,
+            held: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+            free_at: Mutex::default(),
+        })
+    }
+
+    /// The checkpoint named `have` if it is still here, else a new one.
+    pub async fn checkpoint(self: &Arc<Self>, have: &str) -> Result<CheckpointResponse, Error> {
+        let _alone = self.making.lock().await;
+        if let Some(known) = self.held.lock().iter().find(|held| held.id == have) {
+            return Ok(known.clone());
+        }
+        let this = self.clone();
+        let made = tokio::task::spawn_blocking(move || this.make()).await;
+        made.map_err(|_| Error::Stopping)?
+    }
+
+    fn make(&self) -> Result<CheckpointResponse, Error> {
+        let failed = |error: io::Error| under_way("write a checkpoint to", &self.dir.display().to_string(), &error);
+        fs::create_dir_all(&self.dir).map_err(failed)?;
+        let id = format!("{:016x}", self.shared.entropy.next_u64());
+        let place = self.dir.join(&id);
+        let index = self.shared.state.store().checkpoint(&place)?;
+        let term = self
+            .shared
+            .term_of(index)
+            .ok_or_else(|| Error::Starting("the term of the checkpoint's last entry is not known any more"))?;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&place).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let length = entry.metadata().map_err(failed)?.len();
+            let name = entry.file_name().into_string().map_err(|_| Error::Starting("a file has no plain name"))?;
+            files.push(CheckpointFile { name, length });
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let bytes: u64 = files.iter().map(|file| file.length).sum();
+        tracing::info!(%index, files = files.len(), bytes, "made a checkpoint for a master that is far behind");
+        let made = CheckpointResponse { id, index: index.0, term: term.0, store: self.store.to_owned(), files };
+        let mut held = self.held.lock();
+        held.push_back(made.clone());
+        while held.len() > MAX_HELD {
+            let old = held.pop_front().expect("it was just counted");
+            if let Err(error) = fs::remove_dir_all(self.dir.join(&old.id)) {
+                tracing::warn!(%error, checkpoint = old.id, "an old checkpoint cannot be removed; the next start does");
+            }
+        }
+        Ok(made)
+    }
+
+    /// One file from an offset on. Reads on a thread of its own, no further ahead than the receiver takes.
+    pub fn fetch(
+        self: &Arc<Self>,
+        request: &FetchRequest,
+    ) -> Result<mpsc::Receiver<Result<FetchPiece, Status>>, Error> {
+        let held = self
+            .held
+            .lock()
+            .iter()
+            .any(|held| held.id == request.id && held.files.iter().any(|file| file.name == request.name));
+        if !held {
+            return Err(Error::NotFound(format!("checkpoint {} is not kept any more; ask for a new one", request.id)));
+        }
+        let path = self.dir.join(&request.id).join(&request.name);
+        let failed = |error| under_way("read", &path.display().to_string(), &error);
+        let mut file = File::open(&path).map_err(failed)?;
+        file.seek(SeekFrom::Start(request.offset)).map_err(failed)?;
+        let (pieces, receiver) = mpsc::channel(AHEAD);
+        let (this, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        tokio::task::spawn_blocking(move || {
+            loop {
+                let mut data = Vec::with_capacity(PIECE_BYTES);
+                let limit = u64::try_from(PIECE_BYTES).expect("a constant");
+                let piece = match (&mut file).take(limit).read_to_end(&mut data) {
+                    Ok(0) => return,
+                    Ok(_) => Ok(FetchPiece { crc32c: crc32c::crc32c(&data), data: data.into() }),
+                    Err(error) => Err(Status::from(under_way("read", &path.display().to_string(), &error))),
+                };
+                let wait = this.promise(piece.as_ref().map_or(0, |piece| piece.data.len()));
+                if !wait.is_zero() {
+                    runtime.block_on(tokio::time::sleep(wait));
+                }
+                let last = piece.is_err();
+                if pieces.blocking_send(piece).is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// Takes so many bytes out of the allowed rate; how long to wait before they go.
+    fn promise(&self, bytes: usize) -> Duration {
+        let Some(rate) = self.bytes_per_second else { return Duration::ZERO };
+        let now = self.shared.clock.monotonic();
+        let mut free_at = self.free_at.lock();
+        let begins = (*free_at).max(now);
+        let nanos = u128::try_from(bytes).expect("usize is at most 64 bits") * 1_000_000_000 / u128::from(rate.max(1));
+        *free_at = begins + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        begins - now
+    }
+}
+
+fn under_way(verb: &str, what: &str, error: &io::Error) -> Error {
+    let message = format!("cannot {verb} {what}: {error}; {}", types::remedy(error));
+    Error::UnderStore { kind: ErrorKind::Unavailable, message }
+}
