@@ -27,7 +27,7 @@ const IN_FLIGHT: usize = 1_024;
 /// Blocks in one report.
 const REPORT: usize = 10_000;
 const BLOCK_BYTES: u64 = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How many files come and go each time: a million at night, when the random tests repeat often.
 fn files() -> usize {
