@@ -25,7 +25,7 @@ const TAKE: usize = 4_096;
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(20);
 
-type Reply = oneshot::Sender<Result<Done, Error>>;
+pub type Reply = oneshot::Sender<Result<Done, Error>>;
 
 pub enum Message {
     Event(Event),
@@ -124,6 +124,14 @@ impl Handle {
 
 /// The receiving half, before its thread runs.
 pub struct Inbox(Receiver<Message>);
+
+#[cfg(feature = "test-support")]
+impl Inbox {
+    /// What has come so far, for an owner that never waits.
+    pub fn take(&self) -> Vec<Message> {
+        self.0.try_iter().take(TAKE).collect()
+    }
+}
 
 /// Makes both halves. The handle can be given away before the core exists.
 pub fn channel(shared: Arc<Shared>) -> (Handle, Inbox) {

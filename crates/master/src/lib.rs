@@ -13,6 +13,8 @@ mod locations;
 mod metrics;
 mod peers;
 mod registry;
+#[cfg(feature = "test-support")]
+pub mod rig;
 mod server;
 mod shared;
 mod skipped;
