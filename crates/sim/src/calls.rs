@@ -13,6 +13,9 @@ use tonic::codegen::tokio_stream::StreamExt;
 use tonic::{Code, Request, Status};
 use types::{OperationId, Principal, Proof};
 
+/// How a master says that what a call made is gone again.
+const VANISHED: &str = "removed meanwhile";
+
 pub type Service = Arc<dyn FileSystemMasterClientService>;
 
 /// One call. Paths are relative to the room, without a leading slash; empty is the room itself.
@@ -56,6 +59,8 @@ pub enum Answer {
     Done,
     /// A file was made and has this id.
     Made(i64),
+    /// A file was made, and was removed before its status could be told.
+    Vanished,
     Entry(Shown),
     Entries(Vec<Shown>),
     Refused(Refusal),
@@ -87,6 +92,7 @@ impl Heard {
             Err(status) => status,
         };
         match status.code() {
+            Code::NotFound if status.message().contains(VANISHED) => Heard::Outcome(Answer::Vanished),
             Code::NotFound => Heard::Outcome(Answer::Refused(Refusal::NotFound)),
             Code::AlreadyExists => Heard::Outcome(Answer::Refused(Refusal::AlreadyExists)),
             Code::FailedPrecondition => Heard::Outcome(Answer::Refused(Refusal::Precondition)),

@@ -174,7 +174,7 @@ impl Crowd {
             },
             false => client.draw(room.is_stored),
         };
-        let record = Record { client: at, call: call.clone(), invoked_us: now_us, returned: None, tries: 0 };
+        let record = Record { client: at, call: call.clone(), invoked_us: now_us, returned: None };
         room.history.records.push(record);
         let record = Some(room.history.records.len() - 1);
         client.open = Some(Open { call, operation, record, asking: None });

@@ -44,11 +44,6 @@ impl FileDisk {
         self.state.lock().fail_next = true;
     }
 
-    pub fn is_well(&self) -> bool {
-        let faults = self.state.lock();
-        !faults.full && !faults.fail_next
-    }
-
     /// Faults are over.
     pub fn mend(&self) {
         let mut faults = self.state.lock();

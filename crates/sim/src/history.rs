@@ -19,7 +19,6 @@ pub struct Record {
     pub invoked_us: u64,
     /// When the outcome was heard, and what it was. None: nobody knows.
     pub returned: Option<(u64, Answer)>,
-    pub tries: u32,
 }
 
 /// All calls of one room, in the order they were begun.
@@ -110,10 +109,9 @@ impl History {
             let answer = record.returned.as_ref().map(|(_, answer)| answer);
             writeln!(
                 text,
-                "    {what} #{at} client {} [{}, {end}] ms, {} tries: {:?} -> {answer:?}",
+                "    {what} #{at} client {} [{}, {end}] ms: {:?} -> {answer:?}",
                 record.client,
                 record.invoked_us / 1000,
-                record.tries,
                 record.call
             )
             .expect("a string takes everything");
@@ -149,7 +147,7 @@ mod tests {
     use crate::calls::{Refusal, Shown};
 
     fn record(call: Call, from: u64, to: u64, answer: Option<Answer>) -> Record {
-        Record { client: 0, call, invoked_us: from, returned: answer.map(|answer| (to, answer)), tries: 1 }
+        Record { client: 0, call, invoked_us: from, returned: answer.map(|answer| (to, answer)) }
     }
     fn create(from: u64, to: u64, answer: Option<Answer>) -> Record {
         record(Call::Create { path: "f".into() }, from, to, answer)

@@ -7,6 +7,7 @@ use crate::under::{Gone, Under};
 use std::collections::BTreeMap;
 use std::fmt;
 use types::LogIndex;
+use ufs::Verb;
 
 /// What kind of promise was broken. Shrinking looks for the same kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -145,14 +146,18 @@ impl Judge {
     /// what the last listing showed.
     pub fn store(&self, crowd: &Crowd, under: &Under) -> Result<(), Failure> {
         for gone in &self.gone {
-            if !crowd.asked_for(&gone.key, gone.at_us, under.made_us(&gone.version)) {
+            let (made_us, by) = under.made(&gone.version);
+            // A tree is moved after the answer, and an attempt that was broken off is made again over what it left.
+            let is_own_copy = gone.verb == Verb::Copy && by == Some(Verb::Copy);
+            let is_over_before = if is_own_copy { 0 } else { made_us };
+            if !crowd.asked_for(&gone.key, gone.at_us, is_over_before) {
                 let what = format!(
                     "{:?} took {} of {} at {} ms, made at {} ms, and no call asked for that",
                     gone.verb,
                     gone.version,
                     gone.key,
                     gone.at_us / 1000,
-                    under.made_us(&gone.version) / 1000
+                    made_us / 1000
                 );
                 return Err(Failure::new(Kind::Store, what));
             }

@@ -8,7 +8,7 @@ use crate::time::{MachineClock, StoppedClock, Timeline};
 use crate::under::Under;
 use journal::disk::SimDisk;
 use journal::{AppendBatch, JournalLog, MemberId, SegmentLog, SegmentOptions};
-use master::core::{JobError, JobId, JobOk, Now};
+use master::core::{JobId, Now};
 use master::rig::{Parts, Rig};
 use master::{GroupConfig, MasterConfig};
 use rpc::ClusterKey;
@@ -195,6 +195,3 @@ fn config(id: MemberId, masters: u64) -> MasterConfig {
     };
     MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, ..MasterConfig::for_tests() }
 }
-
-/// The outcome of a job for the core.
-pub type JobResult = Result<JobOk, JobError>;

@@ -116,7 +116,7 @@ impl State {
             (Call::Create { path }, Some(Answer::Made(id))) => {
                 items.insert(path.clone(), Item { directory: false, id: *id, length: None });
             }
-            (Call::Create { path }, None) => {
+            (Call::Create { path }, Some(Answer::Vanished) | None) => {
                 items.insert(path.clone(), Item { directory: false, id: 0, length: None });
             }
             (Call::MakeDirectory { path }, Some(Answer::Done) | None) => {

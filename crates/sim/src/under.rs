@@ -51,7 +51,8 @@ struct State {
     effects: BTreeMap<(u64, u64), Effect>,
     answers: BTreeSet<u64>,
     gone: Vec<Gone>,
-    made_us: BTreeMap<String, u64>,
+    /// When a version came, and by what; none: from outside.
+    made: BTreeMap<String, (u64, Option<Verb>)>,
 }
 
 /// Clones are the same store.
@@ -92,7 +93,7 @@ impl Under {
     /// Puts an object there from outside, at once.
     pub fn put(&self, key: &str, content: &'static [u8]) {
         self.inner.put_raw(key, content);
-        self.note_made(key);
+        self.note_made(key, None);
     }
 
     pub fn set_weather(&self, change: impl FnOnce(&mut Weather)) {
@@ -135,9 +136,9 @@ impl Under {
         std::mem::take(&mut self.state.lock().gone)
     }
 
-    /// When this object version came.
-    pub fn made_us(&self, version: &str) -> u64 {
-        self.state.lock().made_us.get(version).copied().unwrap_or(0)
+    /// When this object version came, and by what.
+    pub fn made(&self, version: &str) -> (u64, Option<Verb>) {
+        self.state.lock().made.get(version).copied().unwrap_or_default()
     }
 
     /// All keys with what is there.
@@ -152,9 +153,9 @@ impl Under {
         (info.kind == ufs::ObjectKind::File).then(|| info.fingerprint.map(|print| print.to_string())).flatten()
     }
 
-    fn note_made(&self, key: &str) {
+    fn note_made(&self, key: &str, by: Option<Verb>) {
         if let Some(version) = self.version(key) {
-            self.state.lock().made_us.insert(version, self.line.now_us());
+            self.state.lock().made.entry(version).or_insert((self.line.now_us(), by));
         }
     }
 
@@ -205,7 +206,7 @@ impl Under {
             let result = ready(act(this.inner.clone()));
             if verb.is_mutation() {
                 this.note_gone(&name, was, verb);
-                this.note_made(&name);
+                this.note_made(&name, Some(verb));
             }
             *slot.lock() = Some(if lost { Err(failure) } else { result });
         };

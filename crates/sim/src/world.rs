@@ -442,7 +442,7 @@ impl World {
     /// Drives calls and jobs as far as they come. True if one ended.
     fn work(&mut self, master: usize) -> bool {
         let now = self.machines[master].now();
-        let mut ended = Vec::new();
+        let (mut ended, mut refused) = (Vec::new(), Vec::new());
         let Some(process) = &mut self.machines[master].process else { return false };
         let mut context = Context::from_waker(Waker::noop());
         let (mut any, mut lists) = (false, false);
@@ -458,6 +458,9 @@ impl World {
                 Work::Job { id, result } => match result.as_mut().poll(&mut context) {
                     Poll::Ready(result) => {
                         any = true;
+                        if let Err(err) = &result {
+                            refused.push(format!("{id:?}: {}", err.message));
+                        }
                         process.rig.step(now, Event::JobDone(*id, result));
                     }
                     Poll::Pending => process.work.push(work),
@@ -468,6 +471,9 @@ impl World {
                     }
                 }
             }
+        }
+        for why in refused {
+            self.note(format_args!("master {} hears from the store: {why}", master + 1));
         }
         if lists {
             // A listing is made by a task of its own.

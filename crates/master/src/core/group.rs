@@ -49,7 +49,8 @@ impl Core {
             return;
         }
         if let Some(acknowledged) = self.node.followers().iter().map(|follower| follower.acknowledged).min() {
-            self.group.everywhere = self.group.everywhere.max(acknowledged);
+            // The leader's own disk may be the slowest: what it has applied is on it.
+            self.group.everywhere = self.group.everywhere.max(acknowledged.min(self.node.applied()));
         }
         let everywhere = self.group.everywhere;
         self.actions.extend(messages.into_iter().map(|message| Action::Send(message, everywhere)));
