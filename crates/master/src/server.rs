@@ -338,7 +338,12 @@ async fn root_mount(
     })
 }
 
-pub(crate) fn core_config(config: &MasterConfig, cluster: ClusterId, root: MountSpec, intent_rest: Duration) -> CoreConfig {
+pub(crate) fn core_config(
+    config: &MasterConfig,
+    cluster: ClusterId,
+    root: MountSpec,
+    intent_rest: Duration,
+) -> CoreConfig {
     CoreConfig {
         checkpoint_entries: config.checkpoint_entries,
         intent_wait: config.intent_wait,

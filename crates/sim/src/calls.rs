@@ -114,17 +114,22 @@ impl Heard {
 
 /// The directory a room's calls work below.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Room(pub String);
+pub struct Room {
+    pub name: String,
+    /// It begins with objects that only the store knows: reads look there for what is unknown (ONCE). In the others they
+    /// take the namespace as it is (NEVER), which a master that holds a lease answers by itself.
+    pub is_stored: bool,
+}
 
 impl Room {
     pub fn path(&self, below: &str) -> String {
-        if below.is_empty() { format!("/{}", self.0) } else { format!("/{}/{below}", self.0) }
+        if below.is_empty() { format!("/{}", self.name) } else { format!("/{}/{below}", self.name) }
     }
 }
 
 impl fmt::Display for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/{}", self.0)
+        write!(f, "/{}", self.name)
     }
 }
 
@@ -136,7 +141,8 @@ pub async fn perform(fs: Service, room: Room, call: Call, operation: OperationId
             ..Default::default()
         })
     };
-    let once = Some(i32::from(LoadMetadataPType::Once));
+    let fresh = if room.is_stored { LoadMetadataPType::Once } else { LoadMetadataPType::Never };
+    let fresh = Some(i32::from(fresh));
     match call {
         Call::Create { path } => {
             let options = CreateFilePOptions {
@@ -152,11 +158,8 @@ pub async fn perform(fs: Service, room: Room, call: Call, operation: OperationId
         Call::Complete { path, file, length } => {
             let options =
                 CompleteFilePOptions { ufs_length: Some(length), common_options: common(), ..Default::default() };
-            let request = CompleteFilePRequest {
-                path: Some(room.path(&path)),
-                options: Some(options),
-                inode_id: Some(file),
-            };
+            let request =
+                CompleteFilePRequest { path: Some(room.path(&path)), options: Some(options), inode_id: Some(file) };
             fs.complete_file(asked(request)).await?;
             Ok(Answer::Done)
         }
@@ -173,11 +176,8 @@ pub async fn perform(fs: Service, room: Room, call: Call, operation: OperationId
         }
         Call::Rename { from, to } => {
             let options = RenamePOptions { common_options: common(), ..Default::default() };
-            let request = RenamePRequest {
-                path: Some(room.path(&from)),
-                dst_path: Some(room.path(&to)),
-                options: Some(options),
-            };
+            let request =
+                RenamePRequest { path: Some(room.path(&from)), dst_path: Some(room.path(&to)), options: Some(options) };
             fs.rename(asked(request)).await?;
             Ok(Answer::Done)
         }
@@ -193,22 +193,16 @@ pub async fn perform(fs: Service, room: Room, call: Call, operation: OperationId
             Ok(Answer::Done)
         }
         Call::Status { path } => {
-            let options = GetStatusPOptions { load_metadata_type: once, ..Default::default() };
-            let request = GetStatusPRequest {
-                path: Some(room.path(&path)),
-                options: Some(options),
-                ..Default::default()
-            };
+            let options = GetStatusPOptions { load_metadata_type: fresh, ..Default::default() };
+            let request =
+                GetStatusPRequest { path: Some(room.path(&path)), options: Some(options), ..Default::default() };
             let answer = fs.get_status(asked(request)).await?.into_inner();
             Ok(Answer::Entry(shown(answer.file_info.as_ref())))
         }
         Call::List { path } => {
-            let options = ListStatusPOptions { load_metadata_type: once, ..Default::default() };
-            let request = ListStatusPRequest {
-                path: Some(room.path(&path)),
-                options: Some(options),
-                ..Default::default()
-            };
+            let options = ListStatusPOptions { load_metadata_type: fresh, ..Default::default() };
+            let request =
+                ListStatusPRequest { path: Some(room.path(&path)), options: Some(options), ..Default::default() };
             let mut messages = fs.list_status(asked(request)).await?.into_inner();
             let mut entries = Vec::new();
             while let Some(message) = messages.next().await {

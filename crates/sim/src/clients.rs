@@ -23,6 +23,7 @@ struct Open {
     operation: OperationId,
     /// Where it stands in the history; none for the making of the room.
     record: Option<usize>,
+    was_tried: bool,
     /// The master that was asked last, while the try lasts.
     asking: Option<usize>,
 }
@@ -37,6 +38,8 @@ pub struct Client {
     room_name: Room,
     /// A file it has made and not completed.
     unfinished: Option<(String, i64)>,
+    /// It only looks, and asks whichever master first.
+    pub watches: bool,
 }
 
 impl Client {
@@ -61,8 +64,12 @@ impl Client {
     /// The next try: its number, and the master it goes to.
     pub fn try_again(&mut self, masters: usize) -> (u64, usize) {
         self.attempt += 1;
-        self.master %= masters;
+        let is_first = self.open.as_ref().is_some_and(|open| !open.was_tried);
+        // Now and then a client begins with another master, as one that has just started does.
+        let anew = self.dice.once_in(6) || (self.watches && is_first);
+        self.master = if anew { self.dice.index(masters) } else { self.master % masters };
         if let Some(open) = &mut self.open {
+            open.was_tried = true;
             open.asking = Some(self.master);
         }
         (self.attempt, self.master)
@@ -78,6 +85,12 @@ impl Client {
         self.attempt
     }
 
+    /// Nobody needs to know any more: the call stays without an outcome.
+    pub fn give_up(&mut self) {
+        self.attempt += 1;
+        self.open = None;
+    }
+
     /// Whether it only waits before its next try.
     pub fn is_resting(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.asking.is_none())
@@ -86,7 +99,6 @@ impl Client {
 
 struct RoomOf {
     name: Room,
-    is_stored: bool,
     is_ready: bool,
     history: History,
     /// All is over but the last reading: paths still to list, and what was shown.
@@ -115,8 +127,7 @@ impl Crowd {
                 begins = State::with(&files);
             }
             RoomOf {
-                name: Room(name),
-                is_stored,
+                name: Room { name, is_stored },
                 is_ready: is_stored,
                 history: History { begins, records: Vec::new() },
                 is_reading: false,
@@ -125,6 +136,7 @@ impl Crowd {
             }
         };
         let rooms: Vec<RoomOf> = (0..plan.rooms).map(room).collect();
+        let workers = plan.rooms * plan.clients_per_room;
         let client = |at: usize| {
             let room = at % plan.rooms;
             Client {
@@ -135,9 +147,10 @@ impl Crowd {
                 open: None,
                 room_name: rooms[room].name.clone(),
                 unfinished: None,
+                watches: at >= workers,
             }
         };
-        let clients = (0..plan.rooms * plan.clients_per_room).map(client).collect();
+        let clients = (0..workers + plan.rooms).map(client).collect();
         Crowd { clients, rooms }
     }
 
@@ -163,7 +176,7 @@ impl Crowd {
         if !room.is_ready {
             if is_first {
                 let call = Call::MakeDirectory { path: String::new() };
-                client.open = Some(Open { call, operation, record: None, asking: None });
+                client.open = Some(Open { call, operation, record: None, was_tried: false, asking: None });
             }
             return is_first;
         }
@@ -172,12 +185,12 @@ impl Crowd {
                 Some(path) => Call::List { path },
                 None => return false,
             },
-            false => client.draw(room.is_stored),
+            false => client.draw(room.name.is_stored),
         };
         let record = Record { client: at, call: call.clone(), invoked_us: now_us, returned: None };
         room.history.records.push(record);
         let record = Some(room.history.records.len() - 1);
-        client.open = Some(Open { call, operation, record, asking: None });
+        client.open = Some(Open { call, operation, record, was_tried: false, asking: None });
         true
     }
 
@@ -198,7 +211,7 @@ impl Crowd {
             None => room.is_ready = true,
             Some(record) => room.history.records[record].returned = Some((now_us, answer)),
         }
-        client.dice.below(REST_US)
+        client.dice.below(if client.watches { REST_US / 2 } else { REST_US })
     }
 
     /// One client of each room, to read all that is left.
@@ -228,7 +241,7 @@ impl Crowd {
     pub fn asked_for(&self, key: &str, gone_us: u64, made_us: u64) -> bool {
         let covers = |path: &str, below: &str| below == path || below.starts_with(&format!("{path}/"));
         self.rooms.iter().any(|room| {
-            let Some(below) = key.strip_prefix(&format!("{}/", room.name.0)) else { return false };
+            let Some(below) = key.strip_prefix(&format!("{}/", room.name.name)) else { return false };
             room.history.records.iter().any(|record| {
                 let names = match &record.call {
                     Call::Remove { path } => covers(path, below),
@@ -248,7 +261,7 @@ impl Crowd {
     /// Whether the last listing of its room showed what stands at this key.
     pub fn was_shown(&self, key: &str) -> bool {
         self.rooms.iter().any(|room| {
-            key.strip_prefix(&format!("{}/", room.name.0)).is_some_and(|below| room.shown.contains(below))
+            key.strip_prefix(&format!("{}/", room.name.name)).is_some_and(|below| room.shown.contains(below))
         })
     }
 }
@@ -263,7 +276,8 @@ impl Client {
             return Call::Complete { path, file, length };
         }
         let path = self.path(is_stored);
-        match self.dice.below(20) {
+        let kind = if self.watches { self.dice.between(13, 20) } else { self.dice.below(20) };
+        match kind {
             0..=4 => Call::Create { path },
             5 | 6 => Call::MakeDirectory { path },
             7..=9 => Call::Remove { path },

@@ -6,7 +6,7 @@
 use crate::bug::Bug;
 use crate::dice::Dice;
 use bytes::Bytes;
-use meta::{Changes, Family, Inode, Node, Read, Record, Store, StoreError};
+use meta::{Change, Changes, Family, Inode, Node, Read, Record, Store, StoreError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -137,7 +137,7 @@ impl Watched {
         self.is_fresh.store(false, Ordering::Relaxed);
     }
 
-    fn is_dropped(&self, change: &meta::Change) -> bool {
+    fn is_dropped(&self, change: &Change) -> bool {
         match self.bug {
             Some(Bug::OperationForgotten) => change.family == Family::Operations && change.value.is_some(),
             // A name that was removed while its directory is loaded.
@@ -146,16 +146,21 @@ impl Watched {
         }
     }
 
-    fn distorted(&self, family: Family, value: Bytes) -> Result<Bytes, StoreError> {
-        if self.bug != Some(Bug::LoadResurrects) || family != Family::Edges {
-            return Ok(value);
-        }
-        let mut inode = Inode::decode(&value)?;
-        inode.changed = LogIndex(0);
-        if let Node::Directory(directory) = &mut inode.node {
-            directory.removed_at = LogIndex(0);
-        }
-        Ok(inode.encode())
+    /// What is kept of a change.
+    fn kept(&self, change: &Change) -> Result<Change, StoreError> {
+        let Change { family, key, value } = change.clone();
+        let value = match value {
+            Some(value) if self.bug == Some(Bug::LoadResurrects) && family == Family::Edges => {
+                let mut inode = Inode::decode(&value)?;
+                inode.changed = LogIndex(0);
+                if let Node::Directory(directory) = &mut inode.node {
+                    directory.removed_at = LogIndex(0);
+                }
+                Some(inode.encode())
+            }
+            value => value,
+        };
+        Ok(Change { family, key, value })
     }
 }
 
@@ -179,7 +184,7 @@ impl Read for Watched {
         {
             return Ok(old.clone());
         }
-        self.inner.get(family, key)?.map(|value| self.distorted(family, value)).transpose()
+        self.inner.get(family, key)
     }
 
     fn scan(&self, family: Family, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
@@ -187,17 +192,14 @@ impl Read for Watched {
         {
             return Ok(Vec::new());
         }
-        let found = self.inner.scan(family, start, end, limit)?;
-        found.into_iter().map(|(key, value)| Ok((key, self.distorted(family, value)?))).collect()
+        self.inner.scan(family, start, end, limit)
     }
 }
 
 impl Store for Watched {
     fn commit(&self, changes: &Changes) -> Result<(), StoreError> {
-        let kept = Changes {
-            applied: changes.applied,
-            changes: changes.changes.iter().filter(|change| !self.is_dropped(change)).cloned().collect(),
-        };
+        let kept = changes.changes.iter().filter(|change| !self.is_dropped(change)).map(|change| self.kept(change));
+        let kept = Changes { applied: changes.applied, changes: kept.collect::<Result<_, _>>()? };
         let mut digest = self.digest.lock();
         let mut before = self.before.lock();
         before.clear();

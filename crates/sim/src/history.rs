@@ -94,9 +94,8 @@ impl History {
         let first_return = open().filter_map(|(_, record)| Some(record.returned.as_ref()?.0)).min();
         let may = |record: &Record| first_return.is_none_or(|first| record.invoked_us <= first);
         let known = open().filter(|(_, record)| record.returned.is_some() && may(record));
-        let unknown = open().filter(|(_, record)| {
-            record.returned.is_none() && record.call.is_mutation() && may(record)
-        });
+        let unknown =
+            open().filter(|(_, record)| record.returned.is_none() && record.call.is_mutation() && may(record));
         let candidates = known.chain(unknown).map(|(at, _)| at).collect();
         Frame { candidates, next: 0, state }
     }
@@ -166,7 +165,10 @@ mod tests {
     #[test]
     fn calls_at_the_same_time_may_take_effect_in_either_order() {
         let made = Some(Answer::Made(3));
-        assert_eq!(verdict(vec![create(0, 100, made.clone()), look(10, 20, 0), look(30, 40, 3)]), Verdict::Linearisable);
+        assert_eq!(
+            verdict(vec![create(0, 100, made.clone()), look(10, 20, 0), look(30, 40, 3)]),
+            Verdict::Linearisable
+        );
         assert!(matches!(verdict(vec![create(0, 100, made), look(10, 20, 3), look(30, 40, 0)]), Verdict::Broken(_)));
     }
 

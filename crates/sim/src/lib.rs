@@ -48,15 +48,13 @@ pub struct Plan {
     pub clients_per_room: usize,
     /// How long there are faults.
     pub faults_ms: u64,
-    /// Nobody asks for anything.
-    pub is_idle: bool,
     pub bug: Option<Bug>,
 }
 
 impl Plan {
     /// Three masters, and nine clients in three rooms.
     pub fn new(seed: u64) -> Plan {
-        Plan { seed, masters: 3, rooms: 3, clients_per_room: 3, faults_ms: 10_000, is_idle: false, bug: None }
+        Plan { seed, masters: 3, rooms: 3, clients_per_room: 3, faults_ms: 10_000, bug: None }
     }
 
     pub fn schedule(&self) -> Schedule {
@@ -92,9 +90,7 @@ pub struct Report {
 pub fn run(plan: Plan, schedule: &Schedule, keep: Keep) -> Report {
     let world = World::new(plan, schedule.clone(), key(), Trace::new(keep));
     match quietly(|| world.run()) {
-        Ok((verdict, statistics, trace)) => {
-            Report { verdict, statistics, digest: trace.digest(), log: trace.text }
-        }
+        Ok((verdict, statistics, trace)) => Report { verdict, statistics, digest: trace.digest(), log: trace.text },
         Err(what) => Report {
             verdict: Err(Failure::new(Kind::Panic, what)),
             statistics: Statistics::default(),
@@ -125,9 +121,8 @@ fn quietly<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let is_wanted = PANIC.with_borrow_mut(|wanted| {
-                wanted.as_mut().map(|text| *text = info.to_string()).is_some()
-            });
+            let is_wanted =
+                PANIC.with_borrow_mut(|wanted| wanted.as_mut().map(|text| *text = info.to_string()).is_some());
             if !is_wanted {
                 before(info);
             }

@@ -7,7 +7,7 @@ use crate::dice::Dice;
 use crate::time::{MachineClock, StoppedClock, Timeline};
 use crate::under::Under;
 use journal::disk::SimDisk;
-use journal::{AppendBatch, JournalLog, MemberId, SegmentLog, SegmentOptions};
+use journal::{AppendBatch, HardState, JournalLog, MemberId, SegmentLog, SegmentOptions};
 use master::core::{JobId, Now};
 use master::rig::{Parts, Rig};
 use master::{GroupConfig, MasterConfig};
@@ -34,10 +34,19 @@ fn journal_dir() -> &'static Path {
 
 /// What a process has under way beside its core.
 pub enum Work {
-    Call { client: usize, attempt: u64, answer: CallWork },
-    Job { id: JobId, result: master::rig::Work },
+    Call {
+        client: usize,
+        attempt: u64,
+        answer: CallWork,
+    },
+    Job {
+        id: JobId,
+        result: master::rig::Work,
+    },
     /// Nobody waits for it: see [`Bug::CollectorLate`].
-    Forgotten { result: master::rig::Work },
+    Forgotten {
+        result: master::rig::Work,
+    },
 }
 
 pub type CallWork = Pin<Box<dyn Future<Output = Result<Answer, tonic::Status>>>>;
@@ -64,7 +73,18 @@ pub struct Machine {
     /// While the process stands still.
     pub is_paused: bool,
     pub fsync_ms: u64,
+    /// What the member was told is safe.
+    promised: Promised,
     bug: Option<Bug>,
+}
+
+/// What must be found again after any crash.
+#[derive(Clone, Copy, Default, Debug)]
+struct Promised {
+    state: HardState,
+    last: LogIndex,
+    /// A later batch may stand there as well, and replace entries.
+    is_followed: bool,
 }
 
 /// Why a process cannot be started.
@@ -89,6 +109,7 @@ impl Machine {
             process: None,
             is_paused: false,
             fsync_ms: 0,
+            promised: Promised::default(),
             bug,
         }
     }
@@ -99,11 +120,10 @@ impl Machine {
 
     pub fn start(&mut self, masters: u64, under: &Under, key: &Arc<ClusterKey>, dice: Dice) -> Result<(), NoStart> {
         let opened = SegmentLog::open(self.disk.clone(), journal_dir(), Some(GROUP), OPTIONS);
-        let (log, recovered) = opened.map_err(|err| NoStart {
-            is_disk: matches!(err, journal::Error::Io { .. }),
-            why: types::sentence(&err),
-        })?;
+        let (log, recovered) = opened
+            .map_err(|err| NoStart { is_disk: matches!(err, journal::Error::Io { .. }), why: types::sentence(&err) })?;
         let refused = |why: String| NoStart { is_disk: false, why };
+        self.promised.check(recovered.hard_state, recovered.last()).map_err(refused)?;
         let heap = HeapStore::open(Arc::new(self.files.clone()), GROUP).map_err(|err| refused(err.to_string()))?;
         let database = Watched::new(heap, self.bug, Dice::new(dice.next_u64(), "database"));
         let database = Arc::new(database.map_err(|err| refused(err.to_string()))?);
@@ -114,7 +134,7 @@ impl Machine {
             None => self.clock.clone(),
         };
         let parts = Parts {
-            config: config(self.id, masters),
+            config: config(self.id, masters, self.bug),
             own: self.id,
             members: (1..=masters).map(MemberId).collect(),
             recovered,
@@ -163,10 +183,33 @@ impl Machine {
     pub fn append(&mut self, batch: &AppendBatch) -> Result<(), String> {
         let Some(process) = &mut self.process else { return Ok(()) };
         let mut batch = batch.clone();
+        self.promised.is_followed = true;
         if self.bug == Some(Bug::VoteForgotten) {
             batch.hard_state.vote = None;
         }
         process.log.append(&batch).map_err(|err| types::sentence(&err))
+    }
+}
+
+impl Machine {
+    /// The member is told that this batch is safe.
+    pub fn promise(&mut self, state: HardState, last: Option<LogIndex>) {
+        self.promised.state = state;
+        self.promised.last = last.unwrap_or(self.promised.last);
+        self.promised.is_followed = false;
+    }
+}
+
+impl Promised {
+    fn check(&self, found: HardState, last: LogIndex) -> Result<(), String> {
+        let Promised { state, last: safe, is_followed } = *self;
+        if found.term < state.term || (found.term == state.term && state.vote.is_some() && found.vote != state.vote) {
+            return Err(format!("its log says {found:?}, but {state:?} was called safe"));
+        }
+        if last < safe && !is_followed {
+            return Err(format!("its log ends at {last}, but entries up to {safe} were called safe"));
+        }
+        Ok(())
     }
 }
 
@@ -184,7 +227,7 @@ impl Process {
     }
 }
 
-fn config(id: MemberId, masters: u64) -> MasterConfig {
+fn config(id: MemberId, masters: u64, bug: Option<Bug>) -> MasterConfig {
     let name = |id: u64| format!("master-{id}:9202");
     let group = GroupConfig {
         members: (1..=masters).map(name).collect(),
@@ -193,5 +236,8 @@ fn config(id: MemberId, masters: u64) -> MasterConfig {
         election_timeout: ELECTION,
         heartbeat: HEARTBEAT,
     };
-    MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, ..MasterConfig::for_tests() }
+    let config = MasterConfig::for_tests();
+    // A cache would keep what this bug takes away.
+    let cache_bytes = if bug == Some(Bug::LoadResurrects) { 0 } else { config.cache_bytes };
+    MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, cache_bytes, ..config }
 }

@@ -74,9 +74,14 @@ impl Schedule {
             .map(|_| {
                 let kind = if any { dice.below(KINDS) } else { *dice.pick(&kinds) };
                 let at_ms = dice.below(within_ms);
-                let long = if dice.once_in(6) { 5_000 } else { 1_500 };
-                let for_ms = dice.between(20, long);
-                Planned { at_ms, for_ms, fault: draw(&dice, kind, masters) }
+                let fault = draw(&dice, kind, masters);
+                // A pause is a danger only where it outlasts an election.
+                let long = match fault {
+                    Fault::Pause { .. } if dice.once_in(2) => 5_000,
+                    _ if dice.once_in(6) => 5_000,
+                    _ => 1_500,
+                };
+                Planned { at_ms, for_ms: dice.between(20, long), fault }
             })
             .collect();
         planned.sort_by_key(|planned| planned.at_ms);

@@ -251,8 +251,7 @@ impl UnderStore for Under {
     }
     async fn read(&self, key: &Key, range: Range<u64>, expected: Option<&Fingerprint>) -> Result<ReadStream, UfsError> {
         let (at, expected) = (key.clone(), expected.cloned());
-        let act =
-            move |store: Arc<MemoryStore>| async move { store.read(&at, range, expected.as_ref()).await }.boxed();
+        let act = move |store: Arc<MemoryStore>| async move { store.read(&at, range, expected.as_ref()).await }.boxed();
         self.call(Verb::Read, key, act).await
     }
     async fn write(&self, key: &Key, _: WriteOptions) -> Result<Box<dyn Writer>, UfsError> {
@@ -277,8 +276,7 @@ impl UnderStore for Under {
     }
     async fn copy(&self, from: &Key, to: &Key, expected: Option<&Fingerprint>) -> Result<ObjectInfo, UfsError> {
         let (from, at, expected) = (from.clone(), to.clone(), expected.cloned());
-        let act =
-            move |store: Arc<MemoryStore>| async move { store.copy(&from, &at, expected.as_ref()).await }.boxed();
+        let act = move |store: Arc<MemoryStore>| async move { store.copy(&from, &at, expected.as_ref()).await }.boxed();
         self.call(Verb::Copy, to, act).await
     }
     async fn set_attributes(&self, key: &Key, attributes: &Attributes) -> Result<(), UfsError> {

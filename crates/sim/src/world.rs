@@ -14,7 +14,7 @@ use crate::under::{URI, Under};
 use crate::{Plan, Statistics};
 use bytes::Bytes;
 use journal::disk::DiskOp;
-use journal::{AppendBatch, BatchSeq, JournalLog, Outgoing};
+use journal::{AppendBatch, BatchSeq, HardState, JournalLog, Outgoing};
 use master::core::{Action, Event, Job, JobOk, Ticket};
 use rpc::ClusterKey;
 use std::collections::BTreeMap;
@@ -32,14 +32,26 @@ const RESTART_US: u64 = 300_000;
 const LOOK_US: u64 = 50_000;
 /// How long a group without faults may take until all is well.
 pub const HEALS_WITHIN_MS: u64 = 30_000;
-/// How long a client waits for one answer: longer than a master keeps a request.
-const PATIENCE_US: u64 = 8_000_000;
+/// How long a client waits for one answer, at least and at most: the longest is longer than a master keeps a request.
+const PATIENCE_US: (u64, u64) = (600_000, 8_000_000);
 /// Turns of one master at one moment; more mean that it never comes to rest.
 const TURNS: usize = 10_000;
+/// The same for one that only looks, and looks anew rather than again.
+const WATCHES_US: (u64, u64) = (50_000, 500_000);
+/// When the kernel writes back by itself what nobody synced, with [`Bug::AckBeforeFsync`].
+const WRITTEN_BACK_AFTER_US: u64 = 500_000;
 /// When the late deletion of [`Bug::CollectorLate`] is sent.
 const COLLECTED_AFTER_US: u64 = 2_000_000;
 /// When the flush of [`Bug::LogCutEarly`] really happens.
 const FLUSHED_AFTER_US: u64 = 3_000_000;
+
+/// A batch on its way to the disk.
+#[derive(Clone, Copy)]
+struct Batch {
+    seq: BatchSeq,
+    state: HardState,
+    last: Option<LogIndex>,
+}
 
 /// Something that happens.
 enum Happening {
@@ -47,7 +59,7 @@ enum Happening {
     Tick { master: usize, life: u64 },
     Deliver { master: usize, from: usize, message: Bytes, everywhere: LogIndex },
     Unreachable { master: usize, life: u64, to: usize },
-    Synced { master: usize, life: u64, batch: BatchSeq },
+    Synced { master: usize, life: u64, batch: Batch },
     Flush { master: usize, life: u64, told: bool },
     LateJob { master: usize, life: u64, job: Job },
     Request { client: usize, attempt: u64, master: usize },
@@ -319,17 +331,35 @@ impl World {
         }
         self.note(format_args!("master {} wakes", master + 1));
         self.machines[master].is_paused = false;
-        let mut mail = std::mem::take(&mut self.mail[master]);
-        if self.dice.once_in(2) {
-            // Threads that serve connections may come to run before the state's thread.
-            mail.sort_by_key(|happening| !matches!(happening, Happening::Request { .. }));
+        let (requests, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.mail[master])
+            .into_iter()
+            .partition(|happening| matches!(happening, Happening::Request { .. }));
+        // Threads that serve connections may come to run before the thread of the state.
+        let first = self.dice.once_in(2);
+        let (before, after) = if first { (requests, rest) } else { (rest, requests) };
+        for happening in before {
+            match happening {
+                Happening::Request { client, attempt, .. } => self.serve(master, client, attempt),
+                happening if self.machines[master].life == life => self.happen_at(master, happening)?,
+                _ => {}
+            }
         }
-        for happening in mail {
+        self.work(master);
+        for happening in after {
             if self.machines[master].life == life {
                 self.happen_at(master, happening)?;
             }
         }
-        Ok(())
+        self.pump(master)
+    }
+
+    /// A request has arrived at a master.
+    fn serve(&mut self, master: usize, client: usize, attempt: u64) {
+        let Some(process) = &mut self.machines[master].process else { return };
+        // The connection was given up: what it still had to deliver is gone with it.
+        let Some((room, call, operation)) = self.crowd.clients[client].asks(attempt) else { return };
+        let answer = Box::pin(perform(process.fs.clone(), room, call, operation));
+        process.work.push(Work::Call { client, attempt, answer });
     }
 
     fn happen_at(&mut self, master: usize, happening: Happening) -> Result<(), Failure> {
@@ -363,7 +393,7 @@ impl World {
                 }
                 process.prepare_log();
                 if self.plan.bug != Some(Bug::AckBeforeFsync) {
-                    process.rig.step(now, Event::Persisted(batch));
+                    self.persisted(master, batch);
                 }
             }
             Happening::Flush { life, told, .. } if life == current => {
@@ -382,13 +412,7 @@ impl World {
                 let result = process.rig.execute(job);
                 process.work.push(Work::Forgotten { result });
             }
-            Happening::Request { client, attempt, .. } => {
-                let asked = self.crowd.clients[client].asks(attempt);
-                // The connection was given up: what it still had to deliver is gone with it.
-                let Some((room, call, operation)) = asked else { return Ok(()) };
-                let answer = Box::pin(perform(process.fs.clone(), room, call, operation));
-                process.work.push(Work::Call { client, attempt, answer });
-            }
+            Happening::Request { client, attempt, .. } => self.serve(master, client, attempt),
             Happening::Tick { .. }
             | Happening::Unreachable { .. }
             | Happening::Synced { .. }
@@ -532,15 +556,25 @@ impl World {
         if let Err(why) = self.machines[master].append(batch) {
             return self.stop(master, &why);
         }
-        let (now, life) = (self.machines[master].now(), self.machines[master].life);
-        if self.plan.bug == Some(Bug::AckBeforeFsync)
-            && let Some(process) = &mut self.machines[master].process
-        {
+        let life = self.machines[master].life;
+        let batch =
+            Batch { seq: batch.seq, state: batch.hard_state, last: batch.entries.last().map(|entry| entry.index) };
+        let mut took_us = if self.dice.once_in(40) { 25_000 } else { self.dice.between(200, 2_500) };
+        took_us += 1000 * self.machines[master].fsync_ms;
+        if self.plan.bug == Some(Bug::AckBeforeFsync) {
+            self.persisted(master, batch);
+            took_us += WRITTEN_BACK_AFTER_US;
+        }
+        self.after(took_us, Happening::Synced { master, life, batch });
+    }
+
+    fn persisted(&mut self, master: usize, batch: Batch) {
+        let machine = &mut self.machines[master];
+        let now = machine.now();
+        machine.promise(batch.state, batch.last);
+        if let Some(process) = &mut machine.process {
             process.rig.step(now, Event::Persisted(batch.seq));
         }
-        let took_us = if self.dice.once_in(40) { 25_000 } else { self.dice.between(200, 2_500) };
-        let took_us = took_us + 1000 * self.machines[master].fsync_ms;
-        self.after(took_us, Happening::Synced { master, life, batch: batch.seq });
     }
 
     fn job(&mut self, master: usize, id: master::core::JobId, job: Job) {
@@ -603,7 +637,14 @@ impl World {
         }
         let in_us = self.dice.between(80, 900);
         self.after(in_us, Happening::Request { client, attempt, master });
-        self.after(PATIENCE_US, Happening::Broken { client, attempt, why: "no answer" });
+        let patience_us = if self.crowd.clients[client].watches {
+            self.dice.between(WATCHES_US.0, WATCHES_US.1)
+        } else if self.dice.once_in(2) {
+            PATIENCE_US.1
+        } else {
+            self.dice.between(PATIENCE_US.0, PATIENCE_US.1)
+        };
+        self.after(patience_us, Happening::Broken { client, attempt, why: "no answer" });
     }
 
     fn answer(&mut self, master: usize, client: usize, attempt: u64, heard: Heard) {
@@ -646,6 +687,10 @@ impl World {
             if let Some(process) = &mut machine.process {
                 process.work.retain(|work| !matches!(work, Work::Call { client: at, .. } if *at == client));
             }
+        }
+        if self.crowd.clients[client].watches {
+            self.crowd.clients[client].give_up();
+            return self.after(1_000, Happening::Next { client });
         }
         self.again(client);
     }
@@ -793,7 +838,7 @@ impl World {
         self.after(LOOK_US, Happening::Look);
         match self.phase {
             Phase::Begin => {
-                if self.crowd.rooms_are_ready() || self.plan.is_idle {
+                if self.crowd.rooms_are_ready() {
                     self.phase = Phase::Faults;
                     for at in 0..self.schedule.0.len() {
                         let in_us = 1000 * self.schedule.0[at].at_ms;
@@ -881,4 +926,3 @@ fn hash<T: Hash + ?Sized>(of: &T) -> u64 {
     of.hash(&mut hasher);
     hasher.finish()
 }
-
