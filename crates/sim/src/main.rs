@@ -30,6 +30,9 @@ struct Cli {
     /// Plant a bug
     #[arg(long)]
     bug: Option<Bug>,
+    /// How many masters
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=7))]
+    masters: u8,
     /// How long there are faults, in simulated milliseconds
     #[arg(long, default_value_t = 10_000)]
     faults_ms: u64,
@@ -45,7 +48,7 @@ fn main() -> Result<()> {
 
 impl Cli {
     fn plan(&self, seed: u64) -> Plan {
-        Plan { bug: self.bug, faults_ms: self.faults_ms, ..Plan::new(seed) }
+        Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) }
     }
 
     fn replay(&self, seed: u64) -> Result<()> {

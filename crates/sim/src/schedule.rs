@@ -16,7 +16,7 @@ pub enum Fault {
     Pause { master: usize },
     /// Nothing arrives from the one at the other.
     Cut { from: usize, to: usize },
-    /// A master has no network: no masters, no clients, no stores.
+    /// A master hears and reaches neither masters nor clients.
     Isolate { master: usize },
     /// Loss, duplicates and reordering everywhere.
     Rain { loss: u64, twice: u64, late: u64 },
