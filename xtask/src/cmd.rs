@@ -4,5 +4,6 @@ pub mod bench;
 pub mod demo;
 pub mod lint;
 pub mod nightly;
+pub mod sim;
 pub mod test;
 pub mod tidy;

@@ -29,6 +29,7 @@ enum Command {
     Demo(cmd::demo::Demo),
     Lint(cmd::lint::Lint),
     Nightly(cmd::nightly::Nightly),
+    Sim(cmd::sim::Sim),
     Test(cmd::test::Test),
     Tidy(cmd::tidy::Tidy),
 }
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Lint(lint) => lint.run(),
         Command::Nightly(nightly) => nightly.run(),
+        Command::Sim(sim) => sim.run(),
         Command::Test(test) => test.run(),
         Command::Tidy(tidy) => tidy.run(),
     };

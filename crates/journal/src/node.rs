@@ -38,6 +38,8 @@ use types::{LogIndex, Monotonic, Term};
 
 /// A member that was offered a snapshot and is not heard of beyond it after this long is offered one again.
 const OFFER_AGAIN: Duration = Duration::from_secs(2);
+/// What raft-rs calls no member at all.
+const NO_MEMBER: u64 = 0;
 
 /// A member. Drive it from one thread: give it events, then [`Node::drain`] and carry out what it says, in this order:
 /// hand `append` to the writer, send `messages`, apply `committed`. Repeat while [`Output::more`].
@@ -153,6 +155,7 @@ impl Node {
         for _ in 0..missed {
             if self.may_tick() {
                 self.raft.tick();
+                self.leave_after_failed_transfer();
                 self.after_raft();
             }
         }
@@ -534,6 +537,16 @@ impl Node {
         self.raft.raft.set_randomized_election_timeout(self.election_timeout);
         if self.raft.raft.state == StateRole::Leader && self.lease.term() != self.raft.raft.term {
             self.lease.begin(self.raft.raft.term, self.raft.raft.raft_log.last_index());
+        }
+    }
+
+    /// Whoever gave its lease up for a transfer that came to nothing holds none for the rest of its term, and what needs
+    /// one would wait for ever: it makes room for a new term.
+    fn leave_after_failed_transfer(&mut self) {
+        let raft = &mut self.raft.raft;
+        let gave_up = self.lease.is_given_up() && self.lease.term() == raft.term;
+        if raft.state == StateRole::Leader && gave_up && raft.lead_transferee.is_none() {
+            raft.become_follower(raft.term, NO_MEMBER);
         }
     }
 

@@ -112,7 +112,7 @@ pub struct MasterConfig {
     pub virtual_nodes: u32,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-support"))]
 impl MasterConfig {
     /// Small, quick to time out, and without a place on any disk.
     pub fn for_tests() -> MasterConfig {

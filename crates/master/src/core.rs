@@ -305,6 +305,9 @@ impl Core {
     }
 
     fn confirm(&mut self, ticket: Ticket) {
+        if self.namespace.cluster().is_none() {
+            return self.reply(ticket, Err(Error::Starting("its namespace is being made")));
+        }
         match self.node.read_index(ticket.0) {
             Ok(()) => {}
             Err(Refused::FullOfReads { waiting }) => self.reply(ticket, Err(Error::Overloaded(waiting))),
@@ -536,6 +539,8 @@ impl Core {
             if self.namespace.cluster().is_none() {
                 let format = Op::Format(self.config.format.clone());
                 self.task(now, Origin::Housekeeping, format);
+                // Ahead of what clients have asked for already: before it there is no namespace.
+                self.queue.rotate_right(1);
             }
             self.take_up_duties(now);
             self.recover_once(now);

@@ -34,7 +34,7 @@ thread_local! {
     static READS: Cell<u32> = const { Cell::new(0) };
 }
 
-type Reply = oneshot::Sender<Result<Done, Error>>;
+pub type Reply = oneshot::Sender<Result<Done, Error>>;
 
 pub enum Message {
     Event(Event),
@@ -199,6 +199,14 @@ impl Drop for Asking<'_> {
 
 /// The receiving half, before its thread runs.
 pub struct Inbox(Receiver<Message>);
+
+#[cfg(feature = "test-support")]
+impl Inbox {
+    /// What has come so far, for an owner that never waits.
+    pub fn take(&self) -> Vec<Message> {
+        self.0.try_iter().take(TAKE).collect()
+    }
+}
 
 /// Makes both halves. The handle can be given away before the core exists.
 pub fn channel(shared: Arc<Shared>) -> (Handle, Inbox) {

@@ -15,6 +15,8 @@ mod metrics;
 mod peers;
 mod record_file;
 mod registry;
+#[cfg(feature = "test-support")]
+pub mod rig;
 mod server;
 mod shared;
 mod skipped;

@@ -47,7 +47,7 @@ const ELECTION_TICKS: u32 = 25;
 /// Committed entries applied in one turn of one of several masters: heartbeats do not wait longer than that takes.
 const APPLY_BYTES: usize = 256 << 10;
 /// What a store may still be carrying out after the master that asked it was deposed, beyond the lease.
-const STORE_REST: Duration = Duration::from_secs(2);
+pub(crate) const STORE_REST: Duration = Duration::from_secs(2);
 /// How long a start may take from an opened state to leading.
 const LEAD_WITHIN: Duration = Duration::from_secs(30);
 /// How long the core's own proposals may take.
@@ -421,6 +421,11 @@ fn open_group(config: &MasterConfig) -> Result<Option<Group>, Error> {
 
 fn node_config(config: &MasterConfig, group: Option<&Group>, members: Membership) -> NodeConfig {
     let (Some(group), Some(told)) = (group, &config.group) else { return NodeConfig::new(MEMBER, vec![MEMBER]) };
+    one_of_several(told, group.own, members)
+}
+
+/// The log's member of one of several masters.
+pub(crate) fn one_of_several(told: &GroupConfig, own: MemberId, members: Membership) -> NodeConfig {
     let (tick, heartbeat_ticks, election_ticks) = ticks(told);
     NodeConfig {
         tick,
@@ -430,7 +435,7 @@ fn node_config(config: &MasterConfig, group: Option<&Group>, members: Membership
         max_committed_bytes: APPLY_BYTES,
         retained_entries: told.retained_entries,
         members,
-        ..NodeConfig::new(group.own, vec![group.own])
+        ..NodeConfig::new(own, vec![own])
     }
 }
 
@@ -502,7 +507,12 @@ async fn root_mount(
     })
 }
 
-fn core_config(config: &MasterConfig, cluster: ClusterId, root: MountSpec, intent_rest: Duration) -> CoreConfig {
+pub(crate) fn core_config(
+    config: &MasterConfig,
+    cluster: ClusterId,
+    root: MountSpec,
+    intent_rest: Duration,
+) -> CoreConfig {
     CoreConfig {
         checkpoint_entries: config.checkpoint_entries,
         intent_wait: config.intent_wait,

@@ -56,7 +56,7 @@ impl Stores {
     }
 
     /// Uses this store for a mount.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-support"))]
     pub fn put(&self, id: MountId, store: Arc<dyn UnderStore>) {
         self.open.lock().insert(id, store);
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask nightly`: the full counts of what `./x test` samples. The last summary is kept in `docs/nightly.md`.
 
+use crate::cmd::sim;
 use crate::cmd::test::{Run, suites};
 use crate::suite::Report;
 use crate::{machine, tree};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// After this one program of the run is given up.
 const SUITE_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
+/// Seeds of the simulator for each round.
+const SIM_SEEDS: u64 = 20;
 const SUMMARY: &str = "docs/nightly.md";
 
 /// Run all tests with their full counts and write docs/nightly.md
@@ -30,6 +33,7 @@ impl Nightly {
         let start = Instant::now();
         let mut report = Report::default();
         suites(&mut report, &root, &Run { release: self.release, rounds: Some(self.rounds), limit: SUITE_LIMIT })?;
+        sim::seeds(&mut report, &root, self.release, self.rounds * SIM_SEEDS)?;
         let commit = machine::said("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
         let date = machine::said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
         let text = self.summary(&report, &date, &commit, &machine::describe(), start.elapsed());

@@ -50,6 +50,10 @@ impl Lease {
         self.given_up = true;
     }
 
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
     /// Numbers the heartbeats that are about to be sent. `now` must not be later than their sending.
     pub(super) fn send_beat(&mut self, now: Monotonic) -> u64 {
         self.last_beat += 1;

@@ -393,6 +393,30 @@ fn a_rejection_that_was_delayed_does_not_strand_a_follower() {
     assert!(outputs.iter().all(|output| output.snapshots_wanted.is_empty()), "everything it lacks is here");
 }
 
+/// It would lead without a lease for ever, and whatever needs one, such as work at a store, would never be done.
+#[test]
+fn a_leader_whose_transfer_came_to_nothing_makes_room_for_a_new_term() {
+    let mut bench = leader_of_three();
+    let beats = |bench: &mut Bench, from_ms: usize, to_ms: usize| {
+        for ms in (from_ms..to_ms).step_by(10) {
+            let now = at(u64::try_from(ms).expect("small"));
+            bench.node.tick(now);
+            let beat = from_two(MessageType::MsgHeartbeatResponse, 2, &[0; 8]);
+            bench.node.step(now, &beat).expect("a well-formed message");
+            bench.settle();
+        }
+    };
+    beats(&mut bench, 610, 1_500);
+    assert_eq!(bench.node.role(), Role::Leader, "its followers answer");
+    bench.node.transfer_leadership(MemberId(3)).expect("a leader");
+    bench.settle();
+    beats(&mut bench, 1_500, 1_600);
+    assert_eq!(bench.node.role(), Role::Leader, "member 3 still has time");
+    beats(&mut bench, 1_600, 2_000);
+    assert_ne!(bench.node.role(), Role::Leader);
+    assert!(bench.node.propose(1, &Bytes::from_static(b"x")).is_err());
+}
+
 #[test]
 fn messages_from_strangers_or_for_others_are_refused() {
     let mut bench = Bench::start(config(3), MemLog::new(ClusterId(1)), 0).expect("a fresh member");

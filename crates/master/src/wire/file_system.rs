@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response};
-use types::{BlockId, FileId, GfsPath, InodeId, LoadMetadata, Mode, Name, OperationId, Principal, WorkerId};
+use types::{BlockId, FileId, GfsPath, InodeId, LoadMetadata, MAX_DEPTH, Mode, Name, OperationId, Principal, WorkerId};
 
 /// Entries read from the namespace at once, and sent in one message at most.
 const LIST_STEP: usize = 1_000;
@@ -181,9 +181,27 @@ impl FileSystem {
             return Ok(());
         }
         match self.want_path(&who, path).await? {
-            Some(want) => self.handle.want(want).await,
-            None => Ok(()),
+            Some(want) => self.handle.want(want).await?,
+            None => return Ok(()),
         }
+        self.know_above(&who, path).await
+    }
+
+    /// A name that the store does not have may belong into a directory that it has and that is not known yet: looked for
+    /// from above, until one is missing there too. Cost: nothing if one name is missing at most, else a request more than
+    /// there are directories to be found.
+    async fn know_above(&self, who: &Caller, path: &GfsPath) -> Result<(), Error> {
+        for _ in 0..MAX_DEPTH {
+            let Ok(resolved) = self.handle.read(|read| meta::resolve(read, who, path)).await? else { return Ok(()) };
+            let [name, _, ..] = &resolved.missing[..] else { return Ok(()) };
+            let above = resolved.last().path.join(name).map_err(|err| Error::Rejected(err.into()))?;
+            let Some(want) = self.want_path(who, &above).await? else { return Ok(()) };
+            self.handle.want(want).await?;
+            if self.handle.read(|read| meta::status(read, who, &above)).await?.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that the entries of a directory are known, as fresh as asked for.

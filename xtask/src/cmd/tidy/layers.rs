@@ -13,7 +13,7 @@ pub(super) const ROWS: [(&str, &[&str]); 7] = [
     ("access", &["client"]),
     ("roles", &["master", "worker"]),
     ("binary", &["goosefs"]),
-    ("beside", &["testkit", "xtask"]),
+    ("beside", &["sim", "testkit", "xtask"]),
 ];
 
 /// Arrows within a row that are meant.

@@ -1,0 +1,184 @@
+//! A master without threads, sockets and timers: the simulator owns it, tells it the time and carries out what it asks for.
+//!
+//! Is:     the parts a start puts together, on a log and a database that were opened already, and what the driver does
+//!         between an inbox and the core.
+//! Owns:   one run of one master. A crash is to drop it.
+//! Never:  decides anything; part of a product binary.
+
+use crate::config::MasterConfig;
+use crate::core::{Action, Core, Event, JobError, JobOk, Now, Ticket};
+use crate::driver::{Inbox, Message, Reply, channel};
+use crate::error::Error;
+use crate::shared::Shared;
+use crate::stores::Stores;
+use crate::wire::file_system::{Checks, FileSystem};
+use journal::{Boot, LogReader, MemberId, Membership, Node, Recovered};
+use meta::{MountSpec, Namespace, ROOT_MOUNT, Read, StoreError};
+use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
+use rpc::ClusterKey;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use store::{Lru, Published};
+use types::{Clock, Entropy, LogIndex, Term};
+use ufs::UnderStore;
+
+pub use crate::core::{Job, JobId};
+
+/// Everything a run of a master stands on.
+pub struct Parts {
+    /// Its group decides the times of the log's member.
+    pub config: MasterConfig,
+    pub own: MemberId,
+    /// The members the group was formatted with, this one too. It stays with them.
+    pub members: Vec<MemberId>,
+    pub recovered: Recovered,
+    pub log: Arc<dyn LogReader>,
+    pub state: Arc<dyn meta::Store>,
+    pub under: Arc<dyn UnderStore>,
+    pub key: Arc<ClusterKey>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Work at the under store, to be driven by whoever holds it.
+pub type Work = Pin<Box<dyn Future<Output = Result<JobOk, JobError>> + Send>>;
+
+pub struct Rig {
+    core: Core,
+    shared: Arc<Shared>,
+    stores: Arc<Stores>,
+    under: Arc<dyn UnderStore>,
+    fs: FileSystem,
+    inbox: Inbox,
+    waiting: BTreeMap<Ticket, Reply>,
+}
+
+impl Rig {
+    /// Errors: as those of a start on this log and database.
+    pub fn open(parts: Parts) -> Result<Rig, Error> {
+        let Parts { config, own, members, recovered, log, state, under, key, clock, entropy } = parts;
+        let start = |err: journal::Error| Error::Start(types::sentence(&err));
+        let told = config.group.clone().ok_or(Error::Start("a rig is one of several masters".to_owned()))?;
+        let applied = state.applied();
+        let policy = || -> Box<dyn store::Policy> { Box::new(Lru::default()) };
+        let published = Published::new(state, config.cache_bytes, policy);
+        let shared = Arc::new(Shared::new(config.clone(), published, clock.clone(), entropy.clone()));
+        let namespace = Namespace::open(&shared.state.latest())?;
+        for worker in shared.read_any(meta::workers)? {
+            shared.registry.lock().expect(&worker);
+        }
+        let founders = Membership::founding(members.into_iter().map(|id| (id, String::new())));
+        let boot = Boot { applied, now: clock.monotonic(), seed: entropy.next_u64() };
+        let node_config = crate::server::one_of_several(&told, own, founders);
+        let rest = node_config.lease + crate::server::STORE_REST;
+        let node = Node::new(node_config, recovered, log, boot).map_err(start)?;
+        let root = MountSpec {
+            uri: under.uri().to_owned(),
+            read_only: false,
+            shared: false,
+            properties: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            write_policy: None,
+            read_policy: None,
+        };
+        let cluster = types::ClusterId(entropy.next_u128());
+        let core_config = crate::server::core_config(&config, cluster, root, rest);
+        let (handle, inbox) = channel(shared.clone());
+        let stores = Arc::new(Stores::new(shared.clone(), key.clone()));
+        stores.put(ROOT_MOUNT, under.clone());
+        let fs = FileSystem { handle, checks: Arc::new(Checks::default()), key };
+        let core = Core::new(core_config, node, namespace, shared.clone());
+        Ok(Rig { core, shared, stores, under, fs, inbox, waiting: BTreeMap::new() })
+    }
+
+    /// The service official clients call. What it is asked is taken up by the next [`Rig::turn`].
+    pub fn file_system(&self) -> Arc<dyn FileSystemMasterClientService> {
+        Arc::new(self.fs.clone())
+    }
+
+    pub fn step(&mut self, now: Now, event: Event) {
+        self.core.step(now, event);
+    }
+
+    /// Takes what the services asked for, turns the core, and gives the answers that are ready. The rest is for the owner.
+    /// Errors: this master cannot go on.
+    pub fn turn(&mut self, now: Now) -> Result<Vec<Action>, String> {
+        for message in self.inbox.take() {
+            match message {
+                Message::Event(event) => self.core.step(now, event),
+                Message::Ask(ticket, event, reply) => {
+                    self.waiting.insert(ticket, reply);
+                    self.core.step(now, event);
+                }
+                Message::LogFailed(why) => return Err(why),
+                Message::Wake | Message::Stop => {}
+            }
+        }
+        let mut rest = Vec::new();
+        for action in self.core.turn(now)? {
+            match action {
+                Action::Reply(ticket, result) => {
+                    if let Some(reply) = self.waiting.remove(&ticket) {
+                        // The caller may have gone; its effect stands.
+                        let _ = reply.send(result);
+                    }
+                }
+                Action::MountsChanged => {
+                    self.stores.forget();
+                    self.stores.put(ROOT_MOUNT, self.under.clone());
+                }
+                other => rest.push(other),
+            }
+        }
+        Ok(rest)
+    }
+
+    /// The job's work; its outcome goes back as [`Event::JobDone`].
+    pub fn execute(&self, job: Job) -> Work {
+        let stores = self.stores.clone();
+        Box::pin(async move { stores.execute(job).await })
+    }
+
+    /// Brings the database to its disk; the index goes back as [`Event::Flushed`].
+    pub fn flush(&self) -> Result<LogIndex, StoreError> {
+        self.shared.state.store().flush()
+    }
+
+    /// Whether the core has more to do at once.
+    pub fn is_unfinished(&self) -> bool {
+        self.core.is_unfinished()
+    }
+
+    pub fn leads(&self) -> bool {
+        self.shared.leads()
+    }
+
+    /// Whether it would answer a read by itself now.
+    pub fn has_lease(&self) -> bool {
+        self.shared.has_lease()
+    }
+
+    pub fn applied(&self) -> LogIndex {
+        self.shared.applied()
+    }
+
+    pub fn term(&self) -> Term {
+        self.shared.group().term
+    }
+
+    pub fn open_intents(&self) -> usize {
+        self.core.namespace().intents().count()
+    }
+
+    /// What is broken in the records, by a full recount.
+    pub fn recount(&self) -> Result<Vec<String>, StoreError> {
+        self.core.namespace().check_invariants(&self.shared.state.latest())
+    }
+
+    /// Looks at the state as it is here, whoever leads.
+    pub fn look<R>(&self, look: impl FnMut(&dyn Read) -> Result<R, StoreError>) -> Result<R, Error> {
+        self.shared.read_any(look)
+    }
+}

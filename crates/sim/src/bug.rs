@@ -1,0 +1,44 @@
+//! Bugs planted at the seams, to show that the judges see them.
+//!
+//! Each is a faulty adapter between two parts of the product. The product itself has no switch: nothing to compile in,
+//! nothing to turn on. `docs/design/0009-simulation.md` says why.
+
+/// What is wrong with this cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Bug {
+    /// The log's writer says that a batch is safe when it has only been written.
+    AckBeforeFsync,
+    /// The log does not keep whom a member voted for.
+    VoteForgotten,
+    /// The database says that it has applied less than it holds: the tail is applied once more.
+    AppliedTwice,
+    /// Readers ask for the time once per turn: a leader that slept takes its lease for valid.
+    StaleLease,
+    /// The database drops what it should remember about operation ids.
+    OperationForgotten,
+    /// The log is cut when a flush is asked for, not when it has been done.
+    LogCutEarly,
+    /// A master that starts does not see the open intents.
+    IntentForgotten,
+    /// The database does not keep what makes a late answer of a store stale.
+    LoadResurrects,
+    /// A tree is said to be deleted before the store has deleted it.
+    CollectorLate,
+    /// A read of the database sometimes gives what was there before the last commit, and the cache keeps it.
+    OldCache,
+}
+
+impl Bug {
+    pub const ALL: [Bug; 10] = [
+        Bug::AckBeforeFsync,
+        Bug::VoteForgotten,
+        Bug::AppliedTwice,
+        Bug::StaleLease,
+        Bug::OperationForgotten,
+        Bug::LogCutEarly,
+        Bug::IntentForgotten,
+        Bug::LoadResurrects,
+        Bug::CollectorLate,
+        Bug::OldCache,
+    ];
+}

@@ -1,0 +1,233 @@
+//! What clients call, as official clients put it on the wire, and what they hear.
+
+use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
+use proto::grpc::file::{
+    CompleteFilePOptions, CompleteFilePRequest, CreateDirectoryPOptions, CreateDirectoryPRequest, CreateFilePOptions,
+    CreateFilePRequest, DeletePOptions, DeletePRequest, FileInfo, FileSystemMasterCommonPOptions, GetStatusPOptions,
+    GetStatusPRequest, ListStatusPOptions, ListStatusPRequest, LoadMetadataPType, RenamePOptions, RenamePRequest,
+    WritePType,
+};
+use std::fmt;
+use std::sync::Arc;
+use tonic::codegen::tokio_stream::StreamExt;
+use tonic::{Code, Request, Status};
+use types::{OperationId, Principal, Proof};
+
+/// How a master says that what a call made is gone again.
+const VANISHED: &str = "removed meanwhile";
+
+pub type Service = Arc<dyn FileSystemMasterClientService>;
+
+/// One call. Paths are relative to the room, without a leading slash; empty is the room itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Call {
+    Create { path: String },
+    Complete { path: String, file: i64, length: i64 },
+    MakeDirectory { path: String },
+    Rename { from: String, to: String },
+    Remove { path: String },
+    Status { path: String },
+    List { path: String },
+}
+
+impl Call {
+    /// Whether it carries an operation id and may be refused after it had an effect, were the id forgotten.
+    pub fn is_mutation(&self) -> bool {
+        match self {
+            Call::Create { .. }
+            | Call::Complete { .. }
+            | Call::MakeDirectory { .. }
+            | Call::Rename { .. }
+            | Call::Remove { .. } => true,
+            Call::Status { .. } | Call::List { .. } => false,
+        }
+    }
+}
+
+/// An entry as an answer shows it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Shown {
+    pub name: String,
+    pub id: i64,
+    pub directory: bool,
+    /// None while the file is incomplete.
+    pub length: Option<i64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Done,
+    /// A file was made and has this id.
+    Made(i64),
+    /// A file was made, and was removed before its status could be told.
+    Vanished,
+    Entry(Shown),
+    Entries(Vec<Shown>),
+    Refused(Refusal),
+}
+
+/// A refusal that is an outcome.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Refusal {
+    NotFound,
+    AlreadyExists,
+    Precondition,
+    Invalid,
+}
+
+/// What a client makes of an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Heard {
+    Outcome(Answer),
+    /// Try again, at another master.
+    Again(String),
+    /// Nothing a healthy cluster says.
+    Wrong(String),
+}
+
+impl Heard {
+    pub fn of(result: Result<Answer, Status>) -> Heard {
+        let status = match result {
+            Ok(answer) => return Heard::Outcome(answer),
+            Err(status) => status,
+        };
+        match status.code() {
+            Code::NotFound if status.message().contains(VANISHED) => Heard::Outcome(Answer::Vanished),
+            Code::NotFound => Heard::Outcome(Answer::Refused(Refusal::NotFound)),
+            Code::AlreadyExists => Heard::Outcome(Answer::Refused(Refusal::AlreadyExists)),
+            Code::FailedPrecondition => Heard::Outcome(Answer::Refused(Refusal::Precondition)),
+            Code::InvalidArgument => Heard::Outcome(Answer::Refused(Refusal::Invalid)),
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted | Code::ResourceExhausted => {
+                Heard::Again(status.message().to_owned())
+            }
+            Code::Ok
+            | Code::Unknown
+            | Code::PermissionDenied
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::DataLoss
+            | Code::Unauthenticated => Heard::Wrong(format!("{:?}: {}", status.code(), status.message())),
+        }
+    }
+}
+
+/// The directory a room's calls work below.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Room {
+    pub name: String,
+    /// It begins with objects that only the store knows: reads look there for what is unknown (ONCE). In the others they
+    /// take the namespace as it is (NEVER), which a master that holds a lease answers by itself.
+    pub is_stored: bool,
+}
+
+impl Room {
+    pub fn path(&self, below: &str) -> String {
+        if below.is_empty() { format!("/{}", self.name) } else { format!("/{}/{below}", self.name) }
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}", self.name)
+    }
+}
+
+/// Carries out one try of a call at one master.
+pub async fn perform(fs: Service, room: Room, call: Call, operation: OperationId) -> Result<Answer, Status> {
+    let common = || {
+        Some(FileSystemMasterCommonPOptions {
+            operation_id: Some(proto::convert::operation_id::to_wire(operation)),
+            ..Default::default()
+        })
+    };
+    let fresh = if room.is_stored { LoadMetadataPType::Once } else { LoadMetadataPType::Never };
+    let fresh = Some(i32::from(fresh));
+    match call {
+        Call::Create { path } => {
+            let options = CreateFilePOptions {
+                recursive: Some(false),
+                write_type: Some(i32::from(WritePType::MustCache)),
+                common_options: common(),
+                ..Default::default()
+            };
+            let request = CreateFilePRequest { path: Some(room.path(&path)), options: Some(options) };
+            let answer = fs.create_file(asked(request)).await?.into_inner();
+            Ok(Answer::Made(answer.file_info.and_then(|info| info.file_id).unwrap_or_default()))
+        }
+        Call::Complete { path, file, length } => {
+            let options =
+                CompleteFilePOptions { ufs_length: Some(length), common_options: common(), ..Default::default() };
+            let request =
+                CompleteFilePRequest { path: Some(room.path(&path)), options: Some(options), inode_id: Some(file) };
+            fs.complete_file(asked(request)).await?;
+            Ok(Answer::Done)
+        }
+        Call::MakeDirectory { path } => {
+            let options = CreateDirectoryPOptions {
+                recursive: Some(false),
+                allow_exists: Some(false),
+                common_options: common(),
+                ..Default::default()
+            };
+            let request = CreateDirectoryPRequest { path: Some(room.path(&path)), options: Some(options) };
+            fs.create_directory(asked(request)).await?;
+            Ok(Answer::Done)
+        }
+        Call::Rename { from, to } => {
+            let options = RenamePOptions { common_options: common(), ..Default::default() };
+            let request =
+                RenamePRequest { path: Some(room.path(&from)), dst_path: Some(room.path(&to)), options: Some(options) };
+            fs.rename(asked(request)).await?;
+            Ok(Answer::Done)
+        }
+        Call::Remove { path } => {
+            let options = DeletePOptions {
+                recursive: Some(true),
+                unchecked: Some(true),
+                common_options: common(),
+                ..Default::default()
+            };
+            let request = DeletePRequest { path: Some(room.path(&path)), options: Some(options) };
+            fs.remove(asked(request)).await?;
+            Ok(Answer::Done)
+        }
+        Call::Status { path } => {
+            let options = GetStatusPOptions { load_metadata_type: fresh, ..Default::default() };
+            let request =
+                GetStatusPRequest { path: Some(room.path(&path)), options: Some(options), ..Default::default() };
+            let answer = fs.get_status(asked(request)).await?.into_inner();
+            Ok(Answer::Entry(shown(answer.file_info.as_ref())))
+        }
+        Call::List { path } => {
+            let options = ListStatusPOptions { load_metadata_type: fresh, ..Default::default() };
+            let request =
+                ListStatusPRequest { path: Some(room.path(&path)), options: Some(options), ..Default::default() };
+            let mut messages = fs.list_status(asked(request)).await?.into_inner();
+            let mut entries = Vec::new();
+            while let Some(message) = messages.next().await {
+                entries.extend(message?.file_infos.iter().map(|info| shown(Some(info))));
+            }
+            entries.sort();
+            Ok(Answer::Entries(entries))
+        }
+    }
+}
+
+fn asked<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Principal { user: "root".into(), groups: Vec::new(), proof: Proof::Claimed });
+    request
+}
+
+fn shown(info: Option<&FileInfo>) -> Shown {
+    let info = info.cloned().unwrap_or_default();
+    let directory = info.folder.unwrap_or_default();
+    let complete = info.completed.unwrap_or_default() && !directory;
+    Shown {
+        name: info.name.unwrap_or_default(),
+        id: info.file_id.unwrap_or_default(),
+        directory,
+        length: info.length.filter(|_| complete),
+    }
+}

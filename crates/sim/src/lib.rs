@@ -1,0 +1,135 @@
+//! A whole cluster in one seeded thread: real masters over simulated clocks, network, disks and an under store, with
+//! clients, faults, and judges of what the clients were promised.
+//!
+//! Is:     a queue of events ([`run`]), and what stands around the product's own code in it.
+//! Owns:   time, chance, fate.
+//! Never:  part of the product; contains a copy of its logic.
+//!
+//! What runs for real, what is replaced, which faults there are and who judges: `docs/design/0009-simulation.md`.
+
+#![deny(clippy::disallowed_methods)]
+
+mod bug;
+mod calls;
+mod clients;
+mod database;
+mod dice;
+mod history;
+mod judge;
+mod machine;
+mod model;
+mod schedule;
+mod shrink;
+mod time;
+mod trace;
+mod under;
+mod world;
+
+pub use bug::Bug;
+pub use judge::{Failure, Kind};
+pub use schedule::{Fault, Planned, Schedule};
+pub use shrink::shrink;
+pub use trace::Keep;
+pub use world::HEALS_WITHIN_MS;
+
+use rpc::ClusterKey;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Once, OnceLock};
+use trace::Trace;
+use world::World;
+
+/// What to simulate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub masters: usize,
+    pub rooms: usize,
+    pub clients_per_room: usize,
+    /// How long there are faults.
+    pub faults_ms: u64,
+    pub bug: Option<Bug>,
+}
+
+impl Plan {
+    /// Three masters, and nine clients in three rooms.
+    pub fn new(seed: u64) -> Plan {
+        Plan { seed, masters: 3, rooms: 3, clients_per_room: 3, faults_ms: 10_000, bug: None }
+    }
+
+    pub fn schedule(&self) -> Schedule {
+        Schedule::of(self.seed, self.masters, self.faults_ms)
+    }
+}
+
+/// Counts of one run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Statistics {
+    pub events: u64,
+    pub simulated_ms: u64,
+    /// Calls of clients that had an outcome.
+    pub calls: usize,
+    /// Terms somebody led.
+    pub leaders: usize,
+    pub starts: u64,
+    pub faults: u64,
+    pub healed_after_ms: u64,
+}
+
+/// What a run came to.
+pub struct Report {
+    pub verdict: Result<(), Failure>,
+    pub statistics: Statistics,
+    /// The same for two runs that did the same.
+    pub digest: u64,
+    /// All lines, if they were to be kept.
+    pub log: String,
+}
+
+/// Lives through one seed.
+pub fn run(plan: Plan, schedule: &Schedule, keep: Keep) -> Report {
+    let world = World::new(plan, schedule.clone(), key(), Trace::new(keep));
+    match quietly(|| world.run()) {
+        Ok((verdict, statistics, trace)) => Report { verdict, statistics, digest: trace.digest(), log: trace.text },
+        Err(what) => Report {
+            verdict: Err(Failure::new(Kind::Panic, what)),
+            statistics: Statistics::default(),
+            digest: 0,
+            log: String::new(),
+        },
+    }
+}
+
+/// The key of all simulated clusters. Nothing is sealed with it, so that it differs from run to run does not matter.
+fn key() -> Arc<ClusterKey> {
+    static KEY: OnceLock<Arc<ClusterKey>> = OnceLock::new();
+    KEY.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a directory for a moment");
+        Arc::new(ClusterKey::create(&dir.path().join("key")).expect("an empty directory"))
+    })
+    .clone()
+}
+
+thread_local! {
+    /// What the last panic of this thread said, while somebody wants to know.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `f`; a panic is an answer, not a message on the terminal.
+fn quietly<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let is_wanted =
+                PANIC.with_borrow_mut(|wanted| wanted.as_mut().map(|text| *text = info.to_string()).is_some());
+            if !is_wanted {
+                before(info);
+            }
+        }));
+    });
+    PANIC.set(Some(String::new()));
+    let outcome = catch_unwind(AssertUnwindSafe(f));
+    let said = PANIC.take().unwrap_or_default();
+    outcome.map_err(|_| said)
+}

@@ -1,0 +1,115 @@
+//! `sim`: runs seeds, shrinks what fails, replays one with everything it says. Started by `cargo xtask sim`.
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use sim::{Bug, HEALS_WITHIN_MS, Keep, Plan, Schedule, run, shrink};
+use std::time::{Duration, Instant};
+
+/// Simulated time of the idle cluster whose speed is measured.
+const IDLE_MS: u64 = 60_000;
+
+/// Whole clusters under seeds
+#[derive(Parser)]
+#[command(name = "sim")]
+struct Cli {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// Stop after so many minutes
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// The first seed
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Run one seed and print all that happens
+    #[arg(long, value_name = "SEED")]
+    replay: Option<u64>,
+    /// With --replay: shrink the schedule first if the seed fails
+    #[arg(long)]
+    shrunk: bool,
+    /// Plant a bug
+    #[arg(long)]
+    bug: Option<Bug>,
+    /// How many masters
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=7))]
+    masters: u8,
+    /// How long there are faults, in simulated milliseconds
+    #[arg(long, default_value_t = 10_000)]
+    faults_ms: u64,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.replay {
+        Some(seed) => cli.replay(seed),
+        None => cli.sweep(),
+    }
+}
+
+impl Cli {
+    fn plan(&self, seed: u64) -> Plan {
+        Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) }
+    }
+
+    fn replay(&self, seed: u64) -> Result<()> {
+        let plan = self.plan(seed);
+        let mut schedule = plan.schedule();
+        if self.shrunk
+            && let Err(failure) = run(plan, &schedule, Keep::Digest).verdict
+        {
+            schedule = shrink(plan, &schedule, failure.kind);
+        }
+        show(&schedule);
+        let report = run(plan, &schedule, Keep::Print);
+        println!("{:?}", report.statistics);
+        match report.verdict {
+            Ok(()) => Ok(()),
+            Err(failure) => bail!("seed {seed} fails: {failure}"),
+        }
+    }
+
+    fn sweep(&self) -> Result<()> {
+        println!("idle: {:.0} × real time", idle_speed());
+        let began = Instant::now();
+        let until = self.minutes.map(|minutes| Duration::from_secs(60 * minutes));
+        let (mut ran, mut failed, mut simulated_ms, mut calls, mut slowest_ms) = (0, 0_u64, 0, 0, 0);
+        for seed in self.from..self.from.saturating_add(self.seeds) {
+            if until.is_some_and(|until| began.elapsed() >= until) {
+                break;
+            }
+            let plan = self.plan(seed);
+            let report = run(plan, &plan.schedule(), Keep::Digest);
+            ran += 1;
+            simulated_ms += report.statistics.simulated_ms;
+            calls += report.statistics.calls;
+            slowest_ms = slowest_ms.max(report.statistics.healed_after_ms);
+            if let Err(failure) = report.verdict {
+                failed += 1;
+                println!("seed {seed} fails: {failure}");
+                println!("it fails with these of its faults; replay with --replay {seed} --shrunk:");
+                show(&shrink(plan, &plan.schedule(), failure.kind));
+            }
+        }
+        let took = began.elapsed();
+        println!(
+            "{ran} seeds, {calls} calls, {:.0} simulated s in {:.0} s ({:.0} × real time); healed within {slowest_ms} ms of \
+             {HEALS_WITHIN_MS}; {failed} failed",
+            Duration::from_millis(simulated_ms).as_secs_f64(),
+            took.as_secs_f64(),
+            Duration::from_millis(simulated_ms).as_secs_f64() / took.as_secs_f64()
+        );
+        if failed > 0 { bail!("{failed} of {ran} seeds failed") } else { Ok(()) }
+    }
+}
+
+fn show(schedule: &Schedule) {
+    schedule.0.iter().for_each(|planned| println!("  {planned}"));
+}
+
+/// How much faster than time a cluster lives that nobody asks anything.
+fn idle_speed() -> f64 {
+    let began = Instant::now();
+    let plan = Plan { rooms: 0, faults_ms: IDLE_MS, ..Plan::new(1) };
+    let report = run(plan, &Schedule::default(), Keep::Digest);
+    Duration::from_millis(report.statistics.simulated_ms).as_secs_f64() / began.elapsed().as_secs_f64()
+}

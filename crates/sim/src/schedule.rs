@@ -1,0 +1,117 @@
+//! What goes wrong when: made from a seed before the run begins, so that it can be shown, replayed and shrunk.
+
+use crate::dice::Dice;
+use std::fmt;
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The machine loses power and comes back: what was not synced survives in part.
+    PowerCut { master: usize },
+    /// All machines lose power at once.
+    Blackout,
+    /// The process dies, the machine does not.
+    Kill { master: usize },
+    /// The process stands still.
+    Pause { master: usize },
+    /// Nothing arrives from the one at the other.
+    Cut { from: usize, to: usize },
+    /// A master hears and reaches neither masters nor clients.
+    Isolate { master: usize },
+    /// Loss, duplicates and reordering everywhere.
+    Rain { loss: u64, twice: u64, late: u64 },
+    /// Messages from the one to the other take so long.
+    SlowLink { from: usize, to: usize, ms: u64 },
+    /// Each sync takes so long.
+    SlowDisk { master: usize, ms: u64 },
+    /// The next write to the log fails.
+    WriteError { master: usize },
+    /// The next sync of the log fails.
+    SyncError { master: usize },
+    /// The next file of the database cannot be written.
+    DatabaseError { master: usize },
+    /// Nothing more fits the disk.
+    DiskFull { master: usize },
+    /// Somebody sets the wall clock.
+    ClockJump { master: usize, by_ms: i64 },
+    /// The leader is told to hand over.
+    HandOver { to: usize },
+    /// The store refuses everything.
+    StoreAway,
+    /// The store takes its time.
+    StoreSlow { ms: u64 },
+    /// The store does what it is asked, and the answer is lost.
+    StoreForgetful { per_mille: u64 },
+}
+
+/// A fault and its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Planned {
+    pub at_ms: u64,
+    pub for_ms: u64,
+    pub fault: Fault,
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>6} ms, for {:>5} ms: {:?}", self.at_ms, self.for_ms, self.fault)
+    }
+}
+
+/// All faults of a run, by time.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Schedule(pub Vec<Planned>);
+
+impl Schedule {
+    /// The faults this seed brings upon `masters` masters within `within_ms`.
+    pub fn of(seed: u64, masters: usize, within_ms: u64) -> Schedule {
+        let dice = Dice::new(seed, "schedule");
+        // Some seeds are rough, some are calm, some know only a few kinds of fault.
+        let count = dice.between(2, 3 + within_ms / 400);
+        let kinds: Vec<u64> = (0..dice.between(1, 8)).map(|_| dice.below(KINDS)).collect();
+        let any = dice.once_in(2);
+        let mut planned: Vec<Planned> = (0..count)
+            .map(|_| {
+                let kind = if any { dice.below(KINDS) } else { *dice.pick(&kinds) };
+                let at_ms = dice.below(within_ms);
+                let fault = draw(&dice, kind, masters);
+                // A pause is a danger only where it outlasts an election.
+                let long = match fault {
+                    Fault::Pause { .. } if dice.once_in(2) => 5_000,
+                    _ if dice.once_in(6) => 5_000,
+                    _ => 1_500,
+                };
+                Planned { at_ms, for_ms: dice.between(20, long), fault }
+            })
+            .collect();
+        planned.sort_by_key(|planned| planned.at_ms);
+        Schedule(planned)
+    }
+}
+
+const KINDS: u64 = 22;
+
+fn draw(dice: &Dice, kind: u64, masters: usize) -> Fault {
+    let master = dice.index(masters);
+    let (from, to) = (master, (master + 1 + dice.index(masters.max(2) - 1)) % masters);
+    match kind {
+        0 | 1 => Fault::PowerCut { master },
+        2 => Fault::Blackout,
+        3 | 4 => Fault::Kill { master },
+        5 | 6 => Fault::Pause { master },
+        7 | 8 => Fault::Cut { from, to },
+        9 => Fault::Isolate { master },
+        10 => Fault::Rain { loss: dice.below(200), twice: dice.below(200), late: dice.below(200) },
+        11 => Fault::SlowLink { from, to, ms: dice.between(20, 900) },
+        12 => Fault::SlowDisk { master, ms: dice.between(10, 400) },
+        13 => Fault::WriteError { master },
+        14 => Fault::SyncError { master },
+        15 => Fault::DatabaseError { master },
+        16 => Fault::DiskFull { master },
+        17 => Fault::ClockJump { master, by_ms: i64::try_from(dice.below(7_200_000)).expect("small") - 3_600_000 },
+        18 => Fault::HandOver { to },
+        19 => Fault::StoreAway,
+        20 => Fault::StoreSlow { ms: dice.between(50, 1_500) },
+        _ => Fault::StoreForgetful { per_mille: dice.between(50, 500) },
+    }
+}

@@ -1,0 +1,288 @@
+//! The under store of a simulated cluster: objects in memory behind latency and faults.
+//!
+//! A request takes effect at a moment of its own, whether or not its sender still lives, and its answer arrives later or
+//! never. Every object version that goes or comes is noted for the judges.
+
+use crate::dice::Dice;
+use crate::time::Timeline;
+use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use types::{Clock, Fingerprint, Mode, UnixMs};
+use ufs::{
+    Attributes, Capabilities, Failure, Key, MemoryStore, ObjectInfo, Page, PageToken, ReadStream, Removal, UfsError,
+    UnderStore, Verb, WriteOptions, Writer,
+};
+
+pub const URI: &str = "mem://root";
+/// The longest a request may be on its way to its effect: less than what a new leader waits for (DESIGN §6).
+const LATEST_US: u64 = 1_500_000;
+
+/// What happens to requests now.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Weather {
+    pub away: bool,
+    pub slow_ms: u64,
+    /// Answers lost, in a thousand.
+    pub forgetful: u64,
+}
+
+/// An object version went: removed, or replaced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gone {
+    pub at_us: u64,
+    pub key: String,
+    pub version: String,
+    pub verb: Verb,
+}
+
+type Effect = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct State {
+    weather: Weather,
+    next: u64,
+    effects: BTreeMap<(u64, u64), Effect>,
+    answers: BTreeSet<u64>,
+    gone: Vec<Gone>,
+    /// When a version came, and by what; none: from outside.
+    made: BTreeMap<String, (u64, Option<Verb>)>,
+}
+
+/// Clones are the same store.
+#[derive(Clone)]
+pub struct Under {
+    inner: Arc<MemoryStore>,
+    line: Timeline,
+    dice: Arc<Dice>,
+    state: Arc<Mutex<State>>,
+}
+
+type Slot<T> = Arc<Mutex<Option<Result<T, UfsError>>>>;
+
+/// Ready once time has come to where the answer arrives.
+struct Answer<T> {
+    slot: Slot<T>,
+    at_us: u64,
+    line: Timeline,
+}
+
+impl<T> std::future::Future for Answer<T> {
+    type Output = Result<T, UfsError>;
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.line.now_us() < self.at_us {
+            return Poll::Pending;
+        }
+        let answer = self.slot.lock().take();
+        answer.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Under {
+    pub fn new(line: Timeline, clock: Arc<dyn Clock>, seed: u64) -> Under {
+        let dice = Arc::new(Dice::new(seed, "under store"));
+        Under { inner: Arc::new(MemoryStore::with_clock("root", clock)), line, dice, state: Arc::default() }
+    }
+
+    /// Puts an object there from outside, at once.
+    pub fn put(&self, key: &str, content: &'static [u8]) {
+        self.inner.put_raw(key, content);
+        self.note_made(key, None);
+    }
+
+    pub fn set_weather(&self, change: impl FnOnce(&mut Weather)) {
+        change(&mut self.state.lock().weather);
+    }
+
+    /// When the next request takes effect or the next answer arrives.
+    pub fn next_us(&self) -> Option<u64> {
+        let state = self.state.lock();
+        let effect = state.effects.keys().next().map(|(at_us, _)| *at_us);
+        effect.into_iter().chain(state.answers.first().copied()).min()
+    }
+
+    /// Carries out what is due, and says whether an answer is.
+    pub fn live(&self) -> bool {
+        let now_us = self.line.now_us();
+        loop {
+            let due = {
+                let mut state = self.state.lock();
+                match state.effects.first_entry() {
+                    Some(first) if first.key().0 <= now_us => Some(first.remove()),
+                    Some(_) | None => None,
+                }
+            };
+            let Some(effect) = due else { break };
+            effect();
+        }
+        let mut state = self.state.lock();
+        let later = state.answers.split_off(&(now_us + 1));
+        !std::mem::replace(&mut state.answers, later).is_empty()
+    }
+
+    /// Whether no request is under way.
+    pub fn is_idle(&self) -> bool {
+        self.state.lock().effects.is_empty()
+    }
+
+    /// Object versions that went since the last call.
+    pub fn take_gone(&self) -> Vec<Gone> {
+        std::mem::take(&mut self.state.lock().gone)
+    }
+
+    /// When this object version came, and by what.
+    pub fn made(&self, version: &str) -> (u64, Option<Verb>) {
+        self.state.lock().made.get(version).copied().unwrap_or_default()
+    }
+
+    /// All keys with what is there.
+    pub fn keys(&self) -> Vec<String> {
+        let page = ready(self.inner.list_recursive(&Key::root(), None, ufs::LIST_LIMIT_MAX));
+        page.map_or_else(|_| Vec::new(), |page| page.entries.iter().map(|info| info.key.as_str().to_owned()).collect())
+    }
+
+    fn version(&self, key: &str) -> Option<String> {
+        let key = Key::parse(key).ok()?;
+        let info = ready(self.inner.stat(&key)).ok()??;
+        (info.kind == ufs::ObjectKind::File).then(|| info.fingerprint.map(|print| print.to_string())).flatten()
+    }
+
+    fn note_made(&self, key: &str, by: Option<Verb>) {
+        if let Some(version) = self.version(key) {
+            self.state.lock().made.entry(version).or_insert((self.line.now_us(), by));
+        }
+    }
+
+    fn note_gone(&self, key: &str, was: Option<String>, verb: Verb) {
+        let is = self.version(key);
+        if let Some(version) = was.filter(|was| is.as_ref() != Some(was)) {
+            let gone = Gone { at_us: self.line.now_us(), key: key.to_owned(), version, verb };
+            self.state.lock().gone.push(gone);
+        }
+    }
+
+    /// Sends a request: `act` is carried out on its way, the answer comes back later.
+    async fn call<T: Send + 'static>(
+        &self,
+        verb: Verb,
+        key: &Key,
+        act: impl FnOnce(Arc<MemoryStore>) -> BoxFuture<'static, Result<T, UfsError>> + Send + 'static,
+    ) -> Result<T, UfsError> {
+        let slot: Slot<T> = Slot::default();
+        let at_us = self.send(verb, key, slot.clone(), act);
+        Answer { slot, at_us, line: self.line.clone() }.await
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        verb: Verb,
+        key: &Key,
+        slot: Slot<T>,
+        act: impl FnOnce(Arc<MemoryStore>) -> BoxFuture<'static, Result<T, UfsError>> + Send + 'static,
+    ) -> u64 {
+        let now_us = self.line.now_us();
+        let weather = self.state.lock().weather;
+        let way_us = |dice: &Dice| dice.between(300, 4_000 + 2 * 1000 * weather.slow_ms);
+        let there_us = now_us + way_us(&self.dice).min(LATEST_US);
+        let back_us = there_us + way_us(&self.dice);
+        let lost = self.dice.per_mille(weather.forgetful);
+        let unreachable = Failure::Unreachable { words: "the simulated store is away".to_owned() };
+        let failure = UfsError::new(verb, URI, Some(key), unreachable);
+        let mut state = self.state.lock();
+        state.answers.insert(back_us);
+        if weather.away {
+            *slot.lock() = Some(Err(failure));
+            return back_us;
+        }
+        let (this, name) = (self.clone(), key.as_str().to_owned());
+        let effect = move || {
+            let was = this.version(&name);
+            let result = ready(act(this.inner.clone()));
+            if verb.is_mutation() {
+                this.note_gone(&name, was, verb);
+                this.note_made(&name, Some(verb));
+            }
+            *slot.lock() = Some(if lost { Err(failure) } else { result });
+        };
+        let number = state.next;
+        state.next += 1;
+        state.effects.insert((there_us, number), Box::new(effect));
+        back_us
+    }
+}
+
+/// What a store in memory answers at once.
+fn ready<T>(answer: impl std::future::Future<Output = T>) -> T {
+    answer.now_or_never().expect("a store in memory does not wait")
+}
+
+#[async_trait]
+impl UnderStore for Under {
+    fn uri(&self) -> &str {
+        URI
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+    async fn check(&self) -> Result<(), UfsError> {
+        Ok(())
+    }
+    async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>, UfsError> {
+        let at = key.clone();
+        self.call(Verb::Stat, key, |store| async move { store.stat(&at).await }.boxed()).await
+    }
+    async fn list(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
+        let (at, after) = (dir.clone(), after.cloned());
+        self.call(Verb::List, dir, move |store| async move { store.list(&at, after.as_ref(), limit).await }.boxed())
+            .await
+    }
+    async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
+        let (at, after) = (dir.clone(), after.cloned());
+        let act = move |store: Arc<MemoryStore>| {
+            async move { store.list_recursive(&at, after.as_ref(), limit).await }.boxed()
+        };
+        self.call(Verb::List, dir, act).await
+    }
+    async fn read(&self, key: &Key, range: Range<u64>, expected: Option<&Fingerprint>) -> Result<ReadStream, UfsError> {
+        let (at, expected) = (key.clone(), expected.cloned());
+        let act = move |store: Arc<MemoryStore>| async move { store.read(&at, range, expected.as_ref()).await }.boxed();
+        self.call(Verb::Read, key, act).await
+    }
+    async fn write(&self, key: &Key, _: WriteOptions) -> Result<Box<dyn Writer>, UfsError> {
+        let words = "masters write no objects, and no worker takes part".to_owned();
+        Err(UfsError::new(Verb::Write, URI, Some(key), Failure::Unsupported { words }))
+    }
+    async fn delete(&self, key: &Key, expected: Option<&Fingerprint>) -> Result<Removal, UfsError> {
+        let (at, expected) = (key.clone(), expected.cloned());
+        let act = move |store: Arc<MemoryStore>| async move { store.delete(&at, expected.as_ref()).await }.boxed();
+        self.call(Verb::Delete, key, act).await
+    }
+    async fn delete_dir(&self, dir: &Key) -> Result<Removal, UfsError> {
+        let at = dir.clone();
+        self.call(Verb::Delete, dir, |store| async move { store.delete_dir(&at).await }.boxed()).await
+    }
+    async fn make_dir(&self, dir: &Key, mode: Option<Mode>) -> Result<(), UfsError> {
+        let at = dir.clone();
+        self.call(Verb::MakeDir, dir, move |store| async move { store.make_dir(&at, mode).await }.boxed()).await
+    }
+    async fn rename(&self, from: &Key, to: &Key) -> Result<(), UfsError> {
+        self.inner.rename(from, to).await
+    }
+    async fn copy(&self, from: &Key, to: &Key, expected: Option<&Fingerprint>) -> Result<ObjectInfo, UfsError> {
+        let (from, at, expected) = (from.clone(), to.clone(), expected.cloned());
+        let act = move |store: Arc<MemoryStore>| async move { store.copy(&from, &at, expected.as_ref()).await }.boxed();
+        self.call(Verb::Copy, to, act).await
+    }
+    async fn set_attributes(&self, key: &Key, attributes: &Attributes) -> Result<(), UfsError> {
+        self.inner.set_attributes(key, attributes).await
+    }
+    async fn sweep(&self, _: UnixMs) -> Result<u64, UfsError> {
+        Ok(0)
+    }
+}

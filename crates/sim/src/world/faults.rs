@@ -1,0 +1,133 @@
+//! Faults begin and end.
+
+use super::*;
+
+impl World {
+    pub(super) fn begin(&mut self, at: usize) -> Result<(), Failure> {
+        if self.phase != Phase::Faults {
+            return Ok(());
+        }
+        let planned = self.schedule.0[at];
+        self.note(format_args!("fault {:?}", planned.fault));
+        self.statistics.faults += 1;
+        let lasts_us = 1000 * planned.for_ms;
+        match planned.fault {
+            Fault::PowerCut { master } => self.cut_power(master, lasts_us),
+            Fault::Blackout => {
+                for master in 0..self.machines.len() {
+                    let more_us = self.dice.below(200_000);
+                    self.cut_power(master, lasts_us + more_us);
+                }
+            }
+            Fault::Kill { master } => {
+                if self.machines[master].process.is_some() {
+                    self.machines[master].kill();
+                    self.forget_process(master);
+                    self.after(lasts_us, Happening::Start { master });
+                }
+            }
+            Fault::Pause { master } => {
+                if self.machines[master].process.is_some() && !self.machines[master].is_paused {
+                    self.machines[master].is_paused = true;
+                    let life = self.machines[master].life;
+                    self.after(lasts_us, Happening::Wake { master, life });
+                }
+            }
+            Fault::Cut { from, to } => self.network.cut[from][to] += 1,
+            Fault::Isolate { master } => self.network.isolated[master] += 1,
+            Fault::Rain { loss, twice, late } => self.network.rain = (loss, twice, late),
+            Fault::SlowLink { from, to, ms } => self.network.slow_ms[from][to] = ms,
+            Fault::SlowDisk { master, ms } => self.machines[master].fsync_ms = ms,
+            Fault::WriteError { master } => self.machines[master].disk.fail_next(DiskOp::Write, ErrorKind::Other),
+            Fault::SyncError { master } => self.machines[master].disk.fail_next(DiskOp::Sync, ErrorKind::Other),
+            Fault::DatabaseError { master } => self.machines[master].files.fail_next(),
+            Fault::DiskFull { master } => {
+                self.machines[master].disk.set_capacity(0);
+                self.machines[master].files.set_full(true);
+            }
+            Fault::ClockJump { master, by_ms } => self.machines[master].clock.jump(by_ms),
+            Fault::HandOver { to } => self.hand_over(to)?,
+            Fault::StoreAway => self.under.set_weather(|weather| weather.away = true),
+            Fault::StoreSlow { ms } => self.under.set_weather(|weather| weather.slow_ms = ms),
+            Fault::StoreForgetful { per_mille } => self.under.set_weather(|weather| weather.forgetful = per_mille),
+        }
+        self.after(lasts_us, Happening::End(at));
+        Ok(())
+    }
+
+    fn cut_power(&mut self, master: usize, lasts_us: u64) {
+        self.machines[master].cut_power(&self.dice, self.flushing[master]);
+        self.forget_process(master);
+        self.after(lasts_us, Happening::Start { master });
+    }
+
+    fn hand_over(&mut self, to: usize) -> Result<(), Failure> {
+        let id = self.machines[to].id;
+        for master in 0..self.machines.len() {
+            let now = self.machines[master].now();
+            let is_paused = self.machines[master].is_paused;
+            if let Some(process) = &mut self.machines[master].process
+                && process.rig.leads()
+                && master != to
+                && !is_paused
+            {
+                process.rig.step(now, Event::HandOver(Ticket(u64::MAX), id));
+                return self.pump(master);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, at: usize) {
+        match self.schedule.0[at].fault {
+            Fault::Cut { from, to } => self.network.cut[from][to] = self.network.cut[from][to].saturating_sub(1),
+            Fault::Isolate { master } => {
+                self.network.isolated[master] = self.network.isolated[master].saturating_sub(1);
+            }
+            Fault::Rain { .. } => self.network.rain = (0, 0, 0),
+            Fault::SlowLink { from, to, .. } => self.network.slow_ms[from][to] = 0,
+            Fault::SlowDisk { master, .. } => self.machines[master].fsync_ms = 0,
+            Fault::DiskFull { master } => {
+                self.machines[master].disk.set_capacity(usize::MAX);
+                self.machines[master].files.set_full(false);
+            }
+            Fault::StoreAway => self.under.set_weather(|weather| weather.away = false),
+            Fault::StoreSlow { .. } => self.under.set_weather(|weather| weather.slow_ms = 0),
+            Fault::StoreForgetful { .. } => self.under.set_weather(|weather| weather.forgetful = 0),
+            Fault::PowerCut { .. }
+            | Fault::Blackout
+            | Fault::Kill { .. }
+            | Fault::Pause { .. }
+            | Fault::WriteError { .. }
+            | Fault::SyncError { .. }
+            | Fault::DatabaseError { .. }
+            | Fault::ClockJump { .. }
+            | Fault::HandOver { .. } => {}
+        }
+    }
+
+    /// Faults are over: the network is whole, disks work, everybody is started.
+    pub(super) fn heal(&mut self) -> Result<(), Failure> {
+        self.phase = Phase::Healing;
+        self.healing_since_us = self.line.now_us();
+        self.note(format_args!("faults are over"));
+        let count = self.machines.len();
+        self.network = Network {
+            cut: vec![vec![0; count]; count],
+            isolated: vec![0; count],
+            slow_ms: vec![vec![0; count]; count],
+            rain: (0, 0, 0),
+        };
+        self.under.set_weather(|weather| *weather = Default::default());
+        for master in 0..count {
+            let machine = &mut self.machines[master];
+            machine.fsync_ms = 0;
+            machine.disk.set_capacity(usize::MAX);
+            machine.files.mend();
+            let life = machine.life;
+            self.wake(master, life)?;
+            self.start(master)?;
+        }
+        Ok(())
+    }
+}

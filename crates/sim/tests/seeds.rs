@@ -1,0 +1,158 @@
+//! Whole clusters: what every seed must keep, what seeds have found, and that planted bugs are seen.
+
+use sim::{Bug, Fault, Keep, Kind, Plan, Planned, Schedule, run};
+
+/// Seeds of one sweep: fixed ones here, many more at night.
+fn seeds() -> u64 {
+    let rounds: u64 = std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    rounds * 4
+}
+
+/// Fails with all that is needed to look closer.
+fn must_hold(plan: Plan, schedule: &Schedule) {
+    if let Err(failure) = run(plan, schedule, Keep::Digest).verdict {
+        let faults: Vec<String> = schedule.0.iter().map(ToString::to_string).collect();
+        panic!("seed {} fails: {failure}\nfaults:\n{}", plan.seed, faults.join("\n"));
+    }
+}
+
+fn at(at_ms: u64, for_ms: u64, fault: Fault) -> Planned {
+    Planned { at_ms, for_ms, fault }
+}
+
+#[test]
+fn every_seed_keeps_what_was_promised_and_heals() {
+    for seed in 1..=seeds() {
+        let plan = Plan::new(seed);
+        must_hold(plan, &plan.schedule());
+    }
+}
+
+#[test]
+fn two_runs_of_a_seed_say_the_same_byte_for_byte() {
+    for seed in [3, 1_000_003] {
+        let plan = Plan::new(seed);
+        let (first, second) = (run(plan, &plan.schedule(), Keep::Lines), run(plan, &plan.schedule(), Keep::Lines));
+        assert!(first.log.lines().count() > 1_000, "a run says what happens");
+        assert!(first.log == second.log, "seed {seed} says something else the second time");
+        assert_eq!(first.digest, second.digest);
+        assert_ne!(first.digest, run(Plan::new(seed + 1), &plan.schedule(), Keep::Digest).digest);
+    }
+}
+
+// --- what seeds have found ---
+
+/// A name that the store does not have was refused, because the directory above it was only in the store. And while the
+/// first leader of a group made the namespace, clients were told that it is empty, or not formatted.
+#[test]
+fn a_group_without_faults_makes_names_in_directories_that_only_the_store_knows() {
+    for seed in 1..=seeds() / 4 {
+        must_hold(Plan { faults_ms: 3_000, ..Plan::new(seed) }, &Schedule::default());
+    }
+}
+
+/// A leader that was told to hand over to a member that cannot answer led on without a lease, and open intents stayed open.
+#[test]
+fn a_hand_over_to_a_member_that_is_cut_off_does_not_stop_work_at_the_store() {
+    let twice =
+        |to, at_ms| [at(at_ms, 2_500, Fault::Isolate { master: to }), at(at_ms + 100, 1, Fault::HandOver { to })];
+    let schedule = Schedule([twice(0, 500), twice(1, 3_500), twice(2, 6_500)].concat());
+    for seed in 1..=5 {
+        must_hold(Plan::new(seed), &schedule);
+    }
+}
+
+/// The log was cut below what its leader had on its own, slow disk; after a power cut nobody could catch it up.
+#[test]
+fn a_leader_with_a_slow_disk_finds_its_way_back_after_a_power_cut() {
+    let slow = |master, at_ms| {
+        [at(at_ms, 2_500, Fault::SlowDisk { master, ms: 700 }), at(at_ms + 1_500, 100, Fault::PowerCut { master })]
+    };
+    let schedule = Schedule([slow(0, 300), slow(1, 3_300), slow(2, 6_300)].concat());
+    for seed in 1..=5 {
+        must_hold(Plan::new(seed), &schedule);
+    }
+}
+
+// --- planted bugs ---
+
+/// The first seed, of at most `within`, that shows the bug must fail as one of `kinds`.
+fn is_found(bug: Bug, within: u64, kinds: &[Kind], schedule: impl Fn(&Plan) -> Schedule) {
+    for seed in 1..=within {
+        let plan = Plan { bug: Some(bug), ..Plan::new(seed) };
+        if let Err(failure) = run(plan, &schedule(&plan), Keep::Digest).verdict {
+            assert!(kinds.contains(&failure.kind), "seed {seed} shows {bug:?} as {failure}");
+            return;
+        }
+    }
+    panic!("{within} seeds do not show {bug:?}");
+}
+
+/// Each master stands still in turn, for longer than an election takes.
+fn pauses(plan: &Plan) -> Schedule {
+    let pause = |number: u64| {
+        let master = usize::try_from(number).expect("few") % plan.masters;
+        at(200 + 3_100 * number, 2_500, Fault::Pause { master })
+    };
+    Schedule((0..3).map(pause).collect())
+}
+
+#[test]
+fn an_acknowledgement_before_the_sync_is_found() {
+    is_found(Bug::AckBeforeFsync, 20, &[Kind::Start, Kind::Diverged, Kind::NotLinearisable], Plan::schedule);
+}
+
+#[test]
+fn a_vote_that_is_not_kept_is_found() {
+    is_found(Bug::VoteForgotten, 20, &[Kind::Start, Kind::TwoLeaders], Plan::schedule);
+}
+
+#[test]
+fn entries_that_are_applied_twice_are_found() {
+    is_found(Bug::AppliedTwice, 20, &[Kind::Panic, Kind::Diverged], Plan::schedule);
+}
+
+#[test]
+fn a_leader_that_slept_and_answers_is_found() {
+    is_found(Bug::StaleLease, 60, &[Kind::NotLinearisable, Kind::TwoLeases], pauses);
+}
+
+#[test]
+fn a_forgotten_operation_id_is_found() {
+    is_found(Bug::OperationForgotten, 20, &[Kind::NotLinearisable], Plan::schedule);
+}
+
+#[test]
+fn a_log_that_is_cut_above_the_flushed_index_is_found() {
+    is_found(Bug::LogCutEarly, 20, &[Kind::Start, Kind::NotHealed], Plan::schedule);
+}
+
+#[test]
+fn an_intent_that_is_forgotten_at_a_start_is_found() {
+    is_found(Bug::IntentForgotten, 20, &[Kind::Recount, Kind::Diverged, Kind::NotHealed], Plan::schedule);
+}
+
+#[test]
+fn a_load_that_brings_back_what_was_removed_is_found() {
+    let kinds = [Kind::NotLinearisable, Kind::Diverged, Kind::Store];
+    is_found(Bug::LoadResurrects, 100, &kinds, Plan::schedule);
+}
+
+#[test]
+fn a_deletion_that_comes_after_its_name_was_free_again_is_found() {
+    is_found(Bug::CollectorLate, 20, &[Kind::Store, Kind::NotLinearisable], Plan::schedule);
+}
+
+#[test]
+fn an_old_value_in_the_cache_is_found() {
+    is_found(Bug::OldCache, 30, &[Kind::Diverged, Kind::NotLinearisable, Kind::Panic], Plan::schedule);
+}
+
+#[test]
+fn a_failing_schedule_shrinks_to_what_it_needs() {
+    let plan = Plan { bug: Some(Bug::VoteForgotten), ..Plan::new(2) };
+    let failure = run(plan, &plan.schedule(), Keep::Digest).verdict.expect_err("a restart shows it");
+    let small = sim::shrink(plan, &plan.schedule(), failure.kind);
+    assert!(small.0.len() <= 2, "a master that starts again is all it takes: {small:?}");
+    assert_eq!(run(plan, &small, Keep::Digest).verdict.expect_err("it fails as before").kind, failure.kind);
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask sim`: whole clusters under seeds (docs/design/0009-simulation.md).
+
+use crate::suite::Report;
+use crate::tree;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+/// Simulate whole clusters: --seeds N, --minutes M, --from SEED, --replay SEED [--shrunk], --bug BUG
+#[derive(Args, Debug)]
+pub struct Sim {
+    /// Optimised, without debug assertions and overflow checks
+    #[arg(long)]
+    release: bool,
+    /// What the simulator is told; `--help` shows it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+impl Sim {
+    pub fn run(self) -> Result<()> {
+        let root = tree::root()?;
+        match run(&root, self.release, &self.rest)?.success() {
+            true => Ok(()),
+            false => bail!("the simulator found what must be mended"),
+        }
+    }
+}
+
+/// So many seeds as one check of a report, after those of the tests.
+pub fn seeds(report: &mut Report, root: &Path, release: bool, seeds: u64) -> Result<()> {
+    let args = ["--from".to_owned(), "10001".to_owned(), "--seeds".to_owned(), seeds.to_string()];
+    report.check(&format!("simulator, {seeds} seeds"), || Ok(run(root, release, &args)?.success()))
+}
+
+/// Built as the tests are, so that nothing is built with other features.
+fn run(root: &Path, release: bool, args: &[String]) -> Result<ExitStatus> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--workspace", "--bins", "--locked"]).current_dir(root);
+    if release {
+        build.arg("--release");
+    }
+    if !build.status().context("start cargo")?.success() {
+        bail!("the simulator does not build");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let program = root.join(target).join(if release { "release" } else { "debug" }).join("sim");
+    Command::new(&program).args(args).status().with_context(|| format!("start {}", program.display()))
+}
