@@ -244,6 +244,7 @@ impl Node {
             MessageType::MsgHeartbeat => self.heed(&message)?,
             MessageType::MsgHeartbeatResponse => self.count_beat(&mut message)?,
             MessageType::MsgAppendResponse if self.is_stale_rejection(&message) => return Ok(()),
+            MessageType::MsgAppendResponse if self.is_below_the_log(&message) => return Ok(()),
             MessageType::MsgSnapshot if self.take_offer(&message) => return Ok(()),
             _ => {}
         }
@@ -600,11 +601,18 @@ impl Node {
         message.reject && message.request_snapshot == 0 && (message.index <= matched || message.reject_hint < matched)
     }
 
-    /// A snapshot beyond what this member knows committed is for the driver to fetch. Any other is raft-rs' to answer, with
-    /// how far this member is.
+    /// A member that says it reaches to below this leader's log may have more than it knows to be committed. raft-rs would go
+    /// on from there, and so take it for one that needs a snapshot; the next probe is rejected with what it really has.
+    fn is_below_the_log(&self, message: &Message) -> bool {
+        !message.reject && message.index + 1 < self.raft.raft.raft_log.first_index()
+    }
+
+    /// A snapshot of what this member has in its log, or knows committed, is raft-rs' to answer, with how far this member is.
+    /// Any other is for the driver to fetch.
     fn take_offer(&mut self, message: &Message) -> bool {
         let mark = message.get_snapshot().get_metadata();
-        if message.term < self.raft.raft.term || mark.index <= self.raft.raft.raft_log.committed {
+        let log = &self.raft.raft.raft_log;
+        if message.term < self.raft.raft.term || mark.index <= log.committed || log.match_term(mark.index, mark.term) {
             return false;
         }
         let mark = SnapshotMark { index: LogIndex(mark.index), term: Term(mark.term) };

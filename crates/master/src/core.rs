@@ -305,9 +305,6 @@ impl Core {
     }
 
     fn confirm(&mut self, ticket: Ticket) {
-        if self.namespace.cluster().is_none() {
-            return self.reply(ticket, Err(Error::Starting("its namespace is being made")));
-        }
         match self.node.read_index(ticket.0) {
             Ok(()) => {}
             Err(Refused::FullOfReads { waiting }) => self.reply(ticket, Err(Error::Overloaded(waiting))),
@@ -320,7 +317,8 @@ impl Core {
         let ready: Vec<Ticket> =
             self.confirmed.extract_if(.., |(_, index)| *index <= applied).map(|(ticket, _)| ticket).collect();
         for ticket in ready {
-            self.reply(ticket, Ok(Done::Nothing));
+            let made = self.namespace.cluster().map(|_| Done::Nothing);
+            self.reply(ticket, made.ok_or(Error::Starting("its namespace is being made")));
         }
     }
 
