@@ -100,7 +100,9 @@ impl Node {
     ) -> Result<Node, Error> {
         config.check()?;
         check_fits(&recovered, boot.applied)?;
-        let alone = is_sole_voter(&config);
+        // A change that is not applied yet may have given somebody else a vote, and this member promises to him.
+        let settled = recovered.changes.iter().all(|change| *change <= boot.applied);
+        let alone = settled && is_sole_voter(&config);
         let newborn = recovered.hard_state.term == Term(0);
         let quarantine = if alone || newborn { Duration::ZERO } else { config.promise() };
         let mut dice = Dice(boot.seed);

@@ -143,7 +143,7 @@ impl Master {
         let rest = node_config.lease + STORE_REST;
         let node = Node::new(node_config, recovered, log.reader(), boot).map_err(start)?;
         let (handle, inbox) = channel(shared.clone());
-        let alone = node.is_alone();
+        let alone = config.group.is_none();
         let (snapshots, fetched) = watch::channel(None);
         let peers = match (peers, group, &config.group) {
             (Some(server), Some(group), Some(told)) => {

@@ -524,3 +524,21 @@ fn who_lags_behind_the_log_is_offered_the_mark_for_its_driver_to_fetch() {
     let offer = other.drain().expect("well").snapshot_offered.expect("for the driver");
     assert_eq!((offer.from, offer.mark.index), (ME, LogIndex(300)));
 }
+
+#[test]
+fn a_lone_voter_with_changes_to_apply_keeps_silent_like_any_other() {
+    let mut log = MemLog::new(ClusterId(1));
+    let mut first = batch(1, None, &[(1, 1, b""), (2, 1, b"change")], 2);
+    first.entries[1].kind = crate::EntryKind::Change;
+    first.entries[1].payload = Change::AddLearner { address: "b:1".to_owned(), replaces: None }.encode().into();
+    log.append(&first).and_then(|()| log.sync()).expect("memory");
+    let mut bench = Bench::start(config(1), log, 1).expect("it fits");
+    assert_eq!(bench.node.role(), Role::Follower, "who knows who votes by now");
+    bench.settle();
+    assert_eq!(bench.node.members().learners().count(), 1);
+    (0..=600).step_by(10).for_each(|ms| {
+        bench.node.tick(at(ms));
+        bench.settle();
+    });
+    assert_eq!(bench.node.role(), Role::Leader, "it has seen that nobody else does");
+}

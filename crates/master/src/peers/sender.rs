@@ -1,7 +1,8 @@
 //! Gives this master's state, as a checkpoint, to a member that is too far behind for the log.
 //!
 //! Is:     checkpoints below the metastore's directory (hard links), their files in pieces, at a bounded rate.
-//! Owns:   the directory `sent`; at most [`MAX_HELD`] checkpoints in it, the oldest of which goes for a new one.
+//! Owns:   the directory `sent`; at most [`MAX_HELD`] checkpoints in it, the oldest of which goes for a new one; one that nobody
+//!         fetches goes by itself.
 //! Never:  touches the state thread; reads on a thread that serves connections.
 
 use crate::error::Error;
@@ -25,13 +26,23 @@ const PIECE_BYTES: usize = 256 << 10;
 const AHEAD: usize = 4;
 /// Checkpoints kept at once: each holds disk that compaction has given up.
 const MAX_HELD: usize = 2;
+/// A checkpoint that nobody fetched from for this long goes.
+const UNUSED: Duration = Duration::from_secs(600);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// A checkpoint that is here.
+struct Held {
+    answer: CheckpointResponse,
+    used: Monotonic,
+}
 
 pub struct Sender {
     shared: Arc<Shared>,
     dir: PathBuf,
     store: &'static str,
     bytes_per_second: Option<u64>,
-    held: Mutex<VecDeque<CheckpointResponse>>,
+    held: Mutex<VecDeque<Held>>,
     /// One is made at a time.
     making: tokio::sync::Mutex<()>,
     /// When the bytes promised so far will have been sent at the allowed rate.
@@ -59,12 +70,42 @@ impl Sender {
     /// The checkpoint named `have` if it is still here, else a new one.
     pub async fn checkpoint(self: &Arc<Self>, have: &str) -> Result<CheckpointResponse, Error> {
         let _alone = self.making.lock().await;
-        if let Some(known) = self.held.lock().iter().find(|held| held.id == have) {
-            return Ok(known.clone());
+        if let Some(known) = self.held.lock().iter().find(|held| held.answer.id == have) {
+            return Ok(known.answer.clone());
         }
         let this = self.clone();
-        let made = tokio::task::spawn_blocking(move || this.make()).await;
-        made.map_err(|_| Error::Stopping)?
+        let made = tokio::task::spawn_blocking(move || this.make()).await.map_err(|_| Error::Stopping)??;
+        let (sender, id) = (Arc::downgrade(self), made.id.clone());
+        // Ends with the checkpoint, or with the runtime that serves the port.
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let Some(sender) = sender.upgrade() else { return };
+                if !sender.keeps(&id) {
+                    return;
+                }
+            }
+        });
+        Ok(made)
+    }
+
+    /// Whether a checkpoint is still kept; one that was not used for long is not.
+    fn keeps(&self, id: &str) -> bool {
+        let now = self.shared.clock.monotonic();
+        let mut held = self.held.lock();
+        let Some(at) = held.iter().position(|held| held.answer.id == id) else { return false };
+        if now - held[at].used < UNUSED {
+            return true;
+        }
+        held.remove(at);
+        self.remove(id);
+        false
+    }
+
+    fn remove(&self, id: &str) {
+        if let Err(error) = fs::remove_dir_all(self.dir.join(id)) {
+            tracing::warn!(%error, checkpoint = id, "an old checkpoint cannot be removed; the next start does");
+        }
     }
 
     fn make(&self) -> Result<CheckpointResponse, Error> {
@@ -89,12 +130,10 @@ impl Sender {
         tracing::info!(%index, files = files.len(), bytes, "made a checkpoint for a master that is far behind");
         let made = CheckpointResponse { id, index: index.0, term: term.0, store: self.store.to_owned(), files };
         let mut held = self.held.lock();
-        held.push_back(made.clone());
+        held.push_back(Held { answer: made.clone(), used: self.shared.clock.monotonic() });
         while held.len() > MAX_HELD {
             let old = held.pop_front().expect("it was just counted");
-            if let Err(error) = fs::remove_dir_all(self.dir.join(&old.id)) {
-                tracing::warn!(%error, checkpoint = old.id, "an old checkpoint cannot be removed; the next start does");
-            }
+            self.remove(&old.answer.id);
         }
         Ok(made)
     }
@@ -104,14 +143,15 @@ impl Sender {
         self: &Arc<Self>,
         request: &FetchRequest,
     ) -> Result<mpsc::Receiver<Result<FetchPiece, Status>>, Error> {
-        let held = self
-            .held
-            .lock()
-            .iter()
-            .any(|held| held.id == request.id && held.files.iter().any(|file| file.name == request.name));
-        if !held {
+        let now = self.shared.clock.monotonic();
+        let mut all = self.held.lock();
+        let found = all.iter_mut().find(|held| held.answer.id == request.id);
+        let found = found.filter(|held| held.answer.files.iter().any(|file| file.name == request.name));
+        let Some(found) = found else {
             return Err(Error::NotFound(format!("checkpoint {} is not kept any more; ask for a new one", request.id)));
-        }
+        };
+        found.used = now;
+        drop(all);
         let path = self.dir.join(&request.id).join(&request.name);
         let failed = |error| under_way("read", &path.display().to_string(), &error);
         let mut file = File::open(&path).map_err(failed)?;
