@@ -179,6 +179,13 @@ impl Machine {
         self.is_paused = false;
     }
 
+    /// The member is told that this batch is safe.
+    pub fn promise(&mut self, state: HardState, last: Option<LogIndex>) {
+        self.promised.state = state;
+        self.promised.last = last.unwrap_or(self.promised.last);
+        self.promised.is_followed = false;
+    }
+
     /// Writes a batch, not safe yet.
     pub fn append(&mut self, batch: &AppendBatch) -> Result<(), String> {
         let Some(process) = &mut self.process else { return Ok(()) };
@@ -188,15 +195,6 @@ impl Machine {
             batch.hard_state.vote = None;
         }
         process.log.append(&batch).map_err(|err| types::sentence(&err))
-    }
-}
-
-impl Machine {
-    /// The member is told that this batch is safe.
-    pub fn promise(&mut self, state: HardState, last: Option<LogIndex>) {
-        self.promised.state = state;
-        self.promised.last = last.unwrap_or(self.promised.last);
-        self.promised.is_followed = false;
     }
 }
 
