@@ -23,11 +23,15 @@ mod node;
 mod segment;
 mod writer;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use entry::{AppendBatch, BatchSeq, Cut, HardState, LogEntry, MemberId, Recovered, TermRuns};
 pub use error::Error;
 pub use log::{JournalLog, LogReader, MemLog, conformance};
 pub use node::{
     Boot, Committed, Follower, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
 };
-pub use segment::{SegmentLog, SegmentOptions};
+pub use segment::{SegmentLog, SegmentOptions, StoredBatch, look};
 pub use writer::{FLUSH_BUCKETS, LogWriter, Pen, WriterStats};

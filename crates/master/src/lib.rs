@@ -12,6 +12,7 @@ mod format;
 mod locations;
 mod metrics;
 mod peers;
+mod read_journal;
 mod registry;
 mod server;
 mod shared;
@@ -21,7 +22,12 @@ mod uploads;
 mod web;
 mod wire;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use config::{GroupConfig, MasterConfig, Metastore};
 pub use error::Error;
 pub use format::format;
+pub use read_journal::{JournalFilter, JournalLine, read_journal};
 pub use server::Master;
