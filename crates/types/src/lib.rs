@@ -9,12 +9,18 @@
 mod clock;
 mod error;
 mod fingerprint;
+#[cfg(test)]
+mod fuzz;
 mod id;
 mod path;
 mod policy;
 mod principal;
 mod secret;
 mod time;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 
 pub use clock::{Clock, Entropy};
 pub use error::{ErrorKind, remedy, sentence};

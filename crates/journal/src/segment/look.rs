@@ -313,4 +313,25 @@ mod tests {
         let nothing = seen(&dir.path().join("nothing")).1.expect_err("none");
         assert!(matches!(nothing, Error::NotFormatted { .. }), "{nothing}");
     }
+
+    /// Whoever looks and whoever opens see the same: what was written, up to where it can be read.
+    #[test]
+    fn fuzz_whole_segment() {
+        let dir = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
+        drop(log(dir.path(), 5));
+        let segment = segment_path(dir.path(), 1);
+        let sample = fs::read(&segment).expect("read");
+        testkit::fuzz::fuzz("whole_segment", &[sample], |bytes| {
+            fs::write(&segment, bytes).expect("written");
+            let (indexes, end) = seen(dir.path());
+            assert!(indexes.iter().copied().zip(1..=5).all(|(found, written)| found == written), "{indexes:?}");
+            match SegmentLog::open(RealDisk, dir.path(), None, OPTIONS) {
+                Ok((_, recovered)) => {
+                    assert_eq!(usize::try_from(recovered.last().0).ok(), Some(indexes.len()));
+                    end.expect("what opens can be looked at");
+                }
+                Err(why) => assert!(end.is_err(), "{why}"),
+            }
+        });
+    }
 }
