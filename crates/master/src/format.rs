@@ -48,6 +48,8 @@ pub fn format(config: &MasterConfig, entropy: &dyn Entropy, force: bool) -> Resu
     match config.metastore {
         Metastore::Rocks => RocksStore::format(&config.metastore_dir, cluster)?,
         Metastore::Heap => {
+            std::fs::create_dir_all(&config.metastore_dir)
+                .map_err(|err| start(&format!("make {}", config.metastore_dir.display()), &err))?;
             let disk = DirDisk::open(&config.metastore_dir)
                 .map_err(|err| start(&format!("open {}", config.metastore_dir.display()), &err))?;
             HeapStore::format(&disk, cluster)?;
