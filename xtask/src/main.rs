@@ -27,6 +27,7 @@ enum Command {
     #[command(hide = true)]
     BenchProbe(bench::probe::BenchProbe),
     Demo(cmd::demo::Demo),
+    Fuzz(cmd::fuzz::Fuzz),
     Lint(cmd::lint::Lint),
     Nightly(cmd::nightly::Nightly),
     Sim(cmd::sim::Sim),
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::BenchProbe(probe) => probe.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Lint(lint) => lint.run(),
         Command::Nightly(nightly) => nightly.run(),
         Command::Sim(sim) => sim.run(),

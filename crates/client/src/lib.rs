@@ -16,6 +16,10 @@ mod transport;
 mod workers;
 mod write;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use config::{Auth, ClientConfig};
 pub use error::Error;
 pub use file_system::FileSystem;

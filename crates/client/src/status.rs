@@ -195,3 +195,42 @@ impl WorkerStatus {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+    use proto::grpc::file::FileBlockInfo;
+    use proto::grpc::{BlockInfo, BlockLocation, WorkerNetAddress};
+
+    fn sample() -> FileInfo {
+        let address = WorkerNetAddress { host: Some("w".into()), rpc_port: Some(9203), ..WorkerNetAddress::default() };
+        let location = BlockLocation { worker_id: Some(4), worker_address: Some(address), ..BlockLocation::default() };
+        let info =
+            BlockInfo { block_id: Some(5 << 24), length: Some(9), locations: vec![location], ..BlockInfo::default() };
+        let block = FileBlockInfo { block_info: Some(info), offset: Some(0), ..FileBlockInfo::default() };
+        FileInfo {
+            file_id: Some(5 << 24 | 0xFF_FFFF),
+            path: Some("/a/b".into()),
+            length: Some(9),
+            persistence_state: Some("PERSISTED".into()),
+            file_block_infos: vec![block],
+            mode: Some(0o644),
+            ..FileInfo::default()
+        }
+    }
+
+    #[test]
+    fn fuzz_answers_of_a_master() {
+        let worker = WorkerInfo { id: Some(4), ..WorkerInfo::default() };
+        let samples = [sample().encode_to_vec(), worker.encode_to_vec()];
+        testkit::fuzz::fuzz("answers_of_a_master", &samples, |bytes| {
+            if let Ok(status) =
+                FileInfo::decode(bytes).map_err(drop).and_then(|info| FileStatus::from_wire(info).map_err(drop))
+            {
+                assert!(status.path.as_str().starts_with('/'));
+            }
+            let _ = WorkerInfo::decode(bytes).map(WorkerStatus::from_wire);
+        });
+    }
+}

@@ -8,6 +8,7 @@ mod get_conf;
 mod local;
 mod master;
 mod ns;
+mod read_journal;
 mod role;
 mod version;
 mod worker;
@@ -69,6 +70,9 @@ enum Command {
     /// Looks after the cluster
     #[command(subcommand)]
     Fsadmin(fsadmin::Command),
+    /// Prints a master's log, an entry a line, and changes nothing
+    #[command(name = "readJournal")]
+    ReadJournal(read_journal::Args),
     /// Shows settings in force and where they come from
     #[command(name = "getConf")]
     GetConf(get_conf::Args),
@@ -89,10 +93,9 @@ impl Cli {
             _ => {}
         }
         let settings = Settings::load(&Inputs::of_process(self.define))?;
-        if let Command::GetConf(args) = self.command {
-            return get_conf::run(&args, &settings);
-        }
         match self.command {
+            Command::GetConf(args) => get_conf::run(&args, &settings),
+            Command::ReadJournal(args) => read_journal::run(&args, &settings),
             Command::Master(args) => master::run(args, settings),
             Command::Worker(args) => worker::run(args, settings),
             Command::Local(args) => local::run(args, settings),
@@ -102,7 +105,7 @@ impl Cli {
             Command::Fs(command) => with_client(settings, async |context| command.run(&context).await),
             Command::Ns(command) => with_client(settings, async |context| command.run(&context).await),
             Command::Fsadmin(command) => with_client(settings, async |context| command.run(&context).await),
-            Command::GetConf(_) | Command::Version(_) | Command::Docs(_) => unreachable!("answered above"),
+            Command::Version(_) | Command::Docs(_) => unreachable!("answered above"),
         }
     }
 }
@@ -248,5 +251,14 @@ mod tests {
         assert_eq!(cli.define, [("a", "1"), ("goosefs.x", "y=z"), ("b", "2")].map(|(k, v)| (k.into(), v.into())));
         parse(&["goosefs", "fsadmin", "report", "capacity", "-live"]).expect("parses");
         assert!(parse(&["goosefs", "-Dx", "version"]).is_err());
+    }
+
+    #[test]
+    fn fuzz_path_argument() {
+        let samples = ["/a/b", "gfs://host:9200/a", "goosefs://h:1,[::1]:2/x", "gfs://"];
+        testkit::fuzz::fuzz("path_argument", &samples.map(|text| text.as_bytes().to_vec()), |bytes| {
+            let Ok(argument) = String::from_utf8_lossy(bytes).parse::<PathArg>() else { return };
+            assert!(argument.path.as_str().starts_with('/'));
+        });
     }
 }

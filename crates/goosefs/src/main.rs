@@ -10,6 +10,10 @@ mod output;
 mod progress;
 mod settings;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 use clap::Parser;
 use std::process::ExitCode;
 

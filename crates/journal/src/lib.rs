@@ -24,6 +24,10 @@ mod node;
 mod segment;
 mod writer;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use entry::{AppendBatch, BatchSeq, Cut, EntryKind, HardState, LogEntry, MemberId, Recovered, TermRuns};
 pub use error::Error;
 pub use log::{JournalLog, LogReader, MemLog, conformance};
@@ -32,5 +36,5 @@ pub use node::{
     Boot, Committed, Follower, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
     SnapshotOffer,
 };
-pub use segment::{NewStart, SegmentLog, SegmentOptions};
+pub use segment::{NewStart, SegmentLog, SegmentOptions, StoredBatch, look};
 pub use writer::{LogWriter, Pen, WriterStats};

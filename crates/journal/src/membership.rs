@@ -217,7 +217,8 @@ impl Change {
         }
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Change, Error> {
+    /// What the payload of an entry of this kind says.
+    pub fn decode(bytes: &[u8]) -> Result<Change, Error> {
         let mut take = Take(bytes);
         take.version()?;
         let change = match take.u8()? {

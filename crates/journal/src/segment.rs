@@ -7,6 +7,7 @@
 
 mod format;
 mod index;
+mod look;
 mod open;
 mod scan;
 mod spare;
@@ -20,6 +21,7 @@ use crate::log::check_continues;
 use crate::{AppendBatch, Error, HardState, JournalLog, LogEntry, LogReader};
 use format::{BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, batch_disk_bytes, encode_batch, entry_bytes};
 use index::{Segment, Shared, first_batch_offset};
+pub use look::{StoredBatch, look};
 use spare::Spares;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -13,6 +13,7 @@ mod install;
 mod locations;
 mod metrics;
 mod peers;
+mod read_journal;
 mod record_file;
 mod registry;
 #[cfg(feature = "test-support")]
@@ -25,7 +26,12 @@ mod uploads;
 mod web;
 mod wire;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use config::{GroupConfig, MasterConfig, Metastore};
 pub use error::Error;
 pub use format::{format, format_to_join};
+pub use read_journal::{JournalFilter, JournalLine, read_journal};
 pub use server::{Ended, Master};

@@ -26,6 +26,10 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use effect::{Applied, Done, Effect};
 pub use entry::*;
 pub use key::{

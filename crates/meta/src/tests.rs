@@ -2,6 +2,7 @@
 
 mod fake_store;
 mod files;
+mod fuzz;
 mod golden;
 mod intents;
 mod loads;

@@ -22,6 +22,10 @@ mod server;
 mod status;
 mod unimplemented;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use channels::{Channels, MAX_KNOWN, MAX_OPEN, Registration};
 pub use clock::{SystemClock, SystemEntropy};
 pub use connect::{CHANNEL_ID, Connection, Identity, Service};

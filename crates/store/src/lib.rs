@@ -19,6 +19,10 @@ mod rocks;
 #[cfg(any(test, feature = "test-support"))]
 pub mod conformance;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use cache::{CacheStatistics, Lru, Policy};
 pub use heap::{DirDisk, HeapDisk, HeapStore, MemoryDisk};
 pub use published::{Latest, Published, PublishedStatistics, Tracked};

@@ -133,4 +133,13 @@ mod tests {
             refusal(&bytes);
         }
     }
+
+    #[test]
+    fn fuzz_marker() {
+        let sample = encode(Kind::Rocks, ClusterId(5));
+        testkit::fuzz::fuzz("marker", std::slice::from_ref(&sample), |bytes| {
+            let same = String::from_utf8_lossy(bytes).lines().eq(String::from_utf8_lossy(&sample).lines());
+            assert!(same || check_text(bytes).is_err());
+        });
+    }
 }

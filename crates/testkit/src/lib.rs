@@ -6,8 +6,11 @@
 //! Never:  part of the product; knows nothing of GooseFS.
 
 mod background;
+mod chance;
+pub mod damage;
 pub mod data;
 mod eventually;
+pub mod fuzz;
 pub mod netns;
 pub mod ports;
 pub mod process;
@@ -15,5 +18,6 @@ pub mod proxy;
 mod rounds;
 pub mod s3;
 
+pub use chance::Chance;
 pub use eventually::{TimedOut, Verdict, eventually, eventually_async, try_eventually, try_eventually_async};
 pub use rounds::rounds;

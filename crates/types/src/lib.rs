@@ -9,6 +9,8 @@
 mod clock;
 mod error;
 mod fingerprint;
+#[cfg(test)]
+mod fuzz;
 mod id;
 mod path;
 mod policy;
@@ -16,6 +18,10 @@ mod principal;
 mod secret;
 mod time;
 mod timings;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 
 pub use clock::{Clock, Entropy};
 pub use error::{ErrorKind, remedy, sentence};

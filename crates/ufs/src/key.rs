@@ -190,4 +190,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn fuzz_store_key() {
+        let samples = ["a/b/c", "dir/", "", "a//b", "../x"].map(|text| text.as_bytes().to_vec());
+        testkit::fuzz::fuzz("store_key", &samples, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let Ok(key) = Key::parse(&text) else { return };
+            assert_eq!(key.as_str(), text, "nothing is folded");
+            assert!(!key.as_str().split('/').any(|part| matches!(part, "." | "..")));
+        });
+    }
 }

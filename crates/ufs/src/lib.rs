@@ -23,6 +23,10 @@ mod read_only;
 mod store;
 mod uri;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use capability::{Capabilities, Precision};
 pub use error::{Failure, UfsError, Verb};
 pub use key::{Key, KeyError, RESERVED_PREFIX};

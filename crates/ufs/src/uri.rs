@@ -125,4 +125,13 @@ mod tests {
         assert!(error.contains("secret property"), "{error}");
         assert!(!error.contains("AKIAX") && !error.contains("topsecret"), "{error}");
     }
+
+    #[test]
+    fn fuzz_store_uri() {
+        let samples = ["s3://b/p/q", "cosn://b-125", "file:///data", "/data/x/", "mem://x"];
+        testkit::fuzz::fuzz("store_uri", &samples.map(|text| text.as_bytes().to_vec()), |bytes| {
+            let Ok(uri) = StoreUri::parse(&String::from_utf8_lossy(bytes)) else { return };
+            assert_eq!(StoreUri::parse(&uri.to_string()).ok().as_ref(), Some(&uri), "what it shows leads back");
+        });
+    }
 }

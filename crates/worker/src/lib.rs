@@ -25,6 +25,10 @@ mod web;
 mod worker;
 mod write;
 
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
+
 pub use config::{DirectoryConfig, WorkerConfig};
 pub use error::WorkerError;
 pub use metrics::Metrics;

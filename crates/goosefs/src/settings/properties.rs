@@ -124,4 +124,17 @@ mod tests {
     fn a_broken_escape_names_its_line() {
         assert_eq!(parse("a=1\nb=\\u12"), Err(BadLine { line: 2, why: "\\u needs four hexadecimal digits" }));
     }
+
+    #[test]
+    fn fuzz_properties() {
+        let samples = ["a.b = c\nport:9200\n", "list = one,\\\n two\n", "word\\u00e9=\\ud83d\\ude00\n# x\n"];
+        testkit::fuzz::fuzz("properties", &samples.map(|text| text.as_bytes().to_vec()), |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let lines = text.split('\n').count();
+            match parse(&text) {
+                Ok(found) => assert!(found.iter().all(|property| (1..=lines).contains(&property.line))),
+                Err(bad) => assert!((1..=lines).contains(&bad.line)),
+            }
+        });
+    }
 }

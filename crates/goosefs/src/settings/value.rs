@@ -267,4 +267,27 @@ mod tests {
         assert_eq!(Kind::Choice(&["LRU", "RANDOM"]).parse("lru"), Ok(Value::Text("LRU".into())));
         assert_eq!(Kind::Ratio.parse("1.1"), Err("a number from 0 to 1".into()));
     }
+
+    #[test]
+    fn fuzz_setting() {
+        const KINDS: [Kind; 8] = [
+            Kind::Bytes,
+            Kind::Duration,
+            Kind::Bool,
+            Kind::Int { min: 0, max: i64::MAX },
+            Kind::Ratio,
+            Kind::List,
+            Kind::Addresses,
+            Kind::Choice(&["ROCKS", "HEAP"]),
+        ];
+        let samples = ["64MB", "1.5GB", "10s", "-1", "true", "0.5", "a,b", "h:9200,[::1]:9201", "HEAP"];
+        testkit::fuzz::fuzz("setting", &samples.map(|text| text.as_bytes().to_vec()), |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            for kind in KINDS {
+                if let Ok(Value::Int(number)) = kind.parse(&text) {
+                    assert!(number >= 0, "bounds hold");
+                }
+            }
+        });
+    }
 }

@@ -240,4 +240,19 @@ mod tests {
         bytes[0] = 2;
         assert!(decode(&bytes).expect_err("newer").to_string().contains("version 2"));
     }
+
+    #[test]
+    fn fuzz_message_of_a_member() {
+        let mut samples = vec![encode(&append()).to_vec()];
+        for (_, kind) in TYPES.into_iter().skip(1) {
+            let mut message = Message { context: b"context".to_vec(), entries: Vec::new().into(), ..append() };
+            message.set_msg_type(kind);
+            samples.push(encode(&message).to_vec());
+        }
+        testkit::fuzz::fuzz("message_of_a_member", &samples, |bytes| {
+            let Ok(message) = decode(bytes) else { return };
+            assert_eq!(decode(&encode(&message)).expect("it leads back"), message);
+            carries_log(bytes);
+        });
+    }
 }

@@ -185,7 +185,7 @@ impl SegmentHeader {
         if crc32c::crc32c(&sector[..SEGMENT_CRC_AT]) != u32_at(sector, SEGMENT_CRC_AT) {
             return Err(Unreadable::Checksum);
         }
-        Ok(SegmentHeader {
+        let header = SegmentHeader {
             cluster: ClusterId(u128::from_le_bytes(sector[16..32].try_into().expect("sixteen bytes"))),
             generation: u64_at(sector, 32),
             first: u64_at(sector, 40),
@@ -193,7 +193,10 @@ impl SegmentHeader {
             first_batch: u64_at(sector, 56),
             hard_state: hard_state_at(sector, 64),
             segment_bytes: u64_at(sector, 88),
-        })
+        };
+        // Nobody writes such a header; the checksum of a careless program may hold all the same.
+        let can_be = header.first > 0 && header.generation > 0 && header.segment_bytes > u64_of(2 * SECTOR);
+        can_be.then_some(header).ok_or(Unreadable::Checksum)
     }
 }
 
@@ -227,7 +230,7 @@ pub(crate) fn encode_batch(out: &mut Vec<u8>, cluster: ClusterId, header: &Batch
     out.resize(out.len().next_multiple_of(SECTOR), 0);
 }
 
-/// Reads a batch header; None unless it is one of this cluster and generation.
+/// Reads a batch header; None unless it is one of this cluster and generation, with indexes that can be.
 pub(crate) fn decode_batch_header(bytes: &[u8], cluster: ClusterId, generation: u64) -> Option<BatchHeader> {
     if bytes[..4] != BATCH_MAGIC || u64_at(bytes, 8) != generation {
         return None;
@@ -235,15 +238,17 @@ pub(crate) fn decode_batch_header(bytes: &[u8], cluster: ClusterId, generation: 
     if crc32c::crc32c_append(seed(cluster), &bytes[..HEADER_CRC_AT]) != u32_at(bytes, HEADER_CRC_AT) {
         return None;
     }
+    let (first, entry_count) = (u64_at(bytes, 56), u32_at(bytes, 72));
+    first.checked_add(u64::from(entry_count)).filter(|_| first > 0)?;
     Some(BatchHeader {
         seal: u32_at(bytes, 4) & FLAG_SEAL != 0,
         generation,
         number: u64_at(bytes, 16),
         synced: u64_at(bytes, 24),
         hard_state: hard_state_at(bytes, 32),
-        first: u64_at(bytes, 56),
+        first,
         prev_term: u64_at(bytes, 64),
-        entry_count: u32_at(bytes, 72),
+        entry_count,
         body_bytes: u32_at(bytes, 76),
     })
 }
@@ -415,5 +420,60 @@ mod tests {
         newer[8] = 9;
         assert_eq!(SegmentHeader::decode(&newer), Err(Unreadable::Newer(9)));
         assert_eq!(SegmentHeader::decode(&[0; SECTOR]), Err(Unreadable::NotOurs));
+    }
+
+    fn resealed(bytes: &[u8]) -> Vec<u8> {
+        let mut sector = bytes.to_vec();
+        sector.resize(SECTOR.max(sector.len()), 0);
+        sector
+    }
+
+    /// As it is, and with a checksum that holds: what a stranger's log may say.
+    #[test]
+    fn fuzz_segment_header() {
+        testkit::fuzz::fuzz("segment_header", &[segment().encode()], |bytes| {
+            let mut sector = resealed(bytes)[..SECTOR].to_vec();
+            let raw = SegmentHeader::decode(&sector);
+            let crc = crc32c::crc32c(&sector[..SEGMENT_CRC_AT]);
+            sector[SEGMENT_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+            for header in [raw, SegmentHeader::decode(&sector)].into_iter().flatten() {
+                assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
+                assert!(header.first > 0 && header.segment_bytes > 0);
+            }
+        });
+    }
+
+    #[test]
+    fn fuzz_batch() {
+        let (header, entries) = batch();
+        let mut sample = Vec::new();
+        encode_batch(&mut sample, CLUSTER, &header, &entries);
+        let take = |bytes: &[u8]| {
+            let Some(header) = decode_batch_header(bytes, CLUSTER, 3) else { return };
+            let end = u64_of(BATCH_HEADER_BYTES) + u64::from(header.body_bytes);
+            if end > u64_of(bytes.len()) || !body_is_whole(bytes, CLUSTER, &header) {
+                return;
+            }
+            let Some(entries) = decode_entries(bytes, &header) else { return };
+            let mut again = Vec::new();
+            encode_batch(&mut again, CLUSTER, &header, &entries);
+            assert_eq!(decode_entries(&again, &header), Some(entries));
+            assert_eq!(header.end() - header.first, u64::from(header.entry_count));
+        };
+        testkit::fuzz::fuzz("batch", &[sample], |bytes| {
+            let mut bytes = resealed(bytes);
+            take(&bytes);
+            let length = u64::from(u32_at(&bytes, 76));
+            let Some(end) = usize::try_from(length).ok().map(|body| BATCH_HEADER_BYTES + body) else { return };
+            if end > bytes.len() {
+                return;
+            }
+            let body = crc32c::crc32c_append(seed(CLUSTER), &bytes[..BODY_CRC_AT]);
+            let body = crc32c::crc32c_append(body, &bytes[BATCH_HEADER_BYTES..end]);
+            bytes[BODY_CRC_AT..HEADER_CRC_AT].copy_from_slice(&body.to_le_bytes());
+            let head = crc32c::crc32c_append(seed(CLUSTER), &bytes[..HEADER_CRC_AT]);
+            bytes[HEADER_CRC_AT..BATCH_HEADER_BYTES].copy_from_slice(&head.to_le_bytes());
+            take(&bytes);
+        });
     }
 }

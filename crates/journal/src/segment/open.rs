@@ -155,7 +155,7 @@ fn lock<D: Disk>(disk: &D, dir: &Path) -> Result<D::Lock, Error> {
     })
 }
 
-fn generation_of(name: &str) -> Option<u64> {
+pub(super) fn generation_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("segment-")?.strip_suffix(".log")?;
     u64::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 16)
 }
@@ -193,6 +193,11 @@ fn live_segments<D: Disk>(
 
 fn open_segment<D: Disk>(disk: &D, path: PathBuf, generation: u64) -> Result<Segment<D::File>, Error> {
     let file = disk.open(&path).map_err(Error::io("open", &path))?;
+    segment_of(file, path, generation)
+}
+
+/// The segment that the file at `path` is, by its name and its header.
+pub(super) fn segment_of<F: DiskFile>(file: F, path: PathBuf, generation: u64) -> Result<Segment<F>, Error> {
     let bytes = file.len_bytes().map_err(Error::io("measure", &path))?;
     if bytes < SECTOR_BYTES {
         return Err(Error::damaged(path, format!("it has only {bytes} bytes")));

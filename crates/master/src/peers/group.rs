@@ -123,6 +123,9 @@ impl Group {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+                return Err(GroupError::Damaged { path, what: "it is no text" });
+            }
             Err(source) => return Err(GroupError::Io { verb: "read", path, source }),
         };
         parse(path, &text).map(Some)
@@ -242,11 +245,16 @@ mod tests {
         Group::create(dir.path(), MemberId(2), members(), 5).expect("written");
         let path = dir.path().join(FILE);
         let text = std::fs::read(&path).expect("written");
-        for at in 0..text.len() - 1 {
+        for (at, bit) in (0..text.len() - 1).flat_map(|at| [(at, 1), (at, 0x80)]) {
             let mut bad = text.clone();
-            bad[at] ^= 1;
+            bad[at] ^= bit;
             std::fs::write(&path, &bad).expect("written");
-            assert!(Group::open(dir.path()).is_err(), "byte {at}");
+            let why = Group::open(dir.path()).expect_err("damaged");
+            assert!(matches!(why, GroupError::Damaged { .. } | GroupError::Newer { .. }), "byte {at}: {why}");
+        }
+        for cut in 0..text.len() - 1 {
+            std::fs::write(&path, &text[..cut]).expect("written");
+            assert!(Group::open(dir.path()).is_err(), "cut to {cut} bytes");
         }
         std::fs::write(&path, "goosefs-group-2\n").expect("written");
         assert!(Group::open(dir.path()).expect_err("newer").to_string().contains("start a newer program"));

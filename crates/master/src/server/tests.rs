@@ -1,6 +1,9 @@
 //! A whole master in process: real log, database and ports. Files come through the driver's handle, a worker's reports
 //! over the wire.
 
+mod damage;
+mod fuzz;
+
 use super::*;
 use meta::{CompleteFile, CreateFile, Done, Op, Remove};
 use proto::internal::worker_master_client::WorkerMasterClient;

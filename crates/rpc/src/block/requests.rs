@@ -250,4 +250,22 @@ mod tests {
             assert_eq!(error.code(), code, "{bytes:?}: {}", error.message());
         }
     }
+
+    /// The input once in one frame and once in many.
+    #[test]
+    fn fuzz_framed_messages() {
+        let sample = [frame(&chunk(b"hello")), frame(&chunk(&[]))].concat();
+        testkit::fuzz::fuzz("framed_messages", &[sample], |bytes| {
+            let read = |frames: Vec<Bytes>| {
+                let mut requests = requests(frames, true);
+                let mut messages = Vec::new();
+                while let Ok(Some(message)) = now(requests.next()) {
+                    messages.push(message);
+                }
+                messages
+            };
+            let whole = read(vec![Bytes::copy_from_slice(bytes)]);
+            assert_eq!(whole, read(bytes.chunks(3).map(Bytes::copy_from_slice).collect()));
+        });
+    }
 }

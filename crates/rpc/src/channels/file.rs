@@ -139,3 +139,21 @@ fn parse(bytes: &[u8]) -> Option<(&str, &str, &[u8])> {
     let (id, user) = body.split_at(id_bytes);
     Some((std::str::from_utf8(id).ok()?, std::str::from_utf8(user).ok()?, after))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_channel_records() {
+        let pairs = [("0c3e8b1e-3f62-4d5c", "ann"), ("1", "j\u{fc}rgen")];
+        let sample: Vec<u8> = pairs.iter().flat_map(|(id, user)| record(id, user)).collect();
+        testkit::fuzz::fuzz("channel_records", &[sample], |bytes| {
+            let mut rest = bytes;
+            while let Some((id, user, after)) = parse(rest) {
+                assert_eq!(record(id, user), rest[..rest.len() - after.len()], "nobody's name was made up");
+                rest = after;
+            }
+        });
+    }
+}

@@ -71,4 +71,14 @@ mod tests {
         let long = [b"\0".as_slice(), &[b'u'; 257], b"\0x"].concat();
         assert!(matches!(Plain::parse(&long), Err(BadPlain::User(_))));
     }
+
+    #[test]
+    fn fuzz_plain() {
+        let samples = [b"\0ann\0noPassword".to_vec(), b"bob\0ann\0".to_vec(), "\0j\u{fc}rgen\0x".as_bytes().to_vec()];
+        testkit::fuzz::fuzz("plain", &samples, |bytes| {
+            let Ok(Plain { authzid, user }) = Plain::parse(bytes) else { return };
+            let whole = |name: &str| check_user(name).is_ok() && !name.contains('\0');
+            assert!(whole(&user) && authzid.as_deref().is_none_or(whole));
+        });
+    }
 }

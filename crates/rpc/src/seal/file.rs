@@ -1,4 +1,5 @@
-//! Key files: one line of text, `<magic> <64 hex digits>`, readable by their owner alone.
+//! Key files: one line of text, `<magic> <64 hex digits> <crc32c>`, readable by their owner alone. The checksum, 8 hex digits
+//! over what stands before it, may be missing: the first release wrote none.
 
 use super::{KEY_BYTES, Key};
 use crate::error::Error;
@@ -32,7 +33,8 @@ impl Kind {
         for byte in key.0 {
             line.push_str(&format!("{byte:02x}"));
         }
-        line.push('\n');
+        let sum = crc32c::crc32c(line.as_bytes());
+        line.push_str(&format!(" {sum:08x}\n"));
         file.write_all(line.as_bytes()).map_err(failed("write"))?;
         file.sync_all().map_err(failed("write"))?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -79,8 +81,18 @@ impl Kind {
         Ok(text)
     }
 
-    fn parse(&self, path: &Path, hex: &str) -> Result<Key, Error> {
-        let digits = hex.trim_end().as_bytes();
+    /// - `rest`: of the line, behind its first word.
+    fn parse(&self, path: &Path, rest: &str) -> Result<Key, Error> {
+        let rest = rest.trim_end();
+        let (hex, sum) = rest.split_once(' ').map_or((rest, None), |(hex, sum)| (hex, Some(sum)));
+        let is_whole = |sum: &str| {
+            let body = format!("{} {hex}", self.magic);
+            sum == format!("{:08x}", crc32c::crc32c(body.as_bytes()))
+        };
+        if !sum.is_none_or(is_whole) {
+            return Err(self.damaged(path, "its checksum is wrong".to_owned()));
+        }
+        let digits = hex.as_bytes();
         if digits.len() != 2 * KEY_BYTES {
             let why = format!("its key has {} digits, {} are needed", digits.len(), 2 * KEY_BYTES);
             return Err(self.damaged(path, why));
@@ -102,5 +114,25 @@ impl Kind {
 
     fn failed(&self, verb: &'static str, path: &Path, source: io::Error) -> Error {
         Error::KeyIo { verb, what: self.what, path: path.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::CLUSTER_KEY;
+
+    #[test]
+    fn fuzz_key_file() {
+        let digits = "0123456789abcdef".repeat(4);
+        let body = format!("{} {digits}", CLUSTER_KEY.magic);
+        let with_sum = format!("{digits} {:08x}\n", crc32c::crc32c(body.as_bytes()));
+        let key = CLUSTER_KEY.parse(Path::new("key"), &digits).expect("a key").0;
+        testkit::fuzz::fuzz("key_file", &[with_sum.into_bytes()], |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let Ok(found) = CLUSTER_KEY.parse(Path::new("key"), &text) else { return };
+            let has_sum = text.trim_end().contains(' ');
+            assert!(found.0 == key || !has_sum, "a checksum does not hold for another key");
+        });
     }
 }

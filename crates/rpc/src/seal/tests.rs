@@ -40,7 +40,7 @@ fn every_bad_key_file_has_its_sentence() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("chmod");
     says("(mode 640); make it private: chmod 600", ErrorKind::Denied);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
-    fs::write(&path, &text[..text.len() - 3]).expect("write");
+    fs::write(&path, &text[..text.len() - 12]).expect("write");
     says("its key has 62 digits, 64 are needed", ErrorKind::Corrupt);
     fs::write(&path, "").expect("write");
     says("it does not begin with goosefs-cluster-key-1", ErrorKind::Corrupt);
@@ -49,7 +49,28 @@ fn every_bad_key_file_has_its_sentence() {
     fs::write(&path, format!("goosefs-cluster-key-1 {}", "+1".repeat(32))).expect("write");
     says("its key is not hexadecimal", ErrorKind::Corrupt);
     fs::write(&path, format!("{text}more")).expect("write");
-    says("digits, 64 are needed", ErrorKind::Corrupt);
+    says("its checksum is wrong", ErrorKind::Corrupt);
+}
+
+#[test]
+fn a_flipped_bit_makes_no_other_key_and_a_file_of_the_first_release_is_read() {
+    let dir = directory();
+    let path = dir.path().join("key");
+    let key = ClusterKey::create(&path).expect("a new key");
+    let text = fs::read(&path).expect("there");
+    let is_the_same = |loaded: &ClusterKey| loaded.group_id() == key.group_id();
+    for at in 0..text.len() * 8 {
+        let mut bytes = text.clone();
+        bytes[at / 8] ^= 1 << (at % 8);
+        fs::write(&path, &bytes).expect("write");
+        match ClusterKey::load(&path) {
+            Ok(loaded) => assert!(is_the_same(&loaded), "bit {at}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}"),
+        }
+    }
+    let first = String::from_utf8(text).expect("text").rsplit_once(' ').expect("a checksum").0.to_owned();
+    fs::write(&path, format!("{first}\n")).expect("write");
+    assert!(is_the_same(&ClusterKey::load(&path).expect("as the first release wrote it")));
 }
 
 #[test]
@@ -163,4 +184,13 @@ fn masters_prove_themselves_with_what_no_worker_has_and_agree_on_an_id() {
     assert!(key.token().verify(Side::Worker, &seen, &proof).is_err());
     assert_eq!(key.group_id(), ClusterKey::load(&path).expect("the file").group_id());
     assert_ne!(key.group_id(), ClusterKey::create(&dir.path().join("two")).expect("a new key").group_id());
+}
+
+#[test]
+fn fuzz_sealed() {
+    let key = ClusterKey::from_key(Key([7; KEY_BYTES]));
+    let sealed = key.seal(b"hunter2", b"here");
+    testkit::fuzz::fuzz("sealed", std::slice::from_ref(&sealed), |bytes| {
+        assert!(key.open(bytes, b"here").is_err() || bytes == sealed, "only what was sealed opens");
+    });
 }

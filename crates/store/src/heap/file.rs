@@ -181,4 +181,19 @@ mod tests {
             assert_eq!(parse_name(other), None);
         }
     }
+
+    /// The file as it is, and with a checksum that holds.
+    #[test]
+    fn fuzz_heap_file() {
+        testkit::fuzz::fuzz("heap_file", &[encode(&example())], |bytes| {
+            let mut sealed = bytes[..bytes.len().saturating_sub(CRC_BYTES)].to_vec();
+            let sum = crc32c::crc32c(&sealed);
+            sealed.put_u32(sum);
+            for bytes in [bytes, &sealed] {
+                let Ok(contents) = decode(bytes) else { continue };
+                let again = decode(&encode(&contents)).expect("what it holds leads back");
+                assert_eq!((again.applied, again.records), (contents.applied, contents.records));
+            }
+        });
+    }
 }

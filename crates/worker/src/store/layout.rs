@@ -36,12 +36,24 @@ pub struct Identity {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct IdentityFile {
     format: u32,
     identity: String,
     worker: u64,
     cluster: String,
     incarnation: u64,
+    /// Of the other fields; the first release wrote none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crc32c: Option<String>,
+}
+
+impl IdentityFile {
+    fn sum(&self) -> String {
+        let IdentityFile { format, identity, worker, cluster, incarnation, crc32c: _ } = self;
+        let fields = format!("{format} {identity} {worker} {cluster} {incarnation}");
+        format!("{:08x}", crc32c::crc32c(fields.as_bytes()))
+    }
 }
 
 /// One storage directory.
@@ -105,6 +117,9 @@ impl Dir {
             ),
         };
         let file: IdentityFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if file.crc32c.as_ref().is_some_and(|sum| *sum != file.sum()) {
+            return Err(damaged("its checksum is wrong".into()));
+        }
         if file.format != FORMAT {
             return Err(WorkerError::Layout {
                 why: format!(
@@ -128,13 +143,15 @@ impl Dir {
 
     /// Writes who the directory belongs to, durably and in one step.
     pub fn set_identity(&self, io: &dyn BlockIo, identity: &Identity) -> Result<(), WorkerError> {
-        let file = IdentityFile {
+        let mut file = IdentityFile {
             format: FORMAT,
             identity: format!("{:032x}", identity.identity),
             worker: identity.worker.map_or(0, |worker| worker.0),
             cluster: format!("{:032x}", identity.cluster.map_or(0, |cluster| cluster.0)),
             incarnation: identity.incarnation.0,
+            crc32c: None,
         };
+        file.crc32c = Some(file.sum());
         let bytes = serde_json::to_vec_pretty(&file).map_err(|error| WorkerError::Bug(error.to_string()))?;
         write_whole(io, &self.root.join("identity.json"), &bytes, Durable::Yes)
     }
@@ -234,5 +251,49 @@ mod tests {
         assert!(refused.contains("has format 2, this release knows 1"), "{refused}");
         write_whole(&io, Path::new("/d/identity.json"), b"{", Durable::No).expect("memory");
         assert!(dir.identity(&io).expect_err("cut").to_string().contains("is damaged"));
+    }
+
+    #[test]
+    fn an_identity_of_the_first_release_is_read_and_a_flipped_bit_makes_nobody_else() {
+        let io = MemoryIo::default();
+        let dir = Dir { index: DirIndex(0), root: "/d".into() };
+        io.make_dir(&dir.root).expect("memory");
+        let first = br#"{"format":1,"identity":"7","worker":3,"cluster":"9","incarnation":1}"#;
+        let path = Path::new("/d/identity.json");
+        write_whole(&io, path, first, Durable::No).expect("memory");
+        let who = dir.identity(&io).expect("read").expect("there");
+        dir.set_identity(&io, &who).expect("memory");
+        let whole = io.read(path, IDENTITY_BYTES_MAX).expect("memory");
+        for at in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            write_whole(&io, path, &bytes, Durable::No).expect("memory");
+            match dir.identity(&io) {
+                Ok(read) => assert_eq!(read, Some(who), "bit {at}"),
+                Err(why) => assert!(why.to_string().contains("identity.json"), "{why}"),
+            }
+        }
+    }
+
+    #[test]
+    fn fuzz_worker_files() {
+        let dir = Dir { index: DirIndex(0), root: "/d".into() };
+        let copy = Copy { block: ContainerId(5092).block(3).expect("small"), serial: 17 };
+        let identity = br#"{"format":1,"identity":"7","worker":3,"cluster":"9","incarnation":1}"#.to_vec();
+        let name = |path: PathBuf| path.file_name().expect("a file").to_string_lossy().into_owned();
+        let samples = [identity, name(dir.data(copy)).into_bytes(), name(unfinished(&dir.meta(copy))).into_bytes()];
+        testkit::fuzz::fuzz("worker_files", &samples, |bytes| {
+            if let Some((copy, part)) = parse_name(&String::from_utf8_lossy(bytes)) {
+                let path = if part == Part::Meta { dir.meta(copy) } else { dir.data(copy) };
+                assert_eq!(parse_name(&name(path)).expect("it leads back").0, copy);
+            }
+            let io = MemoryIo::default();
+            io.make_dir(&dir.root).expect("memory");
+            io.create(&dir.root.join("identity.json")).and_then(|file| file.write_at(bytes, 0)).expect("memory");
+            if let Ok(Some(who)) = dir.identity(&io) {
+                dir.set_identity(&io, &who).expect("memory");
+                assert_eq!(dir.identity(&io).expect("its own"), Some(who));
+            }
+        });
     }
 }

@@ -195,4 +195,19 @@ mod tests {
             let _ = Sidecar::decode(&bytes);
         }
     }
+
+    /// The file as it is, and with a checksum that holds.
+    #[test]
+    fn fuzz_sidecar() {
+        testkit::fuzz::fuzz("sidecar", &[sample().encode()], |bytes| {
+            let mut sealed = bytes[..bytes.len().saturating_sub(4)].to_vec();
+            sealed.extend(crc32c::crc32c(&sealed).to_le_bytes());
+            for bytes in [bytes, &sealed] {
+                let Ok(found) = Sidecar::decode(bytes) else { continue };
+                assert_eq!(found.crcs.len(), usize::try_from(found.presence.pieces()).expect("small"));
+                assert!(found.presence.resident_bytes() <= found.presence.length());
+                assert_eq!(Sidecar::decode(&found.encode()), Ok(found), "it leads back");
+            }
+        });
+    }
 }

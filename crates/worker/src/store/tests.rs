@@ -1,3 +1,5 @@
+mod damage;
+
 use super::io::memory::{Fault, MemoryIo, On};
 use super::*;
 use crate::store::io::real::RealIo;

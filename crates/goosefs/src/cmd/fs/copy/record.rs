@@ -230,4 +230,14 @@ mod tests {
         assert!(record.has_begun(&path("/kept"), file(1)) && record.has_begun(&path("/next"), file(8)));
         assert_eq!(record.state.lock().begun.len(), 2);
     }
+
+    #[test]
+    fn fuzz_copy_record() {
+        let sample = [begun_line("/a/b", Some(file(5))), begun_line("/c", None), b"-/a/b\0".to_vec()].concat();
+        testkit::fuzz::fuzz("copy_record", &[sample], |bytes| {
+            let begun = parse(bytes);
+            let again: Vec<u8> = begun.iter().flat_map(|(path, file)| begun_line(path, *file)).collect();
+            assert_eq!(parse(&again), begun, "it leads back");
+        });
+    }
 }
