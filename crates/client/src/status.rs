@@ -205,7 +205,7 @@ mod tests {
 
     fn sample() -> FileInfo {
         let address = WorkerNetAddress { host: Some("w".into()), rpc_port: Some(9203), ..WorkerNetAddress::default() };
-        let location = BlockLocation { worker_id: Some(4), worker_address: Some(address), ..BlockLocation::default() };
+        let location = BlockLocation { worker_id: Some(4), worker_address: Some(address) };
         let info =
             BlockInfo { block_id: Some(5 << 24), length: Some(9), locations: vec![location], ..BlockInfo::default() };
         let block = FileBlockInfo { block_info: Some(info), offset: Some(0), ..FileBlockInfo::default() };

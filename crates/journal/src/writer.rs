@@ -9,7 +9,7 @@ use crate::{AppendBatch, BatchSeq, Error, JournalLog, LogReader};
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -72,6 +72,8 @@ struct Desk {
     clock: Arc<dyn Clock>,
     stats: Arc<WriterStats>,
     last_flush_us: AtomicU64,
+    /// The thread has been asked to prepare files and has not heard of it yet: once is enough, the inbox is for batches.
+    asked_to_prepare: AtomicBool,
 }
 
 impl Desk {
@@ -104,9 +106,10 @@ impl Pen<'_> {
     /// error is final: the member must stop.
     pub fn append(mut self, batch: &AppendBatch) -> Result<(), Error> {
         self.writer.desk.append(self.log.as_mut(), batch)?;
-        if self.log.wants_preparing() {
+        let asked = &self.writer.desk.asked_to_prepare;
+        if self.log.wants_preparing() && !asked.swap(true, Relaxed) && self.writer.send(Command::Prepare).is_err() {
             // A full inbox keeps the thread busy, and it prepares before it waits again.
-            let _ = self.writer.send(Command::Prepare);
+            asked.store(false, Relaxed);
         }
         Ok(())
     }
@@ -123,7 +126,13 @@ impl LogWriter {
         let (inbox, commands) = sync_channel(INBOX);
         let reader = log.reader();
         let (log, stats) = (Mutex::new(Box::new(log) as Box<dyn JournalLog>), Arc::default());
-        let desk = Arc::new(Desk { log, clock, stats, last_flush_us: AtomicU64::new(0) });
+        let desk = Arc::new(Desk {
+            log,
+            clock,
+            stats,
+            last_flush_us: AtomicU64::new(0),
+            asked_to_prepare: AtomicBool::default(),
+        });
         let worker = Worker { desk: desk.clone(), on_done };
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run(&commands))?;
         Ok(LogWriter { inbox: Some(inbox), thread: Some(thread), desk, reader })
@@ -196,7 +205,7 @@ impl<F: Fn(BatchSeq, Result<(), Error>)> Worker<F> {
                     let purged = self.desk.log.lock().purge_below(index);
                     self.housekeeping("purge", purged);
                 }
-                Command::Prepare => {}
+                Command::Prepare => self.desk.asked_to_prepare.store(false, Relaxed),
             }
         }
     }
@@ -321,6 +330,31 @@ mod tests {
             use crate::disk::Disk;
             disk.list(dir).expect("listed").iter().any(|name| name.starts_with("spare-"))
         });
+    }
+
+    #[test]
+    fn a_batch_finds_room_however_often_a_caller_wrote_at_once_while_the_thread_was_away() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/j"));
+        let options = SegmentOptions { segment_bytes: 8192 };
+        SegmentLog::format(&disk, dir, ClusterId(1), options, false).expect("an empty directory");
+        let (log, _) = SegmentLog::open(disk, dir, None, options).expect("a fresh log");
+        let (back, away) = channel::<()>();
+        let (left, answered) = channel();
+        // The thread comes back from its first answer when the test says so.
+        let on_done = move |seq, _| {
+            left.send(seq).expect("the test listens");
+            let _ = away.recv();
+        };
+        let writer = LogWriter::start(log, Arc::new(Steps(AtomicU64::new(0))), on_done).expect("a thread");
+        writer.append(batch(1, None, &[(1, 1, b"x")], 0)).expect("an idle writer");
+        answered.recv_timeout(PATIENCE).expect("an answer");
+        for seq in 2..=13 {
+            let pen = writer.at_once().expect("the thread is away");
+            pen.append(&batch(seq, None, &[(seq, 1, b"x")], 0)).expect("safe");
+        }
+        writer.append(batch(14, None, &[(14, 1, b"x")], 0)).expect("one outstanding batch always fits");
+        drop(back);
+        assert_eq!(answered.recv_timeout(PATIENCE).expect("an answer"), BatchSeq(14));
     }
 
     #[test]

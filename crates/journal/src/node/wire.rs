@@ -245,7 +245,7 @@ mod tests {
     fn fuzz_message_of_a_member() {
         let mut samples = vec![encode(&append()).to_vec()];
         for (_, kind) in TYPES.into_iter().skip(1) {
-            let mut message = Message { context: b"context".to_vec(), entries: Vec::new().into(), ..append() };
+            let mut message = Message { context: b"context".to_vec(), entries: Vec::new(), ..append() };
             message.set_msg_type(kind);
             samples.push(encode(&message).to_vec());
         }
