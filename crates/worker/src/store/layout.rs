@@ -117,9 +117,6 @@ impl Dir {
             ),
         };
         let file: IdentityFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if file.crc32c.as_ref().is_some_and(|sum| *sum != file.sum()) {
-            return Err(damaged("its checksum is wrong".into()));
-        }
         if file.format != FORMAT {
             return Err(WorkerError::Layout {
                 why: format!(
@@ -128,6 +125,9 @@ impl Dir {
                     file.format
                 ),
             });
+        }
+        if file.crc32c.as_ref().is_some_and(|sum| *sum != file.sum()) {
+            return Err(damaged("its checksum is wrong".into()));
         }
         let hex = |text: &str, what: &str| {
             u128::from_str_radix(text, 16).map_err(|error| damaged(format!("{what} {text:?}: {error}")))
