@@ -56,7 +56,7 @@ impl std::fmt::Write for Digest {
 }
 
 /// A state machine that is durable up to its last flush.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Store {
     applied: Vec<(Term, Bytes)>,
     flushed: usize,
@@ -186,11 +186,11 @@ impl Member {
     }
 
     /// Takes a snapshot in place of its state, and begins anew: as a start that finds a whole one does.
-    fn install(&mut self, snapshot: (Vec<(Term, Bytes)>, Vec<(usize, Membership)>), now_us: u64, seed: u64) {
+    fn install(&mut self, snapshot: Store, now_us: u64, seed: u64) {
         (self.running, self.writing) = (None, None);
-        let (applied, members) = snapshot;
+        let applied = &snapshot.applied;
         let (after, after_term) = (LogIndex(u64::try_from(applied.len()).unwrap()), applied.last().expect("one").0);
-        self.store = Store { flushed: applied.len(), applied, members };
+        self.store = snapshot;
         let (log, recovered) =
             SegmentLog::open(self.disk.clone(), dir(), Some(ClusterId(1)), OPTIONS).expect("a healthy log");
         let generation = log.next_generation();
@@ -360,7 +360,7 @@ impl World {
         }
         let source = self.members.iter_mut().find(|member| member.id == from).expect("it was just found");
         source.store.flushed = source.store.applied.len();
-        let snapshot = (source.store.applied.clone(), source.store.members.clone());
+        let snapshot = source.store.clone();
         let seed = self.dice.next();
         self.members[at].install(snapshot, self.now_us, seed);
         self.promises.snapshots += 1;

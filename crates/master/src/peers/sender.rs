@@ -117,7 +117,7 @@ impl Sender {
         let term = self
             .shared
             .term_of(index)
-            .ok_or_else(|| Error::Starting("the term of the checkpoint's last entry is not known any more"))?;
+            .ok_or(Error::Starting("the term of the checkpoint's last entry is not known any more"))?;
         let mut files = Vec::new();
         for entry in fs::read_dir(&place).map_err(failed)? {
             let entry = entry.map_err(failed)?;
