@@ -136,6 +136,7 @@ impl Group {
             Action::Purge(below) => self.members[at].log.purge_below(below).expect("the disk is well"),
             Action::MountsChanged | Action::Members(_) => {}
             Action::Fetch(offer) => {
+                assert!(self.retained.is_some(), "nobody is that far behind: {at} {offer:?}");
                 let due = self.ms() + self.dice.below(200);
                 self.members[at].fetching.get_or_insert((due, offer.from));
             }
