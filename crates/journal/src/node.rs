@@ -38,6 +38,9 @@ use types::{LogIndex, Monotonic, Term};
 
 /// A member that was offered a snapshot and is not heard of beyond it after this long is offered one again.
 const OFFER_AGAIN: Duration = Duration::from_secs(2);
+/// So long the log is kept from where an offered snapshot ends: its member goes on from there, however much is written
+/// while the snapshot travels.
+const KEPT_FOR_OFFER: Duration = Duration::from_secs(600);
 /// What raft-rs calls no member at all.
 const NO_MEMBER: u64 = 0;
 
@@ -70,6 +73,8 @@ pub struct Node {
     role: RoleChange,
     /// As a leader: to whom snapshots were offered, and when.
     offered: BTreeMap<u64, Monotonic>,
+    /// As a leader: where the first snapshot ends that was offered to a member which has not come that far, and when.
+    kept: BTreeMap<u64, (LogIndex, Monotonic)>,
     /// As a follower: what was offered last.
     offer: Option<SnapshotOffer>,
     /// What this member had committed when it began, until a leader was told.
@@ -129,6 +134,7 @@ impl Node {
             messages: Vec::new(),
             role: RoleChange { role: Role::Follower, term: Term(raft.raft.term), leader: None },
             offered: BTreeMap::new(),
+            kept: BTreeMap::new(),
             offer: None,
             unannounced: Some(LogIndex(raft.raft.raft_log.committed)).filter(|committed| committed.0 > 0),
             applied: boot.applied,
@@ -283,7 +289,7 @@ impl Node {
 
     /// Gives up entries that neither a restart nor a snapshot needs any more: those at or below both `flushed` (the
     /// applied index that is safe in the store) and the last snapshot. What other members lack is kept as well, up to
-    /// `retained_entries`. Returns what to purge the log below, if it moved.
+    /// `retained_entries`, and what follows on a snapshot that is on its way to one. Returns what to purge the log below, if it moved.
     ///
     /// - `everywhere`: up to here every other member's log is known to reach, whoever leads.
     pub fn compact(&mut self, flushed: LogIndex, everywhere: LogIndex) -> Option<LogIndex> {
@@ -293,7 +299,13 @@ impl Node {
         let for_others =
             acknowledged.min(everywhere.0).max(self.applied.0.saturating_sub(self.config.retained_entries));
         let snapshot = self.raft.store().snapshot_mark()?;
-        let keep_from = flushed.min(snapshot.index).min(self.applied).0.min(for_others) + 1;
+        let (now, leads) = (self.now, raft.state == StateRole::Leader);
+        self.kept.retain(|id, (end, since)| {
+            let arrived = raft.prs().get(*id).is_none_or(|progress| progress.matched >= end.0);
+            leads && !arrived && now - *since < KEPT_FOR_OFFER
+        });
+        let for_offers = self.kept.values().map(|(end, _)| end.0).min().unwrap_or(u64::MAX);
+        let keep_from = flushed.min(snapshot.index).min(self.applied).0.min(for_others).min(for_offers) + 1;
         self.raft.mut_store().drop_below(keep_from).then_some(LogIndex(keep_from))
     }
 
@@ -492,6 +504,8 @@ impl Node {
             }
             if message.get_msg_type() == MessageType::MsgSnapshot {
                 self.offered.insert(message.to, self.now);
+                let end = LogIndex(message.get_snapshot().get_metadata().index);
+                self.kept.entry(message.to).or_insert((end, self.now));
             }
             Outgoing { to: MemberId(message.to), bytes: wire::encode(&message) }
         };
