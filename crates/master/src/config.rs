@@ -24,7 +24,7 @@ pub struct GroupConfig {
     pub own: String,
     /// Where this member listens for the others.
     pub listen: SocketAddr,
-    /// Silence of a leader after which a member stands for election; by chance up to twice as long.
+    /// Silence of a leader after which a member stands for election; later ids wait up to half as long again.
     pub election_timeout: Duration,
     /// Rest between two heartbeats of a leader.
     pub heartbeat: Duration,
