@@ -77,7 +77,9 @@ async fn a_master_that_lost_its_disk_is_replaced_by_one_command_while_the_others
     stop.store(true, Ordering::Relaxed);
     let made = usize::try_from(maker.await.expect("no call failed")).expect("few");
     let info = group.run(&["fsadmin", "journal", "quorum", "info", "--json"]);
-    let info: serde_json::Value = serde_json::from_str(info.trim()).expect("json");
+    // Both streams are in it: a warning about the environment may stand before.
+    let info = info.lines().find(|line| line.starts_with('{')).expect("one line of json");
+    let info: serde_json::Value = serde_json::from_str(info).expect("json");
     let mut members: Vec<(u64, String)> = info["members"]
         .as_array()
         .expect("a list")
