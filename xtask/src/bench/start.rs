@@ -34,7 +34,7 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     servers.master.take().context("it runs")?.kill9()?;
     servers.start_master()?;
     let killed = servers.first_answer(&path("tail", TAIL - 1)).await?;
-    let said = servers.master()?.wait_for_line("master leads", PATIENCE)?;
+    let said = servers.master()?.wait_for_line("state opened", PATIENCE)?;
 
     let files = ground.files;
     Ok(vec![
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn fields_of_a_log_line_are_found() {
-        let line = "2030-01-02T03:04:05Z  INFO master leads tail=12 took=1.5s applied=40";
+        let line = "2030-01-02T03:04:05Z  INFO state opened tail=12 took=1.5s applied=40";
         assert_eq!((field(line, "tail"), field(line, "took"), field(line, "nothing")), ("12", "1.5s", "?"));
     }
 }
