@@ -13,14 +13,13 @@ use crate::shared::Shared;
 use crate::stores::Stores;
 use crate::wire::file_system::{Checks, FileSystem};
 use journal::{Boot, LogReader, MemberId, Membership, Node, Recovered};
-use meta::{MountSpec, Namespace, ROOT_MOUNT, Read, StoreError};
+use meta::{MountSpec, ROOT_MOUNT, Read, StoreError};
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
 use rpc::ClusterKey;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use store::{Lru, Published};
 use types::{Clock, Entropy, LogIndex, Term};
 use ufs::UnderStore;
 
@@ -62,13 +61,7 @@ impl Rig {
         let start = |err: journal::Error| Error::Start(types::sentence(&err));
         let told = config.group.clone().ok_or(Error::Start("a rig is one of several masters".to_owned()))?;
         let applied = state.applied();
-        let policy = || -> Box<dyn store::Policy> { Box::new(Lru::default()) };
-        let published = Published::new(state, config.cache_bytes, policy);
-        let shared = Arc::new(Shared::new(config.clone(), published, clock.clone(), entropy.clone()));
-        let namespace = Namespace::open(&shared.state.latest())?;
-        for worker in shared.read_any(meta::workers)? {
-            shared.registry.lock().expect(&worker);
-        }
+        let (shared, namespace) = crate::server::publish(&config, state, clock.clone(), entropy.clone())?;
         let founders = Membership::founding(members.into_iter().map(|id| (id, String::new())));
         let boot = Boot { applied, now: clock.monotonic(), seed: entropy.next_u64() };
         let node_config = crate::server::one_of_several(&told, own, founders);

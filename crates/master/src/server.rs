@@ -122,17 +122,11 @@ impl Master {
         let state = open_state(&config, recovered.cluster)?;
         let opener = Opener { clock: clock.clone(), entropy: entropy.clone() };
         let root = root_mount(&config, &*state, &key, &opener).await?;
-        let policy = || -> Box<dyn store::Policy> { Box::new(Lru::default()) };
-        let published = Published::new(state.clone(), config.cache_bytes, policy);
         let applied = state.applied();
         // The cluster of a group is what the first leader's first entry says.
         let cluster = if group.is_some() { ClusterId(entropy.next_u128()) } else { recovered.cluster };
         let tail = recovered.last().0.saturating_sub(applied.0);
-        let shared = Arc::new(Shared::new(config.clone(), published, clock.clone(), entropy.clone()));
-        let namespace = Namespace::open(&shared.state.latest())?;
-        for worker in shared.read_any(meta::workers)? {
-            shared.registry.lock().expect(&worker);
-        }
+        let (shared, namespace) = publish(&config, state.clone(), clock.clone(), entropy.clone())?;
         let boot = Boot { applied, now: clock.monotonic(), seed: entropy.next_u64() };
         let mut members = members_of(&config, &*state, group.as_ref())?;
         let recover = config.group.as_ref().is_some_and(|group| group.recover);
@@ -469,6 +463,23 @@ fn open_state(config: &MasterConfig, cluster: ClusterId) -> Result<Arc<dyn meta:
             Arc::new(HeapStore::open(Arc::new(disk), cluster)?)
         }
     })
+}
+
+/// An opened database as servers and the core see it, and the namespace in it; the workers it knows are expected.
+pub(crate) fn publish(
+    config: &MasterConfig,
+    state: Arc<dyn meta::Store>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<(Arc<Shared>, Namespace), Error> {
+    let policy = || -> Box<dyn store::Policy> { Box::new(Lru::default()) };
+    let published = Published::new(state, config.cache_bytes, policy);
+    let shared = Arc::new(Shared::new(config.clone(), published, clock, entropy));
+    let namespace = Namespace::open(&shared.state.latest())?;
+    for worker in shared.read_any(meta::workers)? {
+        shared.registry.lock().expect(&worker);
+    }
+    Ok((shared, namespace))
 }
 
 /// The root store: reached when the namespace is made, compared afterwards.

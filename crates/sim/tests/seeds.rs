@@ -4,8 +4,7 @@ use sim::{Bug, Fault, Keep, Kind, Plan, Planned, Schedule, run};
 
 /// Seeds of one sweep: fixed ones here, many more at night.
 fn seeds() -> u64 {
-    let rounds: u64 = std::env::var("GOOSEFS_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
-    rounds * 4
+    testkit::rounds(20) * 4
 }
 
 /// Fails with all that is needed to look closer.

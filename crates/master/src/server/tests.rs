@@ -8,8 +8,8 @@ use super::*;
 use meta::{CompleteFile, CreateFile, Done, Op, Remove};
 use proto::internal::worker_master_client::WorkerMasterClient;
 use proto::internal::{
-    BlockReport, HeartbeatRequest, HeartbeatResponse, HelloRequest, ProveRequest, RegisterBlocks, RegisterHead,
-    RegisterRequest, register_request,
+    BlockReport, HeartbeatRequest, HeartbeatResponse, HelloRequest, HelloResponse, ProveRequest, RegisterBlocks,
+    RegisterHead, RegisterRequest, register_request,
 };
 use rpc::{Side, SystemClock, SystemEntropy, Transcript};
 use std::collections::BTreeSet;
@@ -72,22 +72,32 @@ struct Reporter {
     freed: BTreeSet<ContainerId>,
 }
 
+/// A worker's first word, and the challenge in it.
+fn hello() -> (HelloRequest, rpc::Challenge) {
+    let challenge = Transcript::challenge();
+    let version = crate::wire::worker_master::VERSION;
+    (HelloRequest { version, challenge: challenge.to_vec().into(), ..HelloRequest::default() }, challenge)
+}
+
+/// What a worker proves to the master that answered its hello.
+fn transcript(challenge: rpc::Challenge, answer: &HelloResponse) -> Transcript {
+    Transcript {
+        versions: (crate::wire::worker_master::VERSION, answer.version),
+        cluster: answer.cluster.to_vec(),
+        incarnation: answer.incarnation,
+        worker: challenge,
+        master: Transcript::read_challenge(&answer.challenge).expect("a challenge"),
+    }
+}
+
 impl Reporter {
     async fn join(master: &Master, key_file: &Path, blocks: Vec<BlockReport>) -> Reporter {
         let address = format!("http://{}", master.internal_addr());
         let mut client = WorkerMasterClient::connect(address).await.expect("the internal port");
         let token = ClusterKey::load(key_file).expect("the cluster's key").token();
-        let (version, challenge) = (crate::wire::worker_master::VERSION, Transcript::challenge());
-        let hello = HelloRequest { version, challenge: challenge.to_vec().into(), ..HelloRequest::default() };
+        let (hello, challenge) = hello();
         let answer = client.hello(hello).await.expect("a hello").into_inner();
-        let transcript = Transcript {
-            versions: (version, answer.version),
-            cluster: answer.cluster.to_vec(),
-            incarnation: answer.incarnation,
-            worker: challenge,
-            master: Transcript::read_challenge(&answer.challenge).expect("a challenge"),
-        };
-        let proof = token.prove(Side::Worker, &transcript).to_vec().into();
+        let proof = token.prove(Side::Worker, &transcript(challenge, &answer)).to_vec().into();
         client.prove(ProveRequest { session: answer.session.clone(), proof }).await.expect("the same key");
         let session = MetadataValue::from_bytes(&answer.session);
         let head = RegisterHead {

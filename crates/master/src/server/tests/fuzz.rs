@@ -83,17 +83,9 @@ impl Proven {
         let shared = master.handle.shared.clone();
         let (stores, groups) = (Stores::new(shared.clone(), key.clone()), Groups::system(shared.clock.clone()));
         let gate = WorkerGate::new(master.handle.clone(), Arc::new(stores), key, groups);
-        let (version, challenge) = (crate::wire::worker_master::VERSION, Transcript::challenge());
-        let hello = HelloRequest { version, challenge: challenge.to_vec().into(), ..HelloRequest::default() };
+        let (hello, challenge) = hello();
         let answer = gate.hello(Request::new(hello)).await.expect("a hello").into_inner();
-        let transcript = Transcript {
-            versions: (version, answer.version),
-            cluster: answer.cluster.to_vec(),
-            incarnation: answer.incarnation,
-            worker: challenge,
-            master: Transcript::read_challenge(&answer.challenge).expect("a challenge"),
-        };
-        let proof = key.token().prove(Side::Worker, &transcript).to_vec().into();
+        let proof = key.token().prove(Side::Worker, &transcript(challenge, &answer)).to_vec().into();
         gate.prove(Request::new(ProveRequest { session: answer.session.clone(), proof })).await.expect("the same key");
         Proven { gate, session: MetadataValue::from_bytes(&answer.session) }
     }
