@@ -101,7 +101,7 @@ impl Group {
     pub fn stop_master(&mut self, n: usize) -> String {
         let master = self.masters[n].take().expect("it runs");
         let status = master.terminate(PATIENCE).expect("it stops");
-        assert!(status.success(), "a clean stop ends with {status}");
+        assert!(status.success(), "a clean stop ends with {status}: {}", master.output());
         master.output()
     }
 
