@@ -262,13 +262,15 @@ impl Driver {
         }
         // Who reports to the inbox, the log's thread among them, must not find it full for ever.
         drop(inbox);
-        if let Some(mut driver) = handle.desk.driver.lock().take()
-            && let Some(why) = driver.progress.end.take().flatten()
-        {
+        let ended = handle.desk.driver.lock().take();
+        handle.shared.set_leadership(crate::shared::Leadership { leads: false, lease_until: Monotonic::default() });
+        let Some(driver) = ended else { return };
+        if let Some(why) = driver.progress.end.flatten() {
             tracing::error!(%why, "this master cannot go on");
             driver.fatal.send_replace(Some(why));
         }
-        handle.shared.set_leadership(crate::shared::Leadership { leads: false, lease_until: Monotonic::default() });
+        // A process that ends must not leave a thread behind that uses the database while it is taken down.
+        driver.peers.stop();
     }
 
     /// Takes events, turns the core, and does what it asks for.

@@ -29,6 +29,7 @@ use sender::Sender;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use types::{ClusterId, LogIndex};
 
@@ -38,6 +39,8 @@ const VERSION: u32 = 1;
 const SESSION: &str = "goosefs-session-bin";
 /// Largest message: one entry of the largest size a log takes, and some.
 const MESSAGE_BYTES: usize = 8 << 20;
+/// How long a stop waits for work that waits for a disk.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// What both directions need: who this is, and how it shows it.
 struct Identity {
@@ -156,7 +159,7 @@ pub struct PeersConfig {
     pub snapshot_bandwidth: Option<u64>,
 }
 
-/// The way to and from all other members. Dropping it cuts everything.
+/// The way to and from all other members. Dropping it cuts everything; [`Peers::stop`] waits until that has happened.
 pub struct Peers {
     network: Option<Arc<Network>>,
     inbox: Arc<Inbox>,
@@ -239,6 +242,17 @@ impl Peers {
         // Who offers something was met, or will be: the offer comes again.
         let Some(address) = address else { return };
         fetch.begin(network.course(offer.from, &address, lane::What::Snapshot), offer, &network.runtime);
+    }
+
+    /// Cuts everything; when it returns, nothing of it holds the state. Not for a thread of a runtime.
+    pub fn stop(mut self) {
+        let (server, runtime) = (self.server.take(), self.runtime.take());
+        drop(self);
+        let Some(runtime) = runtime else { return };
+        if let Some(server) = server {
+            runtime.block_on(server.stop(Duration::ZERO));
+        }
+        runtime.shutdown_timeout(ENDS_WITHIN);
     }
 }
 

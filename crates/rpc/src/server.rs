@@ -27,6 +27,8 @@ use tower::Service;
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// Largest message a server sends: official clients refuse 4 MiB and more, headers included.
 pub const MAX_ANSWER_BYTES: usize = (4 << 20) - 1024;
+/// How long a thread that ends waits for work that waits for a disk.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// Connections the kernel holds for us before the accept loop takes them.
 const BACKLOG: i32 = 1024;
 /// Accepted connections on their way to a thread.
@@ -206,8 +208,10 @@ impl Server {
                 .name(name.clone())
                 .spawn(move || {
                     runtime.block_on(core::run(core, inbox, accepting, &*factory, counts));
-                    // Work that waits on a disk is not waited for: the deadline of the drain has passed.
-                    runtime.shutdown_background();
+                    // The deadline of the drain has passed: work that waits for a disk is not waited for much longer.
+                    runtime.shutdown_timeout(ENDS_WITHIN);
+                    // Who waits for this thread may rely on its services being gone.
+                    drop(factory);
                     drop(alive);
                 })
                 .map_err(failed)?;
