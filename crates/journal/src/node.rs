@@ -68,6 +68,10 @@ pub struct Node {
     /// Proposals of this term, oldest first, and their payload bytes.
     pending: VecDeque<Pending>,
     pending_bytes: usize,
+    /// The last of them, which raft-rs has not seen yet: they go to each follower in one message.
+    gathered: Vec<Entry>,
+    /// What raft-rs did not take.
+    dropped: Vec<u64>,
     reads: Reads,
     messages: Vec<Outgoing>,
     role: RoleChange,
@@ -130,6 +134,8 @@ impl Node {
             pipeline,
             pending: VecDeque::new(),
             pending_bytes: 0,
+            gathered: Vec::new(),
+            dropped: Vec::new(),
             reads: Reads::default(),
             messages: Vec::new(),
             role: RoleChange { role: Role::Follower, term: Term(raft.raft.term), leader: None },
@@ -169,7 +175,8 @@ impl Node {
         }
     }
 
-    /// Offers an entry; `ticket` comes back with its commit, or in [`Output::dropped`]. Costs three copies of the payload.
+    /// Offers an entry; `ticket` comes back with its commit, or in [`Output::dropped`]. What is proposed
+    /// between two drains goes to each follower in one message. Costs three copies of the payload.
     pub fn propose(&mut self, ticket: u64, payload: &Bytes) -> Result<(), Refused> {
         if self.raft.raft.state != StateRole::Leader {
             return Err(Refused::NotLeader { leader: self.leader() });
@@ -188,13 +195,26 @@ impl Node {
         if full {
             return Err(Refused::Full { entries: self.pending.len(), bytes: self.pending_bytes });
         }
-        if self.raft.propose(Vec::new(), payload.to_vec()).is_err() {
-            return Err(Refused::NotLeader { leader: None });
-        }
-        let (index, term) = (self.raft.raft.raft_log.last_index(), self.raft.raft.term);
-        self.pending.push_back(Pending { index, term, ticket, bytes: payload.len() });
+        let index = self.raft.raft.raft_log.last_index() + self.gathered.len() as u64 + 1;
+        self.gathered.push(Entry { data: payload.to_vec().into(), ..Entry::default() });
+        self.pending.push_back(Pending { index, term: self.raft.raft.term, ticket, bytes: payload.len() });
         self.pending_bytes += payload.len();
         Ok(())
+    }
+
+    /// Gives raft-rs what was proposed since the last time.
+    fn propose_gathered(&mut self) {
+        let entries = std::mem::take(&mut self.gathered);
+        let Some(first) = self.pending.len().checked_sub(entries.len()).filter(|_| !entries.is_empty()) else { return };
+        let leads = self.raft.raft.state == StateRole::Leader && self.raft.raft.term == self.pending[first].term;
+        let mut message = Message { from: self.raft.raft.id, entries: entries.into(), ..Message::default() };
+        message.set_msg_type(MessageType::MsgPropose);
+        if !leads || self.raft.raft.step(message).is_err() {
+            for lost in self.pending.drain(first..) {
+                self.pending_bytes -= lost.bytes;
+                self.dropped.push(lost.ticket);
+            }
+        }
     }
 
     /// Offers a change of the members; `ticket` comes back as with [`Node::propose`]. One at a time, and not before this
@@ -218,6 +238,7 @@ impl Node {
         if !established || self.raft.raft.has_pending_conf() {
             return Err(Refused::Changing);
         }
+        self.propose_gathered();
         let payload = change.encode();
         let bytes = payload.len();
         // What it means is looked at when it is committed; for raft-rs it is one of its kind until then.
@@ -317,6 +338,7 @@ impl Node {
         if to == self.config.id || !self.config.members.is_voter(to) {
             return Err(Refused::NotAMember { member: to });
         }
+        self.propose_gathered();
         self.lease.give_up();
         self.raft.transfer_leader(to.0);
         self.after_raft();
@@ -386,6 +408,11 @@ impl Node {
         is_sole_voter(&self.config) && self.config.members.iter().count() == 1
     }
 
+    /// Proposals that wait for their commit.
+    pub fn uncommitted(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Who the members are, as of the last entry handed out.
     pub fn members(&self) -> &Membership {
         &self.config.members
@@ -427,6 +454,7 @@ impl Node {
     /// Errors: the log could not be read; the member must stop.
     pub fn drain(&mut self) -> Result<Output, Error> {
         let mut out = Output::default();
+        self.propose_gathered();
         self.start_reads();
         if self.raft.has_ready() {
             let ready = self.raft.ready();
@@ -491,6 +519,12 @@ impl Node {
             self.after_raft();
         }
         self.offered.retain(|id, _| self.config.members.seat(MemberId(*id)).is_some());
+        // Its removal was proposed by an earlier leader. raft-rs panics where a leader is no member.
+        let raft = &mut self.raft.raft;
+        if raft.state == StateRole::Leader && self.config.members.seat(self.config.id).is_none() {
+            raft.become_follower(raft.term, NO_MEMBER);
+            self.after_raft();
+        }
         self.config.members.clone()
     }
 
@@ -514,6 +548,7 @@ impl Node {
 
     /// Proposals and reads of a term this member does not lead any more.
     fn drop_what_was_lost(&mut self, out: &mut Output) {
+        out.dropped.append(&mut self.dropped);
         let led = (self.raft.raft.state == StateRole::Leader).then_some(self.raft.raft.term);
         while self.pending.front().is_some_and(|pending| Some(pending.term) != led) {
             let lost = self.pending.pop_front().expect("it was just looked at");
@@ -730,6 +765,8 @@ fn raft_config(config: &NodeConfig, applied: LogIndex) -> raft::Config {
         pre_vote: true,
         // It merges entries into an empty append whose previous index is another: committed entries change places.
         batch_append: false,
+        // What is committed rides with the next append or heartbeat: nobody waits for a follower to apply it.
+        skip_bcast_commit: true,
         ..raft::Config::default()
     }
 }

@@ -42,6 +42,8 @@ mod tests;
 
 /// Requests in the core at once; more are refused as Busy.
 pub const REQUESTS: usize = 65_536;
+/// Requests that gather behind what is on its way to other masters, at most.
+const GATHERED: usize = 64;
 /// Entries applied and published together at most: bounds how long a reader may have to retry.
 const APPLY_BATCH: usize = 512;
 
@@ -256,11 +258,11 @@ impl Core {
     /// its disk or its database failed, or the log holds what it cannot read.
     pub fn turn(&mut self, now: Now) -> Result<Vec<Action>, String> {
         self.group.check()?;
+        // In a group the entries of the turn before: what it sent and wrote is on its way by now.
+        self.apply_committed(now)?;
         loop {
             self.node.tick(now.mono);
-            // In a group the entries of the turn before: what it sent and wrote is on its way by now.
-            self.apply_committed(now)?;
-            let blocked = self.propose_queued(now);
+            let blocked = !self.gathers() && self.propose_queued(now);
             let output = self.node.drain().map_err(|err| types::sentence(&err))?;
             if let Some(batch) = output.append {
                 self.actions.push(Action::Append(batch));
@@ -280,8 +282,8 @@ impl Core {
             }
             self.answer_confirmed();
             self.follow_leadership(now);
-            let may_propose = self.leading && !blocked && !self.queue.is_empty();
-            if self.is_unfinished() || (!output.more && !may_propose) {
+            let may_propose = self.leading && !blocked && !self.queue.is_empty() && !self.gathers();
+            if !may_propose && (self.is_unfinished() || !output.more) {
                 break;
             }
         }
@@ -335,6 +337,12 @@ impl Core {
         let deadline = now.mono + self.config.task_timeout;
         let request = Request { who: Caller::system(), operation: None, op, deadline };
         self.queue.push_back(Proposal::new(origin, request));
+    }
+
+    /// Whether what waits had better go together: other masters are still at work on what was sent to them, and a message,
+    /// a sync and an answer of each cost the same for one entry as for many.
+    fn gathers(&self) -> bool {
+        self.leading && !self.is_alone() && self.node.uncommitted() > 0 && self.queue.len() < GATHERED
     }
 
     /// Proposes what waits. True when the node takes no more for now.

@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::stores::Stores;
 use journal::{AppendBatch, Change, LogWriter, MemberId};
 use meta::{Done, Op, Read, StoreError};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,6 +56,12 @@ struct Desk {
 }
 
 impl Desk {
+    /// The driver, for whoever is to drive next: None while somebody drives, and when it has ended or is about to.
+    fn free(&self) -> Option<MutexGuard<'_, Option<Box<Driver>>>> {
+        let seat = self.driver.try_lock()?;
+        seat.as_ref().is_some_and(|driver| driver.progress.end.is_none()).then_some(seat)
+    }
+
     /// Has the driver do something. None: it has ended.
     fn drive<R>(seat: &mut Option<Box<Driver>>, work: impl FnOnce(&mut Driver) -> R) -> Option<R> {
         let mut driver = seat.take()?;
@@ -123,7 +129,7 @@ impl Handle {
     }
 
     /// Has the state thread look around. A full inbox keeps it awake anyway.
-    pub fn wake(&self) {
+    fn wake(&self) {
         let _ = self.inbox.try_send(Message::Wake);
     }
 
@@ -153,20 +159,40 @@ impl Handle {
         }
     }
 
-    /// A lone caller of a lone master would only wait for the state thread: it drives the core itself, which spares two
-    /// wake-ups. Gives the message back where the inbox is the better way: others ask as well, the core is being driven, or
-    /// this thread has other calls to answer. Blocks for one fdatasync of a fast disk at most.
+    /// A lone caller would only wait for the state thread: it drives the core itself, which spares wake-ups. Gives the
+    /// message back where the inbox is the better way: others ask as well, the core is being driven, or this thread has
+    /// other calls to answer. Blocks for one fdatasync of a fast disk at most.
     fn drive(&self, message: Message) -> Option<Message> {
         let is_busy = READS.take() > FEW_READS;
         if is_busy || self.desk.asking.load(Ordering::Relaxed) > 1 {
             return Some(message);
         }
-        let Some(mut seat) = self.desk.driver.try_lock() else { return Some(message) };
-        if !seat.as_ref().is_some_and(|driver| driver.core.is_alone() && driver.progress.end.is_none()) {
-            return Some(message);
-        }
-        Desk::drive(&mut seat, |driver| driver.round(vec![message]));
+        let Some(mut seat) = self.desk.free() else { return Some(message) };
+        self.take_turns(&mut seat, vec![message]);
         None
+    }
+
+    /// Another master said something, which waits in an inbox of its own. Who heard it drives the core, if nobody does:
+    /// somebody waits for each message, and a wake-up less is a good part of its way. Blocks as [`Handle::drive`] does.
+    pub fn heed(&self) {
+        match self.desk.free() {
+            Some(mut seat) => self.take_turns(&mut seat, Vec::new()),
+            None => self.wake(),
+        }
+    }
+
+    /// A turn, and one more for what it had committed; the rest is the state thread's.
+    fn take_turns(&self, seat: &mut Option<Box<Driver>>, messages: Vec<Message>) {
+        let rests = Desk::drive(seat, |driver| {
+            driver.round(messages);
+            if driver.core.is_unfinished() {
+                driver.round(Vec::new());
+            }
+            !driver.core.is_unfinished() && driver.progress.end.is_none()
+        });
+        if rests != Some(true) {
+            self.wake();
+        }
     }
 
     /// Flushes everything so that the next start replays nothing.
@@ -276,9 +302,9 @@ impl Driver {
     /// Takes events, turns the core, and does what it asks for.
     fn round(&mut self, messages: Vec<Message>) {
         let peers_said = self.peers.inbox().take();
-        // Until the one thing is safe that was asked there is nothing else to do here. The leader of a group does not wait: its
+        // Until that is safe which was asked there is nothing else to do here. The leader of a group does not wait: its
         // followers' disks may be faster than its own.
-        let lone = messages.len() + peers_said.len() <= 1 && (self.core.is_alone() || !self.handle.shared.leads());
+        let at_once = if self.core.is_alone() { messages.len() <= 1 } else { !self.handle.shared.leads() };
         let now = self.now();
         // What another master is promised counts from a time read after its message arrived.
         peers_said.into_iter().for_each(|event| self.core.step(now, event));
@@ -298,7 +324,7 @@ impl Driver {
             self.progress.last_tick = now.mono;
             self.core.step(now, Event::Tick);
         }
-        if let Err(why) = self.turn(now, lone) {
+        if let Err(why) = self.turn(now, at_once) {
             self.progress.end = Some(Some(why));
         }
     }
@@ -308,11 +334,13 @@ impl Driver {
         Now { unix: clock.unix(), mono: clock.monotonic() }
     }
 
-    /// Turns the core and does what it asks for. A lone batch is written here, which spares two wake-ups.
-    fn turn(&mut self, now: Now, lone: bool) -> Result<(), String> {
+    /// Turns the core and does what it asks for.
+    ///
+    /// - `at_once`: its batch is better written here, which spares two wake-ups; of a lone master, if one caller waits for it.
+    fn turn(&mut self, now: Now, at_once: bool) -> Result<(), String> {
         let Some(batch) = self.act_all(now)? else { return Ok(()) };
-        let lone = lone && batch.entries.len() <= 1;
-        let Some(pen) = lone.then(|| self.writer.at_once()).flatten() else { return self.hand_over(batch) };
+        let at_once = at_once && (batch.entries.len() <= 1 || !self.core.is_alone());
+        let Some(pen) = at_once.then(|| self.writer.at_once()).flatten() else { return self.hand_over(batch) };
         pen.append(&batch).map_err(|err| unwritable(&err))?;
         let now = self.now();
         self.core.step(now, Event::Persisted(batch.seq));

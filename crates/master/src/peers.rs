@@ -28,7 +28,7 @@ use rpc::{ClusterKey, Routes, Running, Server, WorkerToken};
 use sender::Sender;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use types::{ClusterId, LogIndex};
@@ -114,7 +114,8 @@ struct Lanes {
 struct Network {
     identity: Arc<Identity>,
     inbox: Arc<Inbox>,
-    runtime: tokio::runtime::Handle,
+    /// Where lanes live: on the thread that serves the port. What is said in answer to another master needs no other thread.
+    thread: OnceLock<tokio::runtime::Handle>,
     lanes: Mutex<BTreeMap<MemberId, Lanes>>,
 }
 
@@ -123,22 +124,34 @@ impl Network {
         Course { identity: self.identity.clone(), inbox: self.inbox.clone(), to, address: address.to_owned(), what }
     }
 
-    /// Begins to look for a member, if that was not begun.
+    /// Begins to look for a member, if that was not begun, and as soon as there is a thread for it.
     fn look_for(&self, to: MemberId, address: &str) {
+        let Some(thread) = self.thread.get() else { return };
         let mut lanes = self.lanes.lock();
         let known = lanes.get(&to).is_some_and(|known| known.address == address);
         if known || to == self.identity.own || address.is_empty() {
             return;
         }
-        let lane = |what| Lane::start(self.course(to, address, what), &self.runtime);
+        let lane = |what| Lane::start(self.course(to, address, what), thread);
         let new = Lanes { address: address.to_owned(), log: lane(lane::What::Log), rest: lane(lane::What::Rest) };
         lanes.insert(to, new);
+    }
+
+    /// From now on there is a thread for lanes. Of several the first counts.
+    fn begin(&self, thread: tokio::runtime::Handle) {
+        self.thread.get_or_init(|| thread);
+        let members = self.identity.members.lock().clone();
+        self.look_for_all(&members);
     }
 
     /// These are the members now.
     fn set_members(&self, members: &Arc<Membership>) {
         *self.identity.members.lock() = members.clone();
         self.lanes.lock().retain(|id, _| !members.was_removed(*id));
+        self.look_for_all(members);
+    }
+
+    fn look_for_all(&self, members: &Membership) {
         for (id, seat) in members.iter() {
             self.look_for(id, &seat.address);
         }
@@ -165,6 +178,7 @@ pub struct Peers {
     inbox: Arc<Inbox>,
     fetch: Option<Fetch>,
     server: Option<Running>,
+    /// Where a snapshot is fetched, which waits for disks.
     runtime: Option<tokio::runtime::Runtime>,
 }
 
@@ -189,14 +203,14 @@ impl Peers {
         let identity = Arc::new(identity);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .thread_name("peers")
+            .thread_name("fetch")
             .enable_all()
             .build()
-            .map_err(|source| rpc::Error::StartThread { name: "peers".to_owned(), source })?;
+            .map_err(|source| rpc::Error::StartThread { name: "fetch".to_owned(), source })?;
         let network = Arc::new(Network {
             identity: identity.clone(),
             inbox: inbox.clone(),
-            runtime: runtime.handle().clone(),
+            thread: OnceLock::new(),
             lanes: Mutex::default(),
         });
         let shared = handle.shared.clone();
@@ -205,8 +219,11 @@ impl Peers {
         let gate = Arc::new(gate.with_network(network.clone()).with_sender(sender));
         let service = PeersServer::from_arc(gate).max_decoding_message_size(MESSAGE_BYTES);
         let routes = Routes::new().service(service);
-        let server = config.server.serve(move |_| routes.clone())?;
-        network.set_members(&config.members);
+        let begins = network.clone();
+        let server = config.server.serve(move |_| {
+            begins.begin(tokio::runtime::Handle::current());
+            routes.clone()
+        })?;
         let shared = handle.shared.clone();
         let fetch = Fetch::new(config.metastore_dir, config.store, fetched, move || shared.applied());
         Ok(Peers { network: Some(network), inbox, fetch: Some(fetch), server: Some(server), runtime: Some(runtime) })
@@ -241,7 +258,8 @@ impl Peers {
         let address = network.lanes.lock().get(&offer.from).map(|lanes| lanes.address.clone());
         // Who offers something was met, or will be: the offer comes again.
         let Some(address) = address else { return };
-        fetch.begin(network.course(offer.from, &address, lane::What::Snapshot), offer, &network.runtime);
+        let Some(runtime) = &self.runtime else { return };
+        fetch.begin(network.course(offer.from, &address, lane::What::Snapshot), offer, runtime.handle());
     }
 
     /// Cuts everything; when it returns, nothing of it holds the state. Not for a thread of a runtime.

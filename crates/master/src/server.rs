@@ -33,6 +33,7 @@ use rpc::{
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use store::{DirDisk, HeapStore, Lru, Published, RocksConfig, RocksStore};
 use tokio::sync::watch;
@@ -80,7 +81,7 @@ pub struct Master {
     internal: Running,
     web: tokio::task::JoinHandle<()>,
     web_addr: SocketAddr,
-    core: std::thread::JoinHandle<()>,
+    core: JoinHandle<()>,
     fatal: watch::Receiver<Option<String>>,
     fetched: watch::Receiver<Option<Snapshot>>,
 }
@@ -100,9 +101,10 @@ impl Master {
         let key = Arc::new(ClusterKey::load(&config.key_file).map_err(start)?);
         let group = join_group(&config, &key, &entropy).await?;
         let began = clock.monotonic();
-        let rpc = bind(config.rpc_addr, &config, "GooseFS master RPC", "goosefs.master.rpc.port")?;
+        let threads = config.rpc_threads;
+        let rpc = bind(config.rpc_addr, &config, threads, "GooseFS master RPC", "goosefs.master.rpc.port")?;
         let internal = "GooseFS internal RPC, for workers";
-        let internal = bind(config.internal_addr, &config, internal, "goosefs.master.internal.rpc.port")?;
+        let internal = bind(config.internal_addr, &config, threads, internal, "goosefs.master.internal.rpc.port")?;
         let peers = config.group.as_ref().map(|group| bind_journal(group, &config)).transpose()?;
         let web = tokio::net::TcpListener::bind(config.web_addr).await.map_err(|err| {
             Error::Start(format!(
@@ -181,8 +183,10 @@ impl Master {
             .name("state".to_owned())
             .spawn(move || driver.run(inbox))
             .map_err(|err| Error::Start(format!("start the state thread: {err}")))?;
-        if alone {
-            wait_for_lead(&shared, fatal_seen.clone()).await?;
+        if alone && let Err(why) = wait_for_lead(&shared, fatal_seen.clone()).await {
+            // Who is told that the start failed may do with the files what he likes.
+            end(&handle, core).await?;
+            return Err(why);
         }
         let leads = shared.leads();
         tracing::info!(tail, took = ?(clock.monotonic() - began), applied = shared.applied().0, leads, "state opened");
@@ -296,17 +300,18 @@ impl Master {
         self.internal.stop(drain).await;
         self.web.abort();
         let drained = self.handle.drain(drain.max(Duration::from_secs(10))).await;
-        self.handle.stop();
-        let core = self.core;
-        // The thread ends once it has read the stop; joining it must not block the runtime.
-        let joined = tokio::task::spawn_blocking(move || core.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            return Err(Error::Start(
-                "the state thread panicked; the journal holds everything acknowledged".to_owned(),
-            ));
-        }
+        end(&self.handle, self.core).await?;
         drained
     }
+}
+
+/// Stops the state thread and waits until it has ended.
+async fn end(handle: &Handle, core: JoinHandle<()>) -> Result<(), Error> {
+    handle.stop();
+    // It ends once it has read the stop; joining it must not block the runtime.
+    let joined = tokio::task::spawn_blocking(move || core.join()).await;
+    let panicked = || Error::Start("the state thread panicked; the journal holds everything acknowledged".to_owned());
+    if matches!(joined, Ok(Ok(()))) { Ok(()) } else { Err(panicked()) }
 }
 
 /// Why a start failed, with all causes.
@@ -315,15 +320,16 @@ fn start(err: impl std::error::Error) -> Error {
 }
 
 /// - `key`: the setting that names the port.
-fn bind(address: SocketAddr, config: &MasterConfig, name: &str, key: &str) -> Result<Server, Error> {
+fn bind(address: SocketAddr, config: &MasterConfig, threads: usize, name: &str, key: &str) -> Result<Server, Error> {
     let hint = format!("The web pages are on port {}.", config.web_addr.port());
-    let server = ServerConfig { name: name.to_owned(), hint, threads: config.rpc_threads, ..ServerConfig::default() };
+    let server = ServerConfig { name: name.to_owned(), hint, threads, ..ServerConfig::default() };
     let bound = Server::bind(&address.to_string(), server);
     bound.map_err(|err| Error::Start(format!("{}; see goosefs.master.bind.host and {key}", types::sentence(&err))))
 }
 
 fn bind_journal(group: &GroupConfig, config: &MasterConfig) -> Result<Server, Error> {
-    bind(group.listen, config, "GooseFS journal, for other masters", "goosefs.master.embedded.journal.port")
+    // One: what is sent to others goes out by the thread that hears them.
+    bind(group.listen, config, 1, "GooseFS journal, for other masters", "goosefs.master.embedded.journal.port")
 }
 
 /// The group's file, of a master that has an id; one that waits for it waits here.

@@ -65,6 +65,7 @@ impl Namespace {
         }
         if !batch.is_empty() {
             txn.put(Family::State, COUNTERS_KEY, &self.counters);
+            txn.keep(|_, _, _| Ok::<_, StoreError>(()))?;
         }
         Ok((Changes { applied: self.counters.applied, changes: txn.into_changes() }, outcomes))
     }
@@ -96,9 +97,7 @@ impl Namespace {
         let effects = std::mem::take(&mut step.effects);
         match outcome {
             Ok(done) => {
-                for change in txn.keep() {
-                    self.index.note(change.family, &change.key, change.value.as_ref())?;
-                }
+                txn.keep(|family, key, value| self.index.note(family, key, value))?;
                 Ok(Applied { outcome: Ok(done), effects })
             }
             Err(reject) => {

@@ -13,38 +13,63 @@ use types::ErrorKind;
 /// Records per step when a family is read to its end.
 const SCAN_STEP: usize = 1_000;
 
+/// Changes of one entry by family, each family in key order. Most entries change a handful of records, and those that change
+/// many do so in key order: both are cheap in lists, which also keep their memory from entry to entry.
 #[derive(Default)]
-struct Pending {
+struct Fresh {
+    families: [Vec<(Bytes, Option<Bytes>)>; Family::ALL.len()],
+}
+
+impl Fresh {
+    fn find(&self, family: Family, key: &[u8]) -> Result<usize, usize> {
+        self.families[family as usize].binary_search_by(|(held, _)| (**held).cmp(key))
+    }
+
+    fn get(&self, family: Family, key: &[u8]) -> Option<&Option<Bytes>> {
+        self.find(family, key).ok().map(|at| &self.families[family as usize][at].1)
+    }
+
+    fn put(&mut self, family: Family, key: &[u8], value: Option<Bytes>) {
+        let place = self.find(family, key);
+        let changes = &mut self.families[family as usize];
+        match place {
+            Ok(at) => changes[at].1 = value,
+            Err(at) => changes.insert(at, (Bytes::copy_from_slice(key), value)),
+        }
+    }
+}
+
+/// What the entries before the current one changed.
+#[derive(Default)]
+struct Kept {
     families: [BTreeMap<Bytes, Option<Bytes>>; Family::ALL.len()],
 }
 
-impl Pending {
+impl Kept {
     fn of(&self, family: Family) -> &BTreeMap<Bytes, Option<Bytes>> {
         &self.families[family as usize]
     }
-    fn put(&mut self, family: Family, key: Bytes, value: Option<Bytes>) {
-        self.families[family as usize].insert(key, value);
-    }
+
     /// Everything in key order, families in the order of their numbers.
-    fn take(&mut self) -> impl Iterator<Item = Change> {
-        let families = std::mem::take(&mut self.families);
-        Family::ALL
-            .into_iter()
-            .zip(families)
-            .flat_map(|(family, changes)| changes.into_iter().map(move |(key, value)| Change { family, key, value }))
+    fn into_changes(self) -> Vec<Change> {
+        let mut all = Vec::with_capacity(self.families.iter().map(BTreeMap::len).sum());
+        for (family, changes) in Family::ALL.into_iter().zip(self.families) {
+            all.extend(changes.into_iter().map(|(key, value)| Change { family, key, value }));
+        }
+        all
     }
 }
 
 /// One batch. The current entry's changes stand apart until [`Txn::keep`] or [`Txn::undo`].
 pub(crate) struct Txn<'a> {
     read: &'a dyn Read,
-    kept: Pending,
-    entry: Pending,
+    kept: Kept,
+    entry: Fresh,
 }
 
 impl<'a> Txn<'a> {
     pub fn new(read: &'a dyn Read) -> Txn<'a> {
-        Txn { read, kept: Pending::default(), entry: Pending::default() }
+        Txn { read, kept: Kept::default(), entry: Fresh::default() }
     }
 
     pub fn put(&mut self, family: Family, key: impl AsRef<[u8]>, record: &impl Record) {
@@ -53,37 +78,38 @@ impl<'a> Txn<'a> {
 
     /// For records without a layout of their own: ids, and keys that say it all.
     pub fn put_raw(&mut self, family: Family, key: impl AsRef<[u8]>, value: Bytes) {
-        self.entry.put(family, Bytes::copy_from_slice(key.as_ref()), Some(value));
+        self.entry.put(family, key.as_ref(), Some(value));
     }
 
     pub fn delete(&mut self, family: Family, key: impl AsRef<[u8]>) {
-        self.entry.put(family, Bytes::copy_from_slice(key.as_ref()), None);
+        self.entry.put(family, key.as_ref(), None);
     }
 
-    /// The current entry stands. Returns what it changed, in key order.
-    pub fn keep(&mut self) -> Vec<Change> {
-        let changes: Vec<Change> = self.entry.take().collect();
-        for change in &changes {
-            self.kept.put(change.family, change.key.clone(), change.value.clone());
+    /// The current entry stands; `note` is told each of its changes, in key order, before it counts.
+    pub fn keep<E>(&mut self, mut note: impl FnMut(Family, &[u8], Option<&Bytes>) -> Result<(), E>) -> Result<(), E> {
+        for family in Family::ALL {
+            for (key, value) in self.entry.families[family as usize].drain(..) {
+                note(family, &key, value.as_ref())?;
+                self.kept.families[family as usize].insert(key, value);
+            }
         }
-        changes
+        Ok(())
     }
 
     /// The current entry was rejected.
     pub fn undo(&mut self) {
-        self.entry = Pending::default();
+        self.entry.families.iter_mut().for_each(Vec::clear);
     }
 
-    /// What the whole batch changed.
-    pub fn into_changes(mut self) -> Vec<Change> {
-        self.keep();
-        self.kept.take().collect()
+    /// What the entries that were kept changed, at most once for each key, in key order.
+    pub fn into_changes(self) -> Vec<Change> {
+        self.kept.into_changes()
     }
 }
 
 impl Read for Txn<'_> {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        match self.entry.of(family).get(key).or_else(|| self.kept.of(family).get(key)) {
+        match self.entry.get(family, key).or_else(|| self.kept.of(family).get(key)) {
             Some(pending) => Ok(pending.clone()),
             None => self.read.get(family, key),
         }
@@ -95,9 +121,8 @@ impl Read for Txn<'_> {
             return Ok(Vec::new());
         }
         let mut pending: BTreeMap<Bytes, Option<Bytes>> = BTreeMap::new();
-        for layer in [&self.kept, &self.entry] {
-            pending.extend(layer.of(family).range(range.clone()).map(|(key, value)| (key.clone(), value.clone())));
-        }
+        pending.extend(self.kept.of(family).range(range.clone()).map(|(key, value)| (key.clone(), value.clone())));
+        pending.extend(self.entry.families[family as usize].iter().filter(|(key, _)| range.contains(key)).cloned());
         if pending.is_empty() {
             return self.read.scan(family, start, end, limit);
         }
@@ -184,6 +209,10 @@ mod tests {
         Undo,
     }
 
+    fn keep(txn: &mut Txn<'_>) {
+        txn.keep(|_, _, _| Ok::<_, StoreError>(())).expect("nobody objects");
+    }
+
     fn does() -> impl Strategy<Value = Vec<Do>> {
         let one = prop_oneof![
             (0..12_u8, any::<u8>()).prop_map(|(key, value)| Do::Put(key, value)),
@@ -219,7 +248,7 @@ mod tests {
                         model.remove(&key);
                     }
                     Do::Keep => {
-                        txn.keep();
+                        keep(&mut txn);
                         kept = model.clone();
                     }
                     Do::Undo => {
@@ -233,6 +262,7 @@ mod tests {
             let expected: Vec<(u8, u8)> =
                 model.iter().filter(|(key, _)| (from..to).contains(key)).take(limit).map(|(k, v)| (*k, *v)).collect();
             prop_assert_eq!(read, expected);
+            keep(&mut txn);
             let committed = txn.into_changes();
             prop_assert!(committed.is_sorted_by(|a, b| (a.family, &a.key) < (b.family, &b.key)));
             let mut after = store.clone();

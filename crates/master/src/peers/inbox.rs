@@ -20,7 +20,7 @@ struct Waiting {
 #[derive(Default)]
 pub struct Inbox {
     waiting: Mutex<Waiting>,
-    /// Whom to wake; nobody, of a master alone.
+    /// Who heeds it; nobody, of a master alone.
     handle: Option<Handle>,
 }
 
@@ -42,7 +42,7 @@ impl Inbox {
             waiting.events.len() == 1
         };
         if let Some(handle) = self.handle.as_ref().filter(|_| was_empty) {
-            handle.wake();
+            handle.heed();
         }
         true
     }
