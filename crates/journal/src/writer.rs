@@ -349,6 +349,36 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_without_room_for_the_next_segment_is_noticed_while_this_one_takes_entries_and_so_is_room() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/j"));
+        let options = SegmentOptions { segment_bytes: 8192 };
+        SegmentLog::format(&disk, dir, ClusterId(1), options, false).expect("an empty directory");
+        let (log, _) = SegmentLog::open(disk.clone(), dir, None, options).expect("a fresh log");
+        let (writer, answers) = start(log);
+        let mut seq = 0;
+        let mut append = || {
+            seq += 1;
+            writer.append(batch(seq, None, &[(seq, 1, b"x")], 0)).expect("an idle writer");
+            answers.recv_timeout(PATIENCE).expect("an answer").1
+        };
+        append().expect("safe");
+        assert!(!writer.is_short_of_room());
+        disk.set_capacity(8192);
+        while !writer.is_short_of_room() {
+            append().expect("the segment itself has room");
+        }
+        append().expect("half of the segment is still free");
+        disk.set_capacity(usize::MAX);
+        testkit::eventually(PATIENCE, || {
+            writer.prepare();
+            !writer.is_short_of_room()
+        });
+        for _ in 0..20 {
+            append().expect("into the next segments");
+        }
+    }
+
+    #[test]
     fn a_batch_finds_room_however_often_a_caller_wrote_at_once_while_the_thread_was_away() {
         let (disk, dir) = (SimDisk::new(), Path::new("/j"));
         let options = SegmentOptions { segment_bytes: 8192 };
