@@ -11,12 +11,12 @@ use std::process::Command;
 const OWN: &str = "TESTKIT_OWN_MOUNTS";
 
 /// Runs the test `name` again in a child that may mount and unmount file systems in memory. Needs no privilege.
-pub fn own(name: &str, body: impl FnOnce()) {
+pub fn own(name: &str, body: impl FnOnce() + Send) {
     run(&["--map-root-user", "--mount"], name, body);
 }
 
 /// The same with loop devices, which only the machine's superuser has: false without that, and nothing was run.
-pub fn own_with_loops(name: &str, body: impl FnOnce()) -> bool {
+pub fn own_with_loops(name: &str, body: impl FnOnce() + Send) -> bool {
     let superuser = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     let available = superuser && Path::new("/dev/loop-control").exists();
     if available {
@@ -25,9 +25,10 @@ pub fn own_with_loops(name: &str, body: impl FnOnce()) -> bool {
     available
 }
 
-fn run(how: &[&str], name: &str, body: impl FnOnce()) {
+fn run(how: &[&str], name: &str, body: impl FnOnce() + Send) {
     if std::env::var_os(OWN).is_some() {
-        return body();
+        // Ports of its own, too: other tests of the program look for free ones at the same time.
+        return crate::netns::isolated(body).expect("who may mount may have a network");
     }
     let output = Command::new("unshare")
         .args(how)
