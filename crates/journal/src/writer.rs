@@ -72,6 +72,8 @@ struct Desk {
     clock: Arc<dyn Clock>,
     stats: Arc<WriterStats>,
     last_flush_us: AtomicU64,
+    /// The last look at the files to come failed: what the present one still takes is all there is.
+    short_of_room: AtomicBool,
     /// The thread has been asked to prepare files and has not heard of it yet: once is enough, the inbox is for batches.
     asked_to_prepare: AtomicBool,
 }
@@ -131,6 +133,7 @@ impl LogWriter {
             clock,
             stats,
             last_flush_us: AtomicU64::new(0),
+            short_of_room: AtomicBool::default(),
             asked_to_prepare: AtomicBool::default(),
         });
         let worker = Worker { desk: desk.clone(), on_done };
@@ -157,6 +160,18 @@ impl LogWriter {
     /// Asks to give up entries below `index`. A failure is logged and counted, and tried again by the next purge.
     pub fn purge_below(&self, index: LogIndex) -> Result<(), Error> {
         self.send(Command::Purge(index))
+    }
+
+    /// Whether the next file could not be prepared: the disk is full or refuses, while about half of the present file is
+    /// still free. A member of a group had better not lead then. It is tried again with each batch, and when asked to.
+    pub fn is_short_of_room(&self) -> bool {
+        self.desk.short_of_room.load(Relaxed)
+    }
+
+    /// Has the next file prepared, if that is due.
+    pub fn prepare(&self) {
+        // A full inbox keeps the thread busy, and it prepares before it waits again; a stopped one has nothing to prepare.
+        let _ = self.send(Command::Prepare);
     }
 
     pub fn stats(&self) -> Arc<WriterStats> {
@@ -220,6 +235,7 @@ impl<F: Fn(BatchSeq, Result<(), Error>)> Worker<F> {
             }
             let prepared = self.desk.log.lock().prepare();
             let more = *prepared.as_ref().unwrap_or(&false);
+            self.desk.short_of_room.store(prepared.is_err(), Relaxed);
             self.housekeeping("prepare the next segment", prepared.map(drop));
             if !more {
                 return commands.recv().ok();
@@ -330,6 +346,36 @@ mod tests {
             use crate::disk::Disk;
             disk.list(dir).expect("listed").iter().any(|name| name.starts_with("spare-"))
         });
+    }
+
+    #[test]
+    fn a_disk_without_room_for_the_next_segment_is_noticed_while_this_one_takes_entries_and_so_is_room() {
+        let (disk, dir) = (SimDisk::new(), Path::new("/j"));
+        let options = SegmentOptions { segment_bytes: 8192 };
+        SegmentLog::format(&disk, dir, ClusterId(1), options, false).expect("an empty directory");
+        let (log, _) = SegmentLog::open(disk.clone(), dir, None, options).expect("a fresh log");
+        let (writer, answers) = start(log);
+        let mut seq = 0;
+        let mut append = || {
+            seq += 1;
+            writer.append(batch(seq, None, &[(seq, 1, b"x")], 0)).expect("an idle writer");
+            answers.recv_timeout(PATIENCE).expect("an answer").1
+        };
+        append().expect("safe");
+        assert!(!writer.is_short_of_room());
+        disk.set_capacity(8192);
+        while !writer.is_short_of_room() {
+            append().expect("the segment itself has room");
+        }
+        append().expect("half of the segment is still free");
+        disk.set_capacity(usize::MAX);
+        testkit::eventually(PATIENCE, || {
+            writer.prepare();
+            !writer.is_short_of_room()
+        });
+        for _ in 0..20 {
+            append().expect("into the next segments");
+        }
     }
 
     #[test]

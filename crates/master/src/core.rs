@@ -94,6 +94,8 @@ pub enum Event {
     },
     /// What was sent to another master may not have arrived.
     Unreachable(MemberId),
+    /// Whether the disk has no room for the log's next file.
+    ShortOfRoom(bool),
     /// Hand the lead over to this member.
     HandOver(Ticket, MemberId),
     /// Change who the members are.
@@ -248,6 +250,7 @@ impl Core {
             Event::WorkerReady(worker) => self.persists.worker_lost(worker),
             Event::PeerMessage { from, message, everywhere } => self.peer_said(now, from, &message, everywhere),
             Event::Unreachable(member) => self.node.unreachable(member),
+            Event::ShortOfRoom(short) => self.short_of_room(short),
             Event::HandOver(ticket, to) => self.hand_over(ticket, to),
             Event::Change(ticket, change) => self.change_members(ticket, &change),
             Event::Checkpoint(ticket) => self.checkpoint(ticket),
@@ -621,6 +624,7 @@ impl Core {
         self.tick_loads(now);
         self.tick_housekeeping(now);
         self.tick_members();
+        self.make_way(now);
     }
 
     fn expire_waiting(&mut self, now: Now) {

@@ -27,6 +27,10 @@ const INBOX: usize = 65_536;
 const TAKE: usize = 4_096;
 /// How often time is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(20);
+/// How often a full disk is looked at again.
+const ROOM_AGAIN: Duration = Duration::from_secs(1);
+/// How long a leader that cannot go on waits for another one: without it they elect one by themselves after about as long.
+const LEAVES_WITHIN: Duration = Duration::from_millis(500);
 /// A thread that answered more reads than this since it last wrote for a caller is busy: it does not wait for a disk.
 const FEW_READS: u32 = 16;
 
@@ -41,7 +45,8 @@ pub enum Message {
     Ask(Ticket, Event, Reply),
     /// Another master said something: it waits in an inbox of its own.
     Wake,
-    LogFailed(String),
+    /// Log or database cannot be written any more.
+    Failed(String),
     Stop,
 }
 
@@ -260,6 +265,8 @@ pub struct Driver {
 pub struct Progress {
     waiting: HashMap<Ticket, Reply>,
     last_tick: Monotonic,
+    /// The log's next file could not be prepared when it was looked at last, and when that was.
+    short_of_room: Option<Monotonic>,
     /// Set when it is to end, which it does at the next turn of the state thread.
     end: Option<End>,
 }
@@ -286,17 +293,44 @@ impl Driver {
                 break;
             }
         }
-        // Who reports to the inbox, the log's thread among them, must not find it full for ever.
-        drop(inbox);
         let ended = handle.desk.driver.lock().take();
         handle.shared.set_leadership(crate::shared::Leadership { leads: false, lease_until: Monotonic::default() });
-        let Some(driver) = ended else { return };
+        let Some(mut driver) = ended else { return };
+        if matches!(driver.progress.end, Some(Some(_))) {
+            driver.leave(&inbox);
+        }
+        // Who reports to the inbox, the log's thread among them, must not find it full for ever.
+        drop(inbox);
         if let Some(why) = driver.progress.end.flatten() {
             tracing::error!(%why, "this master cannot go on");
             driver.fatal.send_replace(Some(why));
         }
         // A process that ends must not leave a thread behind that uses the database while it is taken down.
         driver.peers.stop();
+    }
+
+    /// A leader that cannot go on has another member lead before it ends: what its followers have is all that needs.
+    fn leave(&mut self, inbox: &Inbox) {
+        let began = self.now().mono;
+        let mut asked = false;
+        while let Some(messages) = self.core.leave(asked) {
+            asked = true;
+            for (message, everywhere) in messages {
+                self.peers.send(message, everywhere);
+            }
+            if self.now().mono - began > LEAVES_WITHIN {
+                return tracing::warn!("nobody took the lead over from this master, which cannot go on");
+            }
+            // Whoever asks something is told to ask another master: the answer is dropped.
+            if inbox.0.recv_timeout(TICK).is_ok() {
+                inbox.0.try_iter().take(TAKE).for_each(drop);
+            }
+            let now = self.now();
+            self.peers.inbox().take().into_iter().for_each(|event| self.core.step(now, event));
+        }
+        if asked {
+            tracing::warn!(took = ?(self.now().mono - began), "the lead went to another master, this one cannot go on");
+        }
     }
 
     /// Takes events, turns the core, and does what it asks for.
@@ -316,16 +350,34 @@ impl Driver {
                     self.core.step(now, event);
                 }
                 Message::Wake => {}
-                Message::LogFailed(why) => self.progress.end = Some(Some(why)),
+                Message::Failed(why) => self.progress.end = Some(Some(why)),
                 Message::Stop => self.progress.end = Some(None),
             }
         }
         if now.mono - self.progress.last_tick >= TICK {
             self.progress.last_tick = now.mono;
+            self.look_for_room(now);
             self.core.step(now, Event::Tick);
         }
         if let Err(why) = self.turn(now, at_once) {
             self.progress.end = Some(Some(why));
+        }
+    }
+
+    /// Tells the core whether the log can grow; while it cannot, has that tried again.
+    fn look_for_room(&mut self, now: Now) {
+        let short = self.writer.is_short_of_room();
+        if short == self.progress.short_of_room.is_none() {
+            self.core.step(now, Event::ShortOfRoom(short));
+        }
+        match self.progress.short_of_room {
+            _ if !short => self.progress.short_of_room = None,
+            Some(at) if now.mono - at < ROOM_AGAIN => {}
+            Some(_) => {
+                self.writer.prepare();
+                self.progress.short_of_room = Some(now.mono);
+            }
+            None => self.progress.short_of_room = Some(now.mono),
         }
     }
 
@@ -386,14 +438,12 @@ impl Driver {
             }
             Action::Flush => {
                 let handle = self.handle.clone();
-                let fatal = self.fatal.clone();
                 self.runtime.spawn_blocking(move || match handle.shared.state.store().flush() {
                     Ok(index) => {
                         let _ = handle.inbox.send(Message::Event(Event::Flushed(index)));
                     }
                     Err(err) => {
-                        fatal.send_replace(Some(format!("flush the database: {err}")));
-                        let _ = handle.inbox.send(Message::LogFailed(err.to_string()));
+                        let _ = handle.inbox.send(Message::Failed(err.to_string()));
                     }
                 });
             }
@@ -427,7 +477,7 @@ pub fn on_persisted(handle: &Handle) -> impl Fn(journal::BatchSeq, Result<(), jo
     move |batch, result| {
         let message = match result {
             Ok(()) => Message::Event(Event::Persisted(batch)),
-            Err(err) => Message::LogFailed(unwritable(&err)),
+            Err(err) => Message::Failed(unwritable(&err)),
         };
         // The state thread has ended: nobody is left to tell.
         let _ = inbox.send(message);

@@ -105,7 +105,7 @@ impl Rig {
                     self.waiting.insert(ticket, reply);
                     self.core.step(now, event);
                 }
-                Message::LogFailed(why) => return Err(why),
+                Message::Failed(why) => return Err(why),
                 Message::Wake | Message::Stop => {}
             }
         }

@@ -11,6 +11,7 @@ pub mod damage;
 pub mod data;
 mod eventually;
 pub mod fuzz;
+pub mod mounts;
 pub mod netns;
 pub mod ports;
 pub mod process;

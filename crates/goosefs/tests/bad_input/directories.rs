@@ -1,7 +1,7 @@
 //! Data directories that cannot be used: foreign, damaged, newer than the program, in use, not writable. Each is refused by
 //! one sentence and left as it was.
 
-use super::{goes_on, local_refusal, program, read, refusal, says, sentence, with_own_mounts, write};
+use super::{goes_on, local_refusal, program, read, refusal, says, sentence, write};
 use crate::support::Local;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -277,9 +277,9 @@ fn a_directory_without_permission_is_named() {
 
 #[test]
 fn a_read_only_disk_is_named() {
-    with_own_mounts("directories::a_read_only_disk_is_named", || {
+    testkit::mounts::own("directories::a_read_only_disk_is_named", || {
         let dir = tempfile::tempdir().expect("a directory");
-        super::small_disk(dir.path(), 256);
+        testkit::mounts::in_memory(dir.path(), 256);
         let mut local = Local::start_with(dir.path(), &["goosefs.master.journal.log.size.bytes.max=1MB"]);
         super::block_on(goes_on(&local));
         local.stop();

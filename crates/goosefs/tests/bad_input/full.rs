@@ -1,11 +1,11 @@
 //! No space left: what is refused says where and what to do, what was acknowledged stays, and with space it goes on.
 
-use super::{goes_on, path, read, says, small_disk, with_own_mounts, write};
+use super::{goes_on, path, read, says, write};
 use crate::support::Local;
 use client::{ClientConfig, FileSystem, MakeDirectory, Remove};
 use std::time::Duration;
 use testkit::data::Data;
-use testkit::eventually_async;
+use testkit::{eventually_async, mounts};
 use types::{ErrorKind, Mode, WriteType};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,10 +33,10 @@ async fn all_there(fs: &FileSystem, count: u64) {
 
 #[test]
 fn a_full_cache_disk_refuses_by_name_and_goes_on_with_space() {
-    with_own_mounts("full::a_full_cache_disk_refuses_by_name_and_goes_on_with_space", || {
+    mounts::own("full::a_full_cache_disk_refuses_by_name_and_goes_on_with_space", || {
         let dir = tempfile::tempdir().expect("a directory");
         let cache = dir.path().join("state/cache");
-        small_disk(&cache, 16);
+        mounts::in_memory(&cache, 16);
         let local = Local::start_with(dir.path(), &["goosefs.worker.tieredstore.level0.dirs.quota=200MB"]);
         super::block_on(async {
             let fs = local.client().await;
@@ -69,10 +69,10 @@ fn a_full_cache_disk_refuses_by_name_and_goes_on_with_space() {
 
 #[test]
 fn a_full_store_refuses_by_name_and_goes_on_with_space() {
-    with_own_mounts("full::a_full_store_refuses_by_name_and_goes_on_with_space", || {
+    mounts::own("full::a_full_store_refuses_by_name_and_goes_on_with_space", || {
         let dir = tempfile::tempdir().expect("a directory");
         let store = dir.path().join("state/ufs");
-        small_disk(&store, 16);
+        mounts::in_memory(&store, 16);
         let local = Local::start(dir.path());
         super::block_on(async {
             let fs = local.client().await;
@@ -96,10 +96,10 @@ fn a_full_store_refuses_by_name_and_goes_on_with_space() {
 /// Without its journal a master acknowledges nothing: it stops, says why, and has everything when it is back.
 #[test]
 fn a_full_journal_disk_stops_the_master_by_name_and_loses_nothing() {
-    with_own_mounts("full::a_full_journal_disk_stops_the_master_by_name_and_loses_nothing", || {
+    mounts::own("full::a_full_journal_disk_stops_the_master_by_name_and_loses_nothing", || {
         let dir = tempfile::tempdir().expect("a directory");
         let journal = dir.path().join("state/journal");
-        small_disk(&journal, 4);
+        mounts::in_memory(&journal, 4);
         let mut local = Local::start_with(dir.path(), &["goosefs.master.journal.log.size.bytes.max=256KB"]);
         // All but two segments of it are taken by something else.
         let filler = journal.join("somebody-elses");

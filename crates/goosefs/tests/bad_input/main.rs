@@ -21,8 +21,6 @@ use types::WriteType;
 
 /// How long a program that refuses may take to end on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Set in a child of this test program that has mounts of its own.
-const OWN_MOUNTS: &str = "BAD_INPUT_OWN_MOUNTS";
 
 /// The program, told nothing by the machine it runs on.
 fn program() -> Command {
@@ -110,31 +108,4 @@ async fn goes_on(local: &Local) {
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Runtime::new().expect("a runtime").block_on(future)
-}
-
-/// Runs the test `name` again in a child that may mount and unmount without anybody seeing it.
-fn with_own_mounts(name: &str, body: impl FnOnce()) {
-    if std::env::var_os(OWN_MOUNTS).is_some() {
-        return body();
-    }
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--mount"])
-        .arg(std::env::current_exe().expect("this program"))
-        .args(["--exact", name, "--nocapture"])
-        .env(OWN_MOUNTS, "yes")
-        .output()
-        .expect("unshare starts");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
-}
-
-/// Mounts an empty file system of `mib` MiB there.
-fn small_disk(at: &Path, mib: u64) {
-    std::fs::create_dir_all(at).expect("a directory");
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"])
-        .arg(at)
-        .status()
-        .expect("mount starts");
-    assert!(status.success(), "a small disk at {}", at.display());
 }

@@ -9,12 +9,15 @@ use journal::{Change, MemberId, Membership, Outgoing, Refused, Role};
 use meta::{BeginIncarnation, Done, Family, Op, Read, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::{LogIndex, Term};
+use std::time::Duration;
+use types::{LogIndex, Monotonic, Term};
 
 /// The record of the state that says who the members are, in `Family::State`.
 const MEMBERS_KEY: &[u8] = b"members";
 /// A learner that lacks no more entries than this has caught up.
 const CAUGHT_UP: u64 = 1000;
+/// A leader whose disk is full asks another member to lead this often: if the lead comes back, nobody else may have it.
+const MAKES_WAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Who the members are as of the applied index; None: nothing has changed since the group was founded.
 pub fn members(state: &(impl Read + ?Sized)) -> Result<Option<Membership>, StoreError> {
@@ -38,6 +41,10 @@ pub struct GroupState {
     /// Why this member must stop.
     fatal: Option<String>,
     members: Arc<Membership>,
+    /// The disk has no room for the log's next file.
+    short_of_room: bool,
+    /// When another member was asked to lead because of that.
+    made_way: Option<Monotonic>,
     /// Who waits for a change, by its number among the proposals.
     changes: BTreeMap<u64, Ticket>,
     /// Who waits for the flush under way, and for the one after it.
@@ -51,6 +58,8 @@ impl GroupState {
             leader: (None, Term(0)),
             fatal: None,
             members: Arc::new(members.clone()),
+            short_of_room: false,
+            made_way: None,
             changes: BTreeMap::new(),
             checkpoints: Default::default(),
         }
@@ -141,6 +150,56 @@ impl Core {
             Err(refused) => Err(Error::Refused(refused.to_string())),
         };
         self.reply(ticket, result);
+    }
+
+    /// The voter with the most log, of those the leader hears of.
+    fn successor(&self) -> Option<MemberId> {
+        let followers = self.node.followers().into_iter();
+        let able = followers.filter(|follower| follower.voter && follower.active && !follower.needs_snapshot);
+        able.max_by_key(|follower| follower.acknowledged).map(|follower| follower.id)
+    }
+
+    pub(super) fn short_of_room(&mut self, short: bool) {
+        if self.group.short_of_room == short || self.is_alone() {
+            return;
+        }
+        self.group.short_of_room = short;
+        if short {
+            tracing::warn!(
+                "the disk of the journal has no room for its next file: this master does not want to lead, and stops when the present file is full; free space"
+            );
+        } else {
+            self.group.made_way = None;
+            tracing::info!("the disk of the journal has room again");
+        }
+    }
+
+    /// A leader whose disk is full has another member lead, while the file at hand still takes what that needs.
+    pub(super) fn make_way(&mut self, now: Now) {
+        let asked_lately = self.group.made_way.is_some_and(|at| now.mono - at < MAKES_WAY_EVERY);
+        if !self.group.short_of_room || asked_lately {
+            return;
+        }
+        let Some(to) = self.successor() else { return };
+        self.group.made_way = Some(now.mono);
+        match self.node.transfer_leadership(to) {
+            Ok(()) => tracing::warn!(%to, "hands the lead over: the disk of the journal has no room for its next file"),
+            Err(why) => tracing::debug!(%to, %why, "the lead cannot be handed over yet"),
+        }
+    }
+
+    /// For a member that cannot go on: if it leads, it asks another one to, once, and says what brings that about. Nothing is
+    /// written or applied any more, and what waits for this disk stays unsaid. None: it does not lead, or nobody else could.
+    pub fn leave(&mut self, asked: bool) -> Option<Vec<(Outgoing, LogIndex)>> {
+        if self.is_alone() || self.node.role() != Role::Leader {
+            return None;
+        }
+        if !asked {
+            self.node.transfer_leadership(self.successor()?).ok()?;
+        }
+        let output = self.node.drain().ok()?;
+        let everywhere = self.group.everywhere;
+        Some(output.messages.into_iter().map(|message| (message, everywhere)).collect())
     }
 
     /// Proposes a change of the members for somebody who waits for it.

@@ -241,16 +241,34 @@ impl Group {
         if self.once_in(250) {
             let at = usize::try_from(self.dice.below(MEMBERS)).expect("small");
             let up_again_ms = self.ms() + self.dice.below(3_000);
-            let member = &mut self.members[at];
-            if member.running.take().is_some() {
-                member.log.crash();
-                member.appends.clear();
-                member.fetching = None;
-                member.up_again_ms = up_again_ms;
-                // Its clients see the connection break, and ask again.
-                let unanswered = self.asked.extract_if(.., |_, (asked, ..)| *asked == at);
-                self.refused.extend(unanswered.map(|(_, (_, operation, op))| (operation, op)));
+            if self.members[at].running.take().is_some() {
+                self.ended(at, up_again_ms);
             }
+        }
+    }
+
+    /// A member runs no more; what was not synced is lost.
+    fn ended(&mut self, at: usize, up_again_ms: u64) {
+        let member = &mut self.members[at];
+        member.log.crash();
+        member.appends.clear();
+        member.fetching = None;
+        member.up_again_ms = up_again_ms;
+        // Its clients see the connection break, and ask again.
+        let unanswered = self.asked.extract_if(.., |_, (asked, ..)| *asked == at);
+        self.refused.extend(unanswered.map(|(_, (_, operation, op))| (operation, op)));
+    }
+
+    /// Lives until one leads.
+    fn leader(&mut self) -> usize {
+        let until = self.ms() + HEALS_WITHIN_MS;
+        loop {
+            let leads = |member: &Member| member.running.as_ref().is_some_and(|(_, shared)| shared.leads());
+            if let Some(at) = self.members.iter().position(leads) {
+                return at;
+            }
+            assert!(self.ms() < until, "nobody leads");
+            self.live();
         }
     }
 
@@ -413,15 +431,7 @@ fn a_group_repeats_itself_under_a_seed() {
 fn a_standby_refuses_at_once_and_names_the_reason() {
     let mut group = Group::new(5, None);
     group.faults = false;
-    let leader = |group: &Group| {
-        (0..group.members.len())
-            .find(|at| group.members[*at].running.as_ref().is_some_and(|(_, shared)| shared.leads()))
-    };
-    while leader(&group).is_none() {
-        group.live();
-        assert!(group.ms() < HEALS_WITHIN_MS, "nobody leads");
-    }
-    let at = (leader(&group).expect("one leads") + 1) % group.members.len();
+    let at = (group.leader() + 1) % group.members.len();
     group.live();
     let op = CreateDirectory { path: in_root("a"), recursive: false, allow_exists: false, mode: Mode::new(0o755) };
     let deadline = group.clock.monotonic() + Duration::from_secs(5);
@@ -438,4 +448,85 @@ fn a_standby_refuses_at_once_and_names_the_reason() {
         .into_iter()
         .filter(|action| matches!(action, Action::Reply(_, Err(Error::NotLeader))));
     assert_eq!(replies.count(), 2);
+}
+
+/// Less than the shortest silence after which a group without faults elects another leader.
+const WELL_BEFORE_AN_ELECTION_MS: u64 = 300;
+
+#[test]
+fn a_leader_whose_disk_is_full_has_another_one_lead_and_keeps_the_lead_if_all_are_full() {
+    for seed in 1..=seeds() {
+        let mut group = Group::new(seed, None);
+        group.faults = false;
+        let full = group.leader();
+        group.new_request();
+        group.heal();
+        group.tell(full, Event::ShortOfRoom(true));
+        let began = group.ms();
+        while group.leader() == full {
+            group.live();
+            assert!(group.ms() - began < WELL_BEFORE_AN_ELECTION_MS, "seed {seed}: it still leads");
+        }
+        group.heal();
+        for at in 0..group.members.len() {
+            group.tell(at, Event::ShortOfRoom(true));
+        }
+        let before = group.acknowledged.len();
+        // Longer than the lead goes to the next one every ten seconds.
+        for _ in 0..5 {
+            for _ in 0..1_000 {
+                group.live();
+            }
+            group.new_request();
+            group.heal();
+        }
+        assert_eq!(group.acknowledged.len(), before + 5, "seed {seed}: somebody leads however full all are");
+        let leader = group.leader();
+        for at in 0..group.members.len() {
+            group.tell(at, Event::ShortOfRoom(false));
+        }
+        for _ in 0..4_000 {
+            group.live();
+        }
+        assert_eq!(group.leader(), leader, "seed {seed}: with room nobody is in a hurry to hand over");
+    }
+}
+
+#[test]
+fn a_leader_that_cannot_go_on_has_another_one_lead_before_it_ends_and_nothing_acknowledged_is_lost() {
+    for seed in 1..=seeds() {
+        let mut group = Group::new(seed, None);
+        group.faults = false;
+        let broken = group.leader();
+        group.new_request();
+        group.heal();
+        for _ in 0..5 {
+            group.new_request();
+        }
+        group.live();
+        let (id, began) = (group.members[broken].id, group.ms());
+        let (mut core, _shared) = group.members[broken].running.take().expect("it leads");
+        group.ended(broken, u64::MAX);
+        let mut asked = false;
+        while let Some(messages) = core.leave(asked) {
+            asked = true;
+            for (message, everywhere) in messages {
+                group.post(id, message, everywhere);
+            }
+            group.live();
+            let now = group.now();
+            let (own, others) = std::mem::take(&mut group.letters).into_iter().partition(|l| l.message.to == id);
+            group.letters = others;
+            for Letter { from, message, everywhere, .. } in own {
+                core.step(now, Event::PeerMessage { from, message: message.bytes, everywhere });
+            }
+            assert!(group.ms() - began < WELL_BEFORE_AN_ELECTION_MS, "seed {seed}: nobody takes over");
+        }
+        assert!(asked, "seed {seed}");
+        assert_ne!(group.leader(), broken);
+        assert!(group.ms() - began < WELL_BEFORE_AN_ELECTION_MS, "seed {seed}: elected after a silence");
+        group.members[broken].up_again_ms = group.ms();
+        group.heal();
+        assert_eq!(group.acknowledged.len(), 6, "seed {seed}");
+    }
 }

@@ -1,0 +1,134 @@
+//! One of three masters has a disk that is full or fails: clients see no failure, the master says what is wrong, and with a
+//! mended disk it is back. If it led, another one does before it ends.
+
+use crate::support::{Group, MASTERS, PATIENCE};
+use crate::{path, write_and_count};
+use client::FileSystem;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use testkit::{eventually, eventually_async, mounts};
+
+/// The master with the small disk.
+const SICK: usize = 0;
+/// Operations a client must have had acknowledged at each stage.
+const BETWEEN: u64 = 20;
+
+/// Whether the master with the small disk leads when its disk turns bad.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Leads,
+    Follows,
+}
+
+fn is_led_by_another(group: &Group) -> bool {
+    (0..MASTERS).any(|n| n != SICK && group.metric(n, "Master.IsLeader") == Some(1))
+}
+
+async fn goes_on(count: &AtomicU64) {
+    let before = count.load(Ordering::Relaxed);
+    eventually_async(PATIENCE, || async { count.load(Ordering::Relaxed) >= before + BETWEEN }).await;
+}
+
+/// Has a client write while `sicken` befalls the master, until that has ended by itself, saying `words`; then mends it.
+fn rides_through(mut group: Group, part: Part, words: &[&str], sicken: impl FnOnce(), mend: impl FnOnce()) {
+    group.start_all();
+    eventually(PATIENCE, || group.is_ready(SICK));
+    let chosen = if part == Part::Leads { SICK } else { SICK + 1 };
+    if group.leader() != chosen {
+        group.run(&["fsadmin", "journal", "quorum", "elect", "-address", &group.journal_address(chosen)]);
+        eventually(PATIENCE, || group.leader() == chosen);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let fs = FileSystem::connect(group.client_config()).await.expect("a master leads");
+        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let load = tokio::spawn(write_and_count(fs.clone(), stop.clone(), count.clone()));
+        goes_on(&count).await;
+        sicken();
+        eventually(PATIENCE, || is_led_by_another(&group));
+        group.master(SICK).wait_for_line("stopped by itself", PATIENCE).expect("it says why");
+        let said = group.master(SICK).output();
+        let last = said.lines().rev().find(|line| line.contains("stopped by itself")).expect("it was seen");
+        words.iter().for_each(|word| assert!(last.contains(word), "{word:?} in {last}"));
+        let handed = said.contains("hands the lead over") || said.contains("the lead went to another master");
+        assert_eq!(handed, part == Part::Leads, "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+        goes_on(&count).await;
+        group.stop_or_ended(SICK);
+        mend();
+        group.start_master(SICK);
+        group.caught_up(SICK);
+        stop.store(true, Ordering::Relaxed);
+        let made = load.await.expect("no call failed");
+        // Its log and its vote count again: with another one gone the group goes on.
+        let leader = group.leader();
+        group.kill9((0..MASTERS).find(|n| *n != SICK && *n != leader).expect("three"));
+        assert_eq!(fs.list_all(&path("/")).await.expect("listed").len() as u64, made, "each directory once");
+    });
+}
+
+fn sick_place(dir: &Path, name: &str) -> std::path::PathBuf {
+    dir.join(format!("master{SICK}")).join(name)
+}
+
+/// A disk of `mib` MiB that holds the directory `name` of the sick master, and is full all at once.
+fn a_full_disk(part: Part, name: &str, mib: u64, setting: &str, words: &[&str]) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = sick_place(dir.path(), name);
+    mounts::in_memory(&place, mib);
+    let filler = place.join("somebody-elses");
+    let group = Group::format(dir.path(), &[setting]);
+    let words = [words, &[place.to_str().expect("text"), "No space left"]].concat();
+    let mend = || std::fs::remove_file(&filler).expect("removed");
+    rides_through(group, part, &words, || mounts::fill(&filler), mend);
+}
+
+const SMALL_FILES: &str = "goosefs.master.journal.log.size.bytes.max=256KB";
+
+#[test]
+fn a_leader_whose_journal_disk_is_full_hands_the_lead_over_first_and_comes_back_with_room() {
+    mounts::own(
+        "disks::a_leader_whose_journal_disk_is_full_hands_the_lead_over_first_and_comes_back_with_room",
+        || {
+            a_full_disk(Part::Leads, "journal", 4, SMALL_FILES, &["free space", "start it again"]);
+        },
+    );
+}
+
+#[test]
+fn a_follower_whose_journal_disk_is_full_ends_unnoticed_and_catches_up_with_room() {
+    mounts::own("disks::a_follower_whose_journal_disk_is_full_ends_unnoticed_and_catches_up_with_room", || {
+        a_full_disk(Part::Follows, "journal", 4, SMALL_FILES, &["free space", "start it again"]);
+    });
+}
+
+#[test]
+fn a_leader_whose_database_disk_is_full_has_another_one_lead_before_it_ends() {
+    mounts::own("disks::a_leader_whose_database_disk_is_full_has_another_one_lead_before_it_ends", || {
+        let often = "goosefs.master.journal.checkpoint.period.entries=100";
+        a_full_disk(Part::Leads, "metastore", 32, often, &[]);
+    });
+}
+
+#[test]
+fn a_leader_whose_disk_breaks_off_has_another_one_lead_before_it_ends() {
+    let name = "disks::a_leader_whose_disk_breaks_off_has_another_one_lead_before_it_ends";
+    let ran = mounts::own_with_loops(name, || {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (image, home) = (dir.path().join("disk.ext4"), sick_place(dir.path(), ""));
+        mounts::ext4(&image, &home, 128);
+        let group = Group::format(dir.path(), &["goosefs.master.journal.log.size.bytes.max=1MB"]);
+        let words = [home.join("journal").to_str().expect("text").to_owned(), "repair the disk".to_owned()];
+        rides_through(
+            group,
+            Part::Leads,
+            &words.each_ref().map(|word| &**word),
+            || mounts::abort(&home),
+            || mounts::mend(&image, &home),
+        );
+    });
+    if !ran {
+        println!("only the superuser of a machine with loop devices can have a disk break off");
+    }
+}
