@@ -31,7 +31,9 @@ pub use op::namespace::{NamespaceChange, NewNamespace};
 pub use op::remove::Remove;
 pub use op::set_attributes::SetAttributes;
 pub use op::status::Freshness;
-pub use proto::admin::{MasterInfoResponse as MasterInfo, Namespace, SkippedKeysResponse as SkippedKeys};
+pub use proto::admin::{
+    MasterInfoResponse as MasterInfo, Namespace, QuarantinedFile, SkippedKeysResponse as SkippedKeys,
+};
 pub use read::Reader;
 pub use status::{BlockStatus, FileStatus, Location, WorkerState, WorkerStatus};
 pub use write::{WriteOptions, Writer};

@@ -196,7 +196,7 @@ impl Node {
             return Err(Refused::Full { entries: self.pending.len(), bytes: self.pending_bytes });
         }
         let index = self.raft.raft.raft_log.last_index() + self.gathered.len() as u64 + 1;
-        self.gathered.push(Entry { data: payload.to_vec().into(), ..Entry::default() });
+        self.gathered.push(Entry { data: payload.to_vec(), ..Entry::default() });
         self.pending.push_back(Pending { index, term: self.raft.raft.term, ticket, bytes: payload.len() });
         self.pending_bytes += payload.len();
         Ok(())
@@ -207,7 +207,7 @@ impl Node {
         let entries = std::mem::take(&mut self.gathered);
         let Some(first) = self.pending.len().checked_sub(entries.len()).filter(|_| !entries.is_empty()) else { return };
         let leads = self.raft.raft.state == StateRole::Leader && self.raft.raft.term == self.pending[first].term;
-        let mut message = Message { from: self.raft.raft.id, entries: entries.into(), ..Message::default() };
+        let mut message = Message { from: self.raft.raft.id, entries, ..Message::default() };
         message.set_msg_type(MessageType::MsgPropose);
         if !leads || self.raft.raft.step(message).is_err() {
             for lost in self.pending.drain(first..) {

@@ -136,6 +136,7 @@ enum Origin {
     OpenLoad(InodeId),
     LoadStep(InodeId),
     Look(u64),
+    Incarnation,
     Housekeeping,
 }
 
@@ -180,6 +181,8 @@ pub struct Core {
     /// This master leads and has applied an entry of its own term: it may stamp.
     leading: bool,
     next_proposal: u64,
+    /// The proposal that begins a new incarnation, if there was one.
+    incarnation: Option<u64>,
     proposals: BTreeMap<u64, Proposal>,
     /// Admitted, not proposed yet.
     queue: VecDeque<Proposal>,
@@ -217,6 +220,7 @@ impl Core {
             stamper,
             leading: false,
             next_proposal: 1,
+            incarnation: None,
             proposals: BTreeMap::new(),
             queue: VecDeque::new(),
             committed: VecDeque::new(),
@@ -354,6 +358,10 @@ impl Core {
             self.refuse_queued();
             return true;
         }
+        // What follows gets ids behind those it leaves out.
+        if self.incarnation.is_some_and(|number| self.proposals.contains_key(&number)) {
+            return true;
+        }
         while let Some(mut proposal) = self.queue.pop_front() {
             let entry = Entry {
                 wall: self.stamper.wall(now),
@@ -368,7 +376,12 @@ impl Core {
                 Ok(()) => {
                     self.next_proposal += 1;
                     proposal.proposed = now.mono;
+                    let begins = proposal.origin == Origin::Incarnation;
                     self.proposals.insert(number, proposal);
+                    if begins {
+                        self.incarnation = Some(number);
+                        return true;
+                    }
                 }
                 Err(Refused::Full { .. }) => {
                     self.queue.push_front(proposal);
@@ -445,6 +458,7 @@ impl Core {
             Origin::OpenLoad(inode) => self.load_opened(now, inode, applied.outcome),
             Origin::LoadStep(inode) => self.load_stepped(now, inode, entry.op, applied.outcome),
             Origin::Look(look) => self.looked(look, applied.outcome),
+            Origin::Incarnation => self.stamper.leave_out(&self.namespace),
             Origin::Housekeeping => {}
         }
     }
@@ -523,6 +537,7 @@ impl Core {
                 self.fail_load(inode, result.err().unwrap_or(Error::NotLeader));
             }
             Origin::Look(look) => self.fail_look(look, result.err().unwrap_or(Error::NotLeader)),
+            Origin::Incarnation => self.config.recover = true,
             Origin::Housekeeping => {}
         }
     }

@@ -5,11 +5,14 @@
 
 use crate::locations::Session;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
-use types::{ContainerId, Monotonic, SessionEpoch, WorkerId};
+use types::{BlockId, ContainerId, Monotonic, SessionEpoch, WorkerId};
 
 /// Containers a standby notes for one worker: the leader has told it of the older ones long since.
 const NOTED: usize = 100_000;
+/// Blocks of containers that were left out that are listed for one worker.
+const LISTED: usize = 100_000;
 /// Containers told to one worker in one heartbeat answer at most.
 const COMMANDS_PER_HEARTBEAT: usize = 10_000;
 
@@ -62,9 +65,22 @@ pub struct Worker {
     evictable: BTreeSet<ContainerId>,
     persist: BTreeMap<ContainerId, proto::internal::PersistTask>,
     cancel: BTreeSet<ContainerId>,
+    /// Blocks it holds of containers that were left out, with their bytes, as far as they are listed.
+    quarantine: BTreeMap<BlockId, u64>,
+    /// How many more it reported.
+    not_listed: u64,
 }
 
 impl Worker {
+    /// Blocks of containers that were left out, from `from` on, with their bytes.
+    pub fn quarantine(&self, from: ContainerId) -> impl Iterator<Item = (BlockId, u64)> {
+        let first = from.block(0).map_or(Bound::Unbounded, Bound::Included);
+        self.quarantine.range((first, Bound::Unbounded)).map(|(block, bytes)| (*block, *bytes))
+    }
+    /// Blocks of containers that were left out that are not listed.
+    pub fn not_listed(&self) -> u64 {
+        self.not_listed
+    }
     pub fn capacity_bytes(&self) -> u64 {
         self.directories.iter().filter(|d| d.lost.is_empty()).map(|d| d.capacity_bytes).sum()
     }
@@ -215,6 +231,23 @@ impl Registry {
         }
     }
 
+    /// It holds a block of a container that was left out: nobody's to free, nobody's to read.
+    pub fn quarantine(&mut self, id: WorkerId, block: BlockId, bytes: u64) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.quarantine.len() < LISTED || worker.quarantine.contains_key(&block) {
+            worker.quarantine.insert(block, bytes);
+        } else {
+            worker.not_listed += 1;
+        }
+    }
+
+    /// A block is not there any more.
+    pub fn removed(&mut self, id: WorkerId, block: BlockId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.quarantine.remove(&block);
+        }
+    }
+
     pub fn evictable(&mut self, id: WorkerId, container: ContainerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.evictable.insert(container);
@@ -310,6 +343,8 @@ impl Worker {
             evictable: BTreeSet::new(),
             persist: BTreeMap::new(),
             cancel: BTreeSet::new(),
+            quarantine: BTreeMap::new(),
+            not_listed: 0,
         }
     }
 }

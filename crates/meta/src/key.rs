@@ -12,6 +12,8 @@ pub(crate) const ABOVE_ROOT: InodeId = InodeId(0);
 pub const ROOT_MOUNT: MountId = MountId(1);
 /// The record with the counters, in [`crate::Family::State`].
 pub const COUNTERS_KEY: &[u8] = b"counters";
+/// The record of containers that were left out, in [`crate::Family::State`].
+pub const LEFT_OUT_KEY: &[u8] = b"left-out";
 
 const ID_BYTES: usize = size_of::<u64>();
 

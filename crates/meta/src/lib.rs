@@ -33,8 +33,8 @@ static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 pub use effect::{Applied, Done, Effect};
 pub use entry::*;
 pub use key::{
-    COUNTERS_KEY, ROOT, ROOT_MOUNT, container_key, edge_key, edge_range, inode_key, intent_key, mount_key,
-    operation_key, worker_key,
+    COUNTERS_KEY, LEFT_OUT_KEY, ROOT, ROOT_MOUNT, container_key, edge_key, edge_range, inode_key, intent_key,
+    mount_key, operation_key, worker_key,
 };
 pub use namespace::Namespace;
 pub use permission::{Authority, Caller};

@@ -1,11 +1,11 @@
 //! What users and servers see: reads over one consistent view. Nothing here changes anything.
 
 use crate::key::{
-    container_key, edge_of, edge_range, incomplete_key, incomplete_of, mount_key, operation_age_of,
+    LEFT_OUT_KEY, container_key, edge_of, edge_range, incomplete_key, incomplete_of, mount_key, operation_age_of,
     operation_age_range, operation_key, u64_of,
 };
 use crate::permission::Caller;
-use crate::record::{Inode, Intent, IntentKind, Mount, Node, OperationRecord, Persist, Record, WorkerRecord};
+use crate::record::{Inode, Intent, IntentKind, LeftOut, Mount, Node, OperationRecord, Persist, Record, WorkerRecord};
 use crate::reject::Reject;
 use crate::step::container_owner;
 use crate::store::{Family, Read, StoreError};
@@ -216,6 +216,11 @@ fn below(read: &dyn Read, top: &GfsPath, rest: &str) -> Result<Option<Status>, S
         Ok(path) => Ok(status(read, &Caller::system(), &path)?.ok()),
         Err(_) => Ok(None),
     }
+}
+
+/// Containers that this history of the namespace never gave out, though another one may have.
+pub fn left_out(read: &dyn Read) -> Result<LeftOut, StoreError> {
+    Ok(fetch(read, Family::State, LEFT_OUT_KEY)?.unwrap_or_default())
 }
 
 /// One mount.

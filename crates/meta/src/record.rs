@@ -10,6 +10,9 @@ use types::{
     Mode, MountId, Name, OperationId, PersistenceState, ReadPolicy, UnixMs, WorkerId, WriteType,
 };
 
+/// Bytes that most records and entries fit, so that encoding them allocates once.
+const ROOM: usize = 160;
+
 /// A record with a version of its own.
 pub trait Record: Serialize + DeserializeOwned {
     /// Written as the first byte. A reader that meets a higher one refuses by name.
@@ -18,8 +21,9 @@ pub trait Record: Serialize + DeserializeOwned {
     const WHAT: &'static str;
 
     fn encode(&self) -> Bytes {
-        let out = postcard::to_extend(self, vec![Self::VERSION]).expect("records have no length-less parts");
-        Bytes::from(out)
+        let mut out = Vec::with_capacity(ROOM);
+        out.push(Self::VERSION);
+        Bytes::from(postcard::to_extend(self, out).expect("records have no length-less parts"))
     }
 
     /// Errors: an unknown version or damaged bytes, as a sentence that names the record's kind.
@@ -271,6 +275,20 @@ pub struct Counters {
     pub next_container: ContainerId,
 }
 
+/// Containers that this history of the namespace never gave out, though another one may have: what was lost with a quorum,
+/// or came after a backup. Blocks of theirs are nobody's to free.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// From the first to before the second; ascending.
+    pub ranges: Vec<(ContainerId, ContainerId)>,
+}
+
+impl LeftOut {
+    pub fn holds(&self, container: ContainerId) -> bool {
+        self.ranges.iter().any(|(from, to)| (*from..*to).contains(&container))
+    }
+}
+
 macro_rules! records {
     ($($kind:ident $version:literal $what:literal;)*) => {$(
         impl Record for $kind { const VERSION: u8 = $version; const WHAT: &'static str = $what; }
@@ -287,6 +305,7 @@ records! {
     Persist 1 "persist";
     WorkerRecord 1 "worker";
     Counters 1 "counters";
+    LeftOut 1 "left out containers";
     Entry 1 "log entry";
 }
 

@@ -73,7 +73,7 @@ impl Spot {
 
     /// The key that an entry `name` of this directory has unless it says otherwise.
     pub(crate) fn key_of(&self, name: &Name, directory: bool) -> String {
-        format!("{}{name}{}", self.key, if directory { "/" } else { "" })
+        [self.key.as_str(), name.as_str(), if directory { "/" } else { "" }].concat()
     }
 
     pub(crate) fn edge_key(&self) -> bytes::Bytes {

@@ -158,7 +158,7 @@ impl GfsPath {
     /// leaves can be listed but not named.
     pub fn child(&self, name: &Name) -> GfsPath {
         let base = if self.is_root() { "" } else { &*self.0 };
-        GfsPath(format!("{base}/{name}").into())
+        GfsPath([base, "/", name.as_str()].concat().into())
     }
 
     /// Whether `self` is `other` or lies below it.

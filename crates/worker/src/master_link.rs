@@ -462,7 +462,8 @@ async fn rest(round: usize, deadline: Instant) -> bool {
     true
 }
 
-/// A worker never carries its blocks into another cluster, nor over a forced recovery.
+/// A worker never carries its blocks into another cluster, nor back to a history that a later one of the same cluster has
+/// replaced. Into that later one it does: the master knows which blocks may not be of its history.
 fn same_cluster(
     address: &str,
     own: &Identity,
@@ -476,12 +477,15 @@ fn same_cluster(
              address, or give the worker empty directories"
         )));
     }
-    if own.incarnation != incarnation {
+    if own.incarnation > incarnation {
         return Err(WorkerError::Refused(format!(
-            "{cluster} was restored ({incarnation}), this worker's blocks are of {}; they are kept and not served: move \
-             its directories aside and start it with empty ones",
+            "master {address} is of {incarnation}, which was given up for {}; it must not run any more: stop it, and see \
+             docs/losing-a-master.md",
             own.incarnation
         )));
+    }
+    if own.incarnation < incarnation {
+        tracing::warn!(%address, "the cluster goes on as {incarnation}, after a restore or a lost quorum; this worker was of {}", own.incarnation);
     }
     Ok(())
 }

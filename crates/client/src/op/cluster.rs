@@ -5,8 +5,8 @@ use crate::{FileSystem, MasterInfo, Result, WorkerStatus};
 use proto::admin::admin_client::AdminClient;
 use proto::admin::change_members_request::Step;
 use proto::admin::{
-    ChangeMembersRequest, CheckpointNowRequest, ElectRequest, MasterInfoRequest, SkippedKeysRequest,
-    SkippedKeysResponse,
+    ChangeMembersRequest, CheckpointNowRequest, ElectRequest, MasterInfoRequest, QuarantinedFile, QuarantinedRequest,
+    SkippedKeysRequest, SkippedKeysResponse,
 };
 use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use proto::grpc::block::{
@@ -129,6 +129,24 @@ impl FileSystem {
     pub async fn skipped_keys(&self) -> Result<SkippedKeysResponse> {
         let call = |service| async move { AdminClient::new(service).skipped_keys(SkippedKeysRequest {}).await };
         self.shared.master.call("list", "skipped store keys", call).await
+    }
+
+    /// Cached blocks of files that this history of the namespace does not know, by worker and file, and how many more blocks the
+    /// master does not list. Errors: Denied for all but superusers.
+    pub async fn quarantined(&self) -> Result<(Vec<QuarantinedFile>, u64)> {
+        let mut files: Vec<QuarantinedFile> = Vec::new();
+        loop {
+            let last = files.last().map_or((0, 0), |file| (file.worker, file.container));
+            let call = |service| async move {
+                let request = QuarantinedRequest { after_worker: last.0, after_container: last.1 };
+                AdminClient::new(service).quarantined(request).await
+            };
+            let answer = self.shared.master.call("list", "quarantined blocks", call).await?;
+            files.extend(answer.files);
+            if !answer.more {
+                return Ok((files, answer.not_listed));
+            }
+        }
     }
 
     /// Bytes all live workers can cache.

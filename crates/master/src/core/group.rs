@@ -255,7 +255,9 @@ impl Core {
         self.next_proposal += 1;
         let after = self.namespace.counters().incarnation;
         tracing::warn!(member = %self.node.id(), %after, "RECOVERED FROM A LOST QUORUM: this master goes on alone, as a new incarnation");
-        self.task(now, Origin::Housekeeping, Op::BeginIncarnation(BeginIncarnation { after }));
+        self.task(now, Origin::Incarnation, Op::BeginIncarnation(BeginIncarnation { after }));
+        // Ahead of everything: ids given out before it may be those that lost masters gave out.
+        self.queue.rotate_right(1);
     }
 
     /// What the leader does about learners: who has caught up is promoted, after the one it replaces was removed.

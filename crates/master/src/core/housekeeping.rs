@@ -125,6 +125,10 @@ impl Core {
     /// for a moment, until its recorder looks again; what is still there a round later is drift.
     fn audit_locations(&mut self) {
         for container in std::mem::take(&mut self.housekeeping.suspects) {
+            if self.is_left_out(container) {
+                self.quarantine(container);
+                continue;
+            }
             let workers =
                 if self.is_gone(container) { self.shared.locations.remove_container(container) } else { Vec::new() };
             if !workers.is_empty() {
@@ -139,6 +143,22 @@ impl Core {
         let last = containers.last().copied().filter(|_| !is_end);
         self.housekeeping.audited = last.unwrap_or_default();
         self.housekeeping.suspects = containers.into_iter().filter(|container| self.is_gone(*container)).collect();
+    }
+
+    /// What was recorded before this master knew that the container was left out.
+    fn quarantine(&self, container: ContainerId) {
+        let held = self.shared.locations.of(container);
+        self.shared.locations.remove_container(container);
+        let mut registry = self.shared.registry.lock();
+        for (block, worker, bytes) in
+            held.into_iter().filter_map(|(index, worker, bytes)| Some((container.block(index)?, worker, bytes)))
+        {
+            registry.quarantine(worker, block, bytes);
+        }
+    }
+
+    fn is_left_out(&self, container: ContainerId) -> bool {
+        meta::left_out(&self.shared.state.latest()).is_ok_and(|left_out| left_out.holds(container))
     }
 
     /// Whether a container was given out and belongs to no file any more.

@@ -31,6 +31,11 @@ impl Stamper {
         self.next_container = counters.next_container.0;
     }
 
+    /// A new incarnation has begun: what was left out is not given out.
+    pub fn leave_out(&mut self, namespace: &Namespace) {
+        self.next_container = self.next_container.max(namespace.counters().next_container.0);
+    }
+
     /// Never runs backwards.
     pub fn wall(&mut self, now: Now) -> UnixMs {
         self.wall = self.wall.max(now.unix);

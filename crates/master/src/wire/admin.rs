@@ -4,7 +4,7 @@ use super::caller;
 use super::file_system::FileSystem;
 use super::namespace::{Wish, empty_update};
 use crate::error::Error;
-use crate::registry::State;
+use crate::registry::{Registry, State, Worker};
 use crate::shared::Shared;
 use journal::{Change, MemberId, Membership, Seat};
 use meta::{Mount, Op};
@@ -13,7 +13,10 @@ use proto::admin::*;
 use proto::convert;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
-use types::WriteType;
+use types::{ContainerId, WorkerId, WriteType};
+
+/// Files named in one answer.
+const FILES_PER_ANSWER: usize = 10_000;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -45,6 +48,39 @@ fn namespace(mount: &Mount) -> Namespace {
         properties: mount.properties.clone().into_iter().collect(),
         secret_names: mount.secrets.keys().cloned().collect(),
     }
+}
+
+/// What comes after a file of a worker, by worker and file.
+fn quarantined(registry: &Registry, after: WorkerId, container: ContainerId) -> QuarantinedResponse {
+    let mut answer = QuarantinedResponse {
+        not_listed: registry.list().map(Worker::not_listed).sum(),
+        ..QuarantinedResponse::default()
+    };
+    for worker in registry.list().filter(|worker| worker.id >= after) {
+        let from = if worker.id == after { ContainerId(container.0.saturating_add(1)) } else { ContainerId(0) };
+        for (block, bytes) in worker.quarantine(from) {
+            let file = (worker.id.0, block.container().0);
+            if answer.files.last().is_none_or(|last| (last.worker, last.container) != file) {
+                if answer.files.len() == FILES_PER_ANSWER {
+                    answer.more = true;
+                    return answer;
+                }
+                answer.files.push(QuarantinedFile {
+                    worker: worker.id.0,
+                    host: worker.host.clone(),
+                    rpc_port: u32::from(worker.rpc_port),
+                    container: block.container().0,
+                    blocks: 0,
+                    bytes: 0,
+                });
+            }
+            if let Some(last) = answer.files.last_mut() {
+                last.blocks += 1;
+                last.bytes += bytes;
+            }
+        }
+    }
+    answer
 }
 
 fn skipped_directory(at: &meta::Status, skipped: &ufs::Skipped) -> SkippedDirectory {
@@ -247,5 +283,13 @@ impl Admin for Operators {
             Ok(here.into_iter().flatten().map(|(at, skipped)| skipped_directory(&at, skipped)).collect())
         });
         Ok(Response::new(SkippedKeysResponse { directories: directories.await?, forgotten }))
+    }
+
+    async fn quarantined(&self, request: Request<QuarantinedRequest>) -> Answer<QuarantinedResponse> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.authority.caller(&who).check_superuser("list quarantined blocks").map_err(Error::from)?;
+        let QuarantinedRequest { after_worker, after_container } = request.into_inner();
+        Ok(Response::new(quarantined(&shared.registry.lock(), WorkerId(after_worker), ContainerId(after_container))))
     }
 }

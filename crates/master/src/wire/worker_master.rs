@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 use types::{
-    Attempt, BlockId, ContainerId, Incarnation, MountId, PersistenceState, Principal, Proof, ReadPolicy, Right,
-    SessionEpoch, WorkerId,
+    Attempt, BlockId, ContainerId, MountId, PersistenceState, Principal, Proof, ReadPolicy, Right, SessionEpoch,
+    WorkerId,
 };
 
 /// The version of this protocol.
@@ -104,6 +104,7 @@ impl WorkerGate {
         let shared = &self.handle.shared;
         // Noted before anything is looked up: what is made later is not judged.
         let (applied, given_out) = (shared.applied(), self.given_out());
+        let left_out = shared.read_any(|read| meta::left_out(read))?;
         let mut last: Option<(ContainerId, bool)> = None;
         for report in blocks {
             let Some(block) = BlockId::from_wire(report.block.cast_signed()) else { continue };
@@ -125,6 +126,8 @@ impl WorkerGate {
                         shared.registry.lock().evictable(worker, container);
                     }
                 }
+            } else if left_out.holds(container) {
+                shared.registry.lock().quarantine(worker, block, report.resident_bytes);
             } else {
                 shared.registry.lock().free(worker, container);
             }
@@ -141,8 +144,9 @@ impl WorkerGate {
         let mut containers: Vec<ContainerId> = reported.map(BlockId::container).collect();
         containers.dedup();
         let given_out = self.given_out();
+        let left_out = self.handle.shared.read_any(|read| meta::left_out(read))?;
         for container in containers {
-            if container >= given_out || self.is_known(container)? {
+            if container >= given_out || left_out.holds(container) || self.is_known(container)? {
                 continue;
             }
             for worker in self.handle.shared.locations.remove_container(container) {
@@ -345,10 +349,9 @@ impl WorkerMaster for WorkerGate {
             return Err(Error::Invalid("a registration begins with its head".to_owned()).into());
         };
         let (cluster, incarnation) = self.cluster()?;
-        if head.incarnation != 0 && Incarnation(head.incarnation) != Incarnation(incarnation) {
+        if head.incarnation > incarnation {
             let why = format!(
-                "this worker is of incarnation {} of the cluster, the master of {incarnation}; its blocks are kept, neither \
-                 served nor freed: move its directories aside and start it with empty ones",
+                "this worker is of incarnation {} of the cluster, this master of {incarnation}, which was given up: it must not run any more",
                 head.incarnation
             );
             return Err(Error::Refused(why).into());
@@ -407,8 +410,10 @@ impl WorkerMaster for WorkerGate {
                 for raw in &beat.removed {
                     if let Some(block) = BlockId::from_wire(raw.cast_signed()) {
                         shared.locations.remove(rows, block);
+                        let mut registry = shared.registry.lock();
+                        registry.removed(id, block);
                         if !leads {
-                            shared.registry.lock().dropped(id, block.container());
+                            registry.dropped(id, block.container());
                         }
                     }
                 }

@@ -40,5 +40,6 @@ fn fuzz_record() {
         check::<Persist>(bytes);
         check::<WorkerRecord>(bytes);
         check::<Counters>(bytes);
+        check::<LeftOut>(bytes);
     });
 }

@@ -115,6 +115,9 @@ impl Tuning {
             .set_arena_block_size((self.config.memtable_bytes / ARENA_SHARE).clamp(ARENA_BYTES_MIN, ARENA_BYTES_MAX));
         if family.is_some_and(key::is_prefixed) {
             options.set_prefix_extractor(SliceTransform::create_fixed_prefix(key::PREFIX_BYTES));
+        }
+        // Where most of what is looked for is not there: a new name, an operation that was not tried before.
+        if family.is_some_and(|family| key::is_prefixed(family) || family == Family::Operations) {
             options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
             options.set_memtable_whole_key_filtering(true);
         }

@@ -1,6 +1,7 @@
 //! `goosefs fsadmin doctor`: one file per category.
 
 mod keys;
+mod quarantine;
 mod storage;
 
 use crate::cmd::{Context, Done};
@@ -27,6 +28,8 @@ enum Category {
     Storage,
     /// Objects of under stores that cannot be shown, because their key cannot be a path
     Keys,
+    /// Cached blocks of files that the namespace does not know: lost with a quorum, or made after its backup
+    Quarantine,
 }
 
 /// What one category found.
@@ -48,6 +51,7 @@ pub async fn run(args: &Args, context: &Context) -> Done {
         let finding = match category {
             Category::Storage => ("storage", storage::look(&fs).await?),
             Category::Keys => ("keys", keys::look(&fs).await?),
+            Category::Quarantine => ("quarantine", quarantine::look(&fs).await?),
         };
         findings.push(finding);
     }
