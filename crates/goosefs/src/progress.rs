@@ -25,13 +25,23 @@ pub fn counter(what: &'static str) -> ProgressBar {
     bar
 }
 
+/// Bytes of work of unknown length. Hidden unless standard error is a terminal.
+pub fn written(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAWS));
+    let style = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}");
+    bar.set_style(style.expect("the template is a constant, and a test draws it"));
+    bar.set_message(what);
+    bar
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
-    fn both_templates_are_sound() {
+    fn templates_are_sound() {
         let bar = super::bytes(100, "copy");
         bar.inc(50);
         bar.finish_and_clear();
         super::counter("list").finish_and_clear();
+        super::written("backup").finish_and_clear();
     }
 }

@@ -41,6 +41,8 @@ const OFFER_AGAIN: Duration = Duration::from_secs(2);
 /// So long the log is kept from where an offered snapshot ends: its member goes on from there, however much is written
 /// while the snapshot travels.
 const KEPT_FOR_OFFER: Duration = Duration::from_secs(600);
+/// Terms and indexes are below, so that adding to them cannot overflow.
+const MAX_NUMBER: u64 = 1 << 62;
 /// What raft-rs calls no member at all.
 const NO_MEMBER: u64 = 0;
 
@@ -267,6 +269,7 @@ impl Node {
         self.now = self.now.max(now);
         let mut message = wire::decode(message)?;
         self.check_sender(&message)?;
+        self.check_sense(&message)?;
         match message.get_msg_type() {
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.may_vote(&message) => return Ok(()),
             MessageType::MsgTimeoutNow if self.now < self.quarantine_until => return Ok(()),
@@ -705,6 +708,39 @@ impl Node {
             return Err(Error::BadMessage { why });
         }
         Ok(())
+    }
+
+    /// Refuses what no member in its senses says, and raft-rs panics at or believes.
+    fn check_sense(&self, message: &Message) -> Result<(), Error> {
+        let log = &self.raft.raft.raft_log;
+        let mark = message.get_snapshot().get_metadata();
+        let numbers = [message.term, message.log_term, message.index, message.commit, message.commit_term];
+        let more = [message.reject_hint, message.request_snapshot, mark.index, mark.term];
+        let terms = || std::iter::once(message.log_term).chain(message.entries.iter().map(|entry| entry.term));
+        let why = if numbers.into_iter().chain(more).any(|number| number > MAX_NUMBER) {
+            "it holds a number beyond all terms and indexes"
+        } else if message.request_snapshot != 0 {
+            "it asks for a snapshot, which members of this release do not"
+        } else if !terms().is_sorted() || terms().any(|term| term > message.term) {
+            "its entries are of terms that cannot follow each other"
+        } else if message.get_msg_type() == MessageType::MsgAppend && (message.index == 0) != (message.log_term == 0) {
+            // raft-rs takes 0 for the term of an entry that it does not have.
+            "its entries follow on one without a term"
+        } else if message.get_msg_type() == MessageType::MsgAppendResponse
+            && !message.reject
+            && message.term == self.raft.raft.term
+            && message.index > log.last_index()
+        {
+            "it acknowledges entries that there are not"
+        } else if message.get_msg_type() == MessageType::MsgSnapshot
+            && mark.index == log.committed
+            && !log.match_term(mark.index, mark.term)
+        {
+            "its snapshot is of another history"
+        } else {
+            return Ok(());
+        };
+        Err(Error::BadMessage { why: why.to_owned() })
     }
 
     /// Panics where an invariant of the type does not hold.

@@ -57,6 +57,8 @@ pub struct MasterConfig {
     pub work_dir: PathBuf,
     /// `goosefs.security.secret.key.file`
     pub key_file: PathBuf,
+    /// `goosefs.master.backup.directory`: a path in the root under store.
+    pub backup_dir: String,
 
     /// `goosefs.master.mount.table.root.ufs`, used when the namespace is made; later it must be the same.
     pub root_ufs: String,
@@ -128,6 +130,7 @@ impl MasterConfig {
             metastore: Metastore::Heap,
             work_dir: "/none".into(),
             key_file: "/none".into(),
+            backup_dir: String::new(),
             root_ufs: "mem://root".into(),
             root_properties: BTreeMap::new(),
             root_secrets: BTreeMap::new(),

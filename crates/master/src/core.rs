@@ -19,7 +19,7 @@ mod loads;
 mod persists;
 mod stamp;
 
-pub use group::{members, record};
+pub use group::{MEMBERS_KEY, members, record};
 pub use job::{Job, JobError, JobId, JobOk};
 pub use loads::Want;
 pub use persists::PersistPlace;

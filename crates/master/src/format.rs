@@ -89,8 +89,12 @@ fn make(config: &MasterConfig, entropy: &dyn Entropy, force: bool, join: bool) -
         };
         written.map_err(|err| start("format the journal", &err))?;
     }
+    make_work_dir(config)?;
+    Ok(cluster)
+}
+
+pub fn make_work_dir(config: &MasterConfig) -> Result<(), Error> {
     std::fs::create_dir_all(&config.work_dir).map_err(|err| {
         Error::Start(format!("cannot make {}: {err}; {}", config.work_dir.display(), types::remedy(&err)))
-    })?;
-    Ok(cluster)
+    })
 }

@@ -139,7 +139,11 @@ impl Place<'_> {
             return Ok(Some(Log::Keep));
         }
         let (after, after_term) = (snapshot.index, snapshot.term);
-        let (hard_state, generation) = (recovered.hard_state, log.next_generation());
+        let (mut hard_state, generation) = (recovered.hard_state, log.next_generation());
+        if hard_state.term < after_term {
+            // In a term it has not seen it has not voted.
+            hard_state = journal::HardState { term: after_term, vote: None, ..hard_state };
+        }
         Ok(Some(Log::Reset(NewStart { after, after_term, hard_state, generation })))
     }
 
@@ -266,7 +270,7 @@ pub fn forget(journal: &Path) -> Result<(), InstallError> {
 }
 
 /// Removes a file or a directory with what is in it; absent is fine.
-fn remove_all(path: &Path) -> Result<(), InstallError> {
+pub fn remove_all(path: &Path) -> Result<(), InstallError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(there) if there.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

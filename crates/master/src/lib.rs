@@ -4,6 +4,7 @@
 //! Owns:   which request becomes which log entry, what the leader does about intents, persists, loads and workers.
 //! Never:  moves block data; lets an acknowledgement leave before its entry is durable and applied.
 
+mod backup;
 mod config;
 pub mod core;
 mod driver;
@@ -30,6 +31,7 @@ mod wire;
 #[global_allocator]
 static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 
+pub use backup::{Restored, format_from_backup};
 pub use config::{GroupConfig, MasterConfig, Metastore};
 pub use error::Error;
 pub use format::{format, format_to_join};

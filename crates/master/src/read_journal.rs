@@ -180,7 +180,8 @@ fn content(entry: &LogEntry, place: &str) -> Result<Content, Error> {
         | Op::MarkLost(_)
         | Op::BeginPersist(_)
         | Op::AnnounceStream(_)
-        | Op::BeginIncarnation(_) => None,
+        | Op::BeginIncarnation(_)
+        | Op::HoldPersist(_) => None,
     };
     secrets.into_iter().flat_map(BTreeMap::values_mut).for_each(Vec::clear);
     Ok(Content::Asked(Box::new(entry)))

@@ -1,5 +1,6 @@
 //! Starts a master and stops it: opens the state, runs the core, serves the ports.
 
+use crate::backup::Backups;
 use crate::config::{GroupConfig, MasterConfig, Metastore};
 use crate::core::{self, Core, CoreConfig};
 use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
@@ -113,15 +114,15 @@ impl Master {
                 config.web_addr
             ))
         })?;
-        if group.is_some() {
-            let place = place(&config, &key);
-            if let Some(snapshot) = place.finish().map_err(start)? {
-                tracing::info!(index = %snapshot.index, term = %snapshot.term, "a snapshot took the place of the state");
-            }
-            place.sweep().map_err(start)?;
+        let place = place(&config, &key);
+        if group.is_some()
+            && let Some(snapshot) = place.finish().map_err(start)?
+        {
+            tracing::info!(index = %snapshot.index, term = %snapshot.term, "a snapshot took the place of the state");
         }
         let (log, recovered) = open_log(&config, group.as_ref().map(|_| key.group_id()))?;
-        let state = open_state(&config, recovered.cluster)?;
+        let state = open_state(&config, &config.metastore_dir, recovered.cluster)?;
+        place.sweep().map_err(start)?;
         let opener = Opener { clock: clock.clone(), entropy: entropy.clone() };
         let root = root_mount(&config, &*state, &key, &opener).await?;
         let applied = state.applied();
@@ -193,7 +194,9 @@ impl Master {
 
         let groups = Groups::system(clock.clone());
         let fs = FileSystem { handle: handle.clone(), checks: Arc::new(Checks::default()), key: key.clone() };
-        let rpc = serve_clients(rpc, &config, &shared, fs, groups.clone())?;
+        let backups = Arc::new(Backups::new(shared.clone(), stores.clone(), key.clone()));
+        let operators = Operators { fs: fs.clone(), backups };
+        let rpc = serve_clients(rpc, &config, &shared, fs, operators, groups.clone())?;
         let gate = Arc::new(WorkerGate::new(handle.clone(), stores, &key, groups));
         let workers = WorkerMasterServer::from_arc(gate).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let routes = Routes::new().service(workers);
@@ -456,16 +459,16 @@ fn open_log(config: &MasterConfig, bound_to: Option<ClusterId>) -> Result<(Segme
     Ok((log, recovered))
 }
 
-fn open_state(config: &MasterConfig, cluster: ClusterId) -> Result<Arc<dyn meta::Store>, Error> {
+/// - `dir`: the metastore, or a copy of one.
+pub(crate) fn open_state(config: &MasterConfig, dir: &Path, cluster: ClusterId) -> Result<Arc<dyn meta::Store>, Error> {
     Ok(match config.metastore {
         Metastore::Rocks => {
             let cache = usize::try_from(config.memory_budget_bytes / 4).unwrap_or(usize::MAX);
             let rocks = RocksConfig { block_cache_bytes: cache, ..RocksConfig::default() };
-            Arc::new(RocksStore::open(&config.metastore_dir, &rocks, cluster)?)
+            Arc::new(RocksStore::open(dir, &rocks, cluster)?)
         }
         Metastore::Heap => {
-            let disk = DirDisk::open(&config.metastore_dir)
-                .map_err(|err| Error::Start(format!("open {}: {err}", config.metastore_dir.display())))?;
+            let disk = DirDisk::open(dir).map_err(|err| Error::Start(format!("open {}: {err}", dir.display())))?;
             Arc::new(HeapStore::open(Arc::new(disk), cluster)?)
         }
     })
@@ -571,6 +574,7 @@ fn serve_clients(
     config: &MasterConfig,
     shared: &Arc<Shared>,
     fs: FileSystem,
+    operators: Operators,
     groups: Arc<Groups>,
 ) -> Result<Running, Error> {
     let channels = open_channels(&config.work_dir)?;
@@ -579,7 +583,7 @@ fn serve_clients(
         nosasl_user: config.nosasl_user.clone(),
         strict_channel: config.strict_channel,
     };
-    let file_system = FileSystemMasterClientServiceServer::new(fs.clone())
+    let file_system = FileSystemMasterClientServiceServer::new(fs)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(ANSWER_BYTES);
     let metrics = MetricsMasterClientServiceServer::new(ClientMetrics(shared.clone()));
@@ -588,7 +592,7 @@ fn serve_clients(
         .service(file_system)
         .service(WorkerManagerMasterClientServiceServer::new(WorkerManager(shared.clone())))
         .service(metrics.max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .service(AdminServer::new(Operators { fs }));
+        .service(AdminServer::new(operators));
     let identify = Identify::new(rules.clone(), channels.clone(), groups.clone());
     server
         .serve(move |thread| {

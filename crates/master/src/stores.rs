@@ -275,7 +275,7 @@ fn parse(key: &str) -> Result<Key, JobError> {
     Key::parse(key).map_err(|err| JobError { kind: ErrorKind::Invalid, message: format!("key {key:?}: {err}") })
 }
 
-fn refused(err: UfsError) -> JobError {
+pub fn refused(err: UfsError) -> JobError {
     JobError { kind: err.kind(), message: err.to_string() }
 }
 

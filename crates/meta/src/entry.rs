@@ -67,6 +67,7 @@ pub enum Op {
     BeginPersist(BeginPersist),
     AnnounceStream(AnnounceStream),
     BeginIncarnation(BeginIncarnation),
+    HoldPersist(HoldPersist),
 }
 
 /// The first entry of a cluster that is taken: makes `/`, whose inode is always [`crate::ROOT`]. Ids: 1.
@@ -375,6 +376,12 @@ pub struct RaiseRules {
 pub struct BeginIncarnation {
     /// The one that ends. Of two such entries one counts.
     pub after: Incarnation,
+}
+
+/// A file on its way to its store is no more: it stays in the cache until a persist is asked for. Stale when there is none.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HoldPersist {
+    pub container: ContainerId,
 }
 
 /// Sets (`Some`) or removes (`None`) one extended attribute.

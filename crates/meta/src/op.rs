@@ -21,6 +21,7 @@ pub(crate) mod finish_persist;
 pub(crate) mod forget_operations;
 pub(crate) mod format;
 pub(crate) mod grant_persist;
+mod hold_persist;
 pub(crate) mod load_page;
 pub(crate) mod load_path;
 pub(crate) mod mark_lost;
@@ -74,6 +75,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
         Op::BeginPersist(op) => begin_persist::apply(step, op),
         Op::AnnounceStream(op) => announce_stream::apply(step, op),
         Op::BeginIncarnation(op) => begin_incarnation::apply(step, op),
+        Op::HoldPersist(op) => hold_persist::apply(step, op),
     }
 }
 

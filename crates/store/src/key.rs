@@ -8,7 +8,7 @@ use types::LogIndex;
 pub(crate) const PREFIX_BYTES: usize = 8;
 
 /// Under this key of [`Family::State`] every commit leaves its index: a version byte, then the index, big endian.
-pub(crate) const APPLIED_KEY: &[u8] = b"applied";
+pub const APPLIED_KEY: &[u8] = b"applied";
 const APPLIED_VERSION: u8 = 1;
 
 /// Whether the family's keys begin with a directory's inode id.

@@ -25,5 +25,6 @@ static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 
 pub use cache::{CacheStatistics, Lru, Policy};
 pub use heap::{DirDisk, HeapDisk, HeapStore, MemoryDisk};
+pub use key::APPLIED_KEY;
 pub use published::{Latest, Published, PublishedStatistics, Tracked};
 pub use rocks::{RocksConfig, RocksStatistics, RocksStore};

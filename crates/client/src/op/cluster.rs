@@ -1,12 +1,12 @@
 //! What operators ask about the cluster.
 
 use super::stub;
-use crate::{FileSystem, MasterInfo, Result, WorkerStatus};
+use crate::{Error, FileSystem, MasterInfo, Result, WorkerStatus};
 use proto::admin::admin_client::AdminClient;
 use proto::admin::change_members_request::Step;
 use proto::admin::{
-    ChangeMembersRequest, CheckpointNowRequest, ElectRequest, MasterInfoRequest, QuarantinedFile, QuarantinedRequest,
-    SkippedKeysRequest, SkippedKeysResponse,
+    BackupRequest, BackupResponse as Backup, ChangeMembersRequest, CheckpointNowRequest, ElectRequest,
+    MasterInfoRequest, QuarantinedFile, QuarantinedRequest, SkippedKeysRequest, SkippedKeysResponse,
 };
 use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use proto::grpc::block::{
@@ -90,6 +90,28 @@ impl FileSystem {
     pub async fn checkpoint_now(&self) -> Result<u64> {
         let call = |service| async move { AdminClient::new(service).checkpoint_now(CheckpointNowRequest {}).await };
         Ok(self.shared.master.call("ask for", "a checkpoint", call).await?.index)
+    }
+
+    /// Has the leading master write a backup of its metadata into a directory of the root under store, or, if `local`, of its
+    /// own machine. No directory: `goosefs.master.backup.directory`. What was acknowledged before is in it.
+    ///
+    /// - `progress`: called with the bytes written so far.
+    ///
+    /// Errors: Denied for all but superusers, refused while another one is being written, what the store or the disk said. A
+    /// call that is dropped gives the backup up. Cost: the master reads its whole state, besides what it serves.
+    pub async fn backup(&self, directory: Option<&str>, local: bool, mut progress: impl FnMut(u64)) -> Result<Backup> {
+        let call = |service| {
+            let request = BackupRequest { directory: directory.unwrap_or_default().to_owned(), local };
+            async move { AdminClient::new(service).backup(request).await }
+        };
+        let words = |status: tonic::Status| Error::refused("write", "a backup", &status);
+        let mut reports = self.shared.master.call("write", "a backup", call).await?;
+        let mut last = Backup::default();
+        while let Some(report) = reports.message().await.map_err(words)? {
+            progress(report.bytes);
+            last = report;
+        }
+        Ok(last)
     }
 
     /// Live and lost workers. Cost: one call; the list the read path uses is another, see `workers`.

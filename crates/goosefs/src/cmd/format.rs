@@ -2,12 +2,16 @@
 
 use super::Done;
 use crate::settings::{Settings, Source, roles};
+use crate::{output, progress};
+use ::master::MasterConfig;
 use ::worker::DirectoryConfig;
 use anyhow::{Context as _, bail};
-use rpc::SystemEntropy;
+use rpc::{SystemClock, SystemEntropy};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use types::ClusterId;
 
 /// What a worker keeps in a storage directory.
 const WORKER_ENTRIES: [&str; 4] = ["identity.json", "lock", "blocks", "damaged"];
@@ -34,7 +38,7 @@ pub struct RoleArgs {
 
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  goosefs formatMaster && goosefs master\n  goosefs formatMaster --join && goosefs master     then: fsadmin journal quorum add"
+    after_help = "Examples:\n  goosefs formatMaster && goosefs master\n  goosefs formatMaster --join && goosefs master     then: fsadmin journal quorum add\n  goosefs formatMaster --from-backup FILE && goosefs master     see docs/backup.md"
 )]
 pub struct MasterArgs {
     #[command(flatten)]
@@ -42,6 +46,17 @@ pub struct MasterArgs {
     /// Wait to be taken into a group that is there, instead of founding one
     #[arg(long)]
     join: bool,
+    /// Go on from a backup: a file of this machine, or an address in the root under store
+    #[arg(long = "from-backup", value_name = "FILE", conflicts_with_all = ["join", "skip"])]
+    from_backup: Option<String>,
+}
+
+/// What a master begins with.
+#[derive(Clone, Copy)]
+enum Begin<'a> {
+    Empty,
+    Joining,
+    From(&'a str),
 }
 
 #[derive(clap::Args, Debug)]
@@ -71,13 +86,18 @@ impl How {
 }
 
 pub fn run(args: &Args, settings: &Settings) -> Done {
-    format_master(&args.how, false, settings)?;
+    format_master(&args.how, Begin::Empty, settings)?;
     format_worker(&args.how, settings)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn run_master(args: &MasterArgs, settings: &Settings) -> Done {
-    format_master(&args.how, args.join, settings)?;
+    let begin = match &args.from_backup {
+        Some(file) => Begin::From(file),
+        None if args.join => Begin::Joining,
+        None => Begin::Empty,
+    };
+    format_master(&args.how, begin, settings)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -86,7 +106,7 @@ pub fn run_worker(args: &RoleArgs, settings: &Settings) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-fn format_master(how: &How, join: bool, settings: &Settings) -> anyhow::Result<()> {
+fn format_master(how: &How, begin: Begin<'_>, settings: &Settings) -> anyhow::Result<()> {
     let config = roles::master(settings)?;
     let mut full = None;
     for (directory, key) in [
@@ -114,9 +134,10 @@ fn format_master(how: &How, join: bool, settings: &Settings) -> anyhow::Result<(
     if settings.source("goosefs.master.mount.table.root.ufs") == Source::Default {
         make(Path::new(&config.root_ufs))?;
     }
-    let cluster = match join {
-        true => ::master::format_to_join(&config, &SystemEntropy, full.is_some())?,
-        false => ::master::format(&config, &SystemEntropy, full.is_some())?,
+    let cluster = match begin {
+        Begin::Empty => ::master::format(&config, &SystemEntropy, full.is_some())?,
+        Begin::Joining => ::master::format_to_join(&config, &SystemEntropy, full.is_some())?,
+        Begin::From(file) => restore(&config, full.is_some(), file)?,
     };
     println!(
         "Formatted {cluster}: journal {}, metadata {}",
@@ -124,6 +145,36 @@ fn format_master(how: &How, join: bool, settings: &Settings) -> anyhow::Result<(
         config.metastore_dir.display()
     );
     Ok(())
+}
+
+fn restore(config: &MasterConfig, force: bool, file: &str) -> anyhow::Result<ClusterId> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let bar = progress::written("restore");
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let show = |bytes| bar.set_position(bytes);
+    let restored = runtime.block_on(::master::format_from_backup(config, clock, entropy, force, file, show));
+    bar.finish_and_clear();
+    let restored = restored?;
+    println!(
+        "Restored {} records as of {}",
+        restored.records,
+        output::time(restored.written, &jiff::tz::TimeZone::system())
+    );
+    if restored.intents > 0 {
+        println!(
+            "{} operations on stores were under way; they are not taken up, a look at the store shows what became of them",
+            restored.intents
+        );
+    }
+    if restored.held > 0 {
+        println!(
+            "{} files were on their way to their store. They stay in the cache: look whether the store has",
+            restored.held
+        );
+        println!("something newer, then goosefs fs persist PATH. The first of them:");
+        restored.held_paths.iter().for_each(|path| println!("  {path}"));
+    }
+    Ok(restored.cluster)
 }
 
 fn format_worker(how: &How, settings: &Settings) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! `goosefs fsadmin`: one file per command.
 
+mod backup;
 mod doctor;
 mod journal;
 mod report;
@@ -9,6 +10,8 @@ use super::{Context, Done};
 /// Looks after the cluster
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
+    /// Writes a backup of the metadata while the cluster serves
+    Backup(backup::Args),
     /// Looks for what is wrong with the cluster
     Doctor(doctor::Args),
     /// Shows and moves the lead among several masters
@@ -21,6 +24,7 @@ pub enum Command {
 impl Command {
     pub async fn run(self, context: &Context) -> Done {
         match self {
+            Command::Backup(args) => backup::run(&args, context).await,
             Command::Doctor(args) => doctor::run(&args, context).await,
             Command::Journal(command) => command.run(context).await,
             Command::Report(args) => report::run(&args, context).await,

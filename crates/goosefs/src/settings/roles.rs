@@ -117,6 +117,7 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         metastore_dir: metastore_dir.into(),
         metastore: if settings.word("goosefs.master.metastore") == "HEAP" { Metastore::Heap } else { Metastore::Rocks },
         work_dir: settings.path("goosefs.work.dir").join("master"),
+        backup_dir: settings.word("goosefs.master.backup.directory"),
         key_file: settings.path("goosefs.security.secret.key.file"),
         root_ufs,
         root_properties,

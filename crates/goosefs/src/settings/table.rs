@@ -169,6 +169,7 @@ pub const TABLE: &[Setting] = &[
     unneeded("goosefs.master.metastore.block", ONE_DATABASE),
     unneeded("goosefs.master.metastore.block.location", ONE_DATABASE),
     unneeded("goosefs.master.metastore.block.location.{rest}", ONE_DATABASE),
+    row("goosefs.master.backup.directory", Text, "/goosefs_backups", Master, "Where fsadmin backup writes if it is not told: a path in the root under store."),
     row("goosefs.master.process.memory.budget", Bytes, "2GB", Master, "Memory the master may hold for caches, locations and requests together."),
     row("goosefs.master.operation.id.retention", Duration, "15min", Master, "How long the outcome of an operation is kept for a client that asks again."),
     row("goosefs.master.request.timeout", Duration, "60s", Master, "How long a change may wait for its outcome before the client is told to ask again."),

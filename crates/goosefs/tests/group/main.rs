@@ -1,5 +1,6 @@
 //! Three masters as real processes: elections, troubles under load, official clients, refusals.
 
+mod backup;
 mod disks;
 mod members;
 mod support;

@@ -16,14 +16,14 @@ const SHORT_LOG: [&str; 3] = [
 ];
 const HOW: MakeDirectory = MakeDirectory { recursive: false, allow_exists: false, mode: Mode::new(0o755) };
 
-async fn make(fs: &FileSystem, prefix: &str, count: usize) {
+pub async fn make(fs: &FileSystem, prefix: &str, count: usize) {
     for n in 0..count {
         fs.make_directory(&path(&format!("/{prefix}{n}")), HOW).await.expect("made");
     }
 }
 
 /// Writes a file to the cache alone.
-async fn cache(fs: &FileSystem, name: &str, data: &[u8]) {
+pub async fn cache(fs: &FileSystem, name: &str, data: &[u8]) {
     let options = WriteOptions { write_type: Some(WriteType::MustCache), ..WriteOptions::default() };
     let mut writer = fs.create(&path(name), options).await.expect("created");
     writer.write(data).await.expect("written");
@@ -31,7 +31,7 @@ async fn cache(fs: &FileSystem, name: &str, data: &[u8]) {
 }
 
 /// What a file holds, if it can be read now.
-async fn cached(fs: &FileSystem, name: &str) -> Option<Vec<u8>> {
+pub async fn cached(fs: &FileSystem, name: &str) -> Option<Vec<u8>> {
     let mut reader = fs.open(&path(name)).await.ok()?;
     let mut data = Vec::new();
     while let Some(chunk) = reader.next_chunk().await.ok()? {

@@ -293,7 +293,7 @@ fn ticks_follow_the_clock_and_never_run_ahead_of_it() {
 
 /// A message from member 2 at term 5, as member 2 would send it.
 fn from_two(kind: MessageType, term: u64, context: &[u8]) -> Bytes {
-    let mut message = Message { to: 1, from: 2, term, index: 9, log_term: 4, ..Message::default() };
+    let mut message = Message { to: 1, from: 2, term, index: 9, log_term: term, ..Message::default() };
     message.set_msg_type(kind);
     message.context = context.to_vec();
     wire::encode(&message)
@@ -357,7 +357,12 @@ fn a_heartbeat_that_claims_more_than_the_log_holds_stops_the_member() {
 
 /// Makes member 1 the leader of a log of 300 entries, by the vote of member 2.
 fn leader_of_three() -> Bench {
-    let mut bench = Bench::start(config(3), long_log(300, 10), 300).expect("a member with a past");
+    leader_over(300, 10)
+}
+
+/// It has so many entries of so many bytes, all applied.
+fn leader_over(last: u64, bytes: usize) -> Bench {
+    let mut bench = Bench::start(config(3), long_log(last, bytes), last).expect("a member with a past");
     (0..=600).step_by(10).for_each(|ms| {
         bench.node.tick(at(ms));
         bench.settle();
@@ -541,4 +546,75 @@ fn a_lone_voter_with_changes_to_apply_keeps_silent_like_any_other() {
         bench.settle();
     });
     assert_eq!(bench.node.role(), Role::Leader, "it has seen that nobody else does");
+}
+
+/// What a member is fed: messages one after the other, each behind its length in two bytes.
+fn strung(messages: &[Message]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for message in messages {
+        let bytes = wire::encode(message);
+        out.extend_from_slice(&u16::try_from(bytes.len()).expect("short").to_le_bytes());
+        out.extend_from_slice(&bytes);
+    }
+    out
+}
+
+fn each(mut bytes: &[u8], mut feed: impl FnMut(&[u8]) -> Result<(), Error>) {
+    while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
+        let (message, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
+        match feed(message) {
+            Ok(()) | Err(Error::BadMessage { .. }) => bytes = rest,
+            // It would stop here.
+            Err(_) => return,
+        }
+    }
+}
+
+fn said(kind: MessageType, with: Message) -> Message {
+    let mut message = Message { to: 1, from: 2, ..with };
+    message.set_msg_type(kind);
+    message
+}
+
+fn entry(index: u64, term: u64) -> Entry {
+    Entry { index, term, data: b"x".to_vec(), ..Entry::default() }
+}
+
+/// Whatever the others say, in whatever state: a member takes it or refuses it, and its invariants hold.
+#[test]
+fn fuzz_steps_of_a_member() {
+    use MessageType::*;
+    let none = Message::default;
+    let beat = |term, commit| said(MsgHeartbeat, Message { term, commit, ..none() });
+    let append = |term, index, log_term, terms: &[u64], commit| {
+        let entries = terms.iter().zip(index + 1..).map(|(term, index)| entry(index, *term)).collect();
+        said(MsgAppend, Message { term, index, log_term, commit, entries, ..none() })
+    };
+    let answer = |term, index| said(MsgAppendResponse, Message { term, index, ..none() });
+    let rejects = said(MsgAppendResponse, Message { term: 2, index: 3, reject: true, reject_hint: 1, ..none() });
+    let asks = |kind, term| said(kind, Message { term, index: 9, log_term: term, ..none() });
+    let samples = [
+        strung(&[beat(3, 0), append(3, 3, 1, &[3, 3], 3), append(3, 5, 3, &[3], 5), beat(3, 6)]),
+        strung(&[append(3, 3, 1, &[3, 3], 4), append(4, 4, 3, &[4], 4), append(4, 5, 4, &[4, 4], 6)]),
+        strung(&[asks(MsgRequestPreVote, 4), asks(MsgRequestVote, 4), append(4, 3, 1, &[4], 4)]),
+        strung(&[answer(2, 4), answer(2, 5), rejects, said(MsgHeartbeatResponse, Message { term: 2, ..none() })]),
+        strung(&[append(3, 3, 1, &[3], 4), asks(MsgTimeoutNow, 3), asks(MsgRequestVoteResponse, 4), answer(4, 5)]),
+    ];
+    testkit::fuzz::fuzz("steps_of_a_member", &samples, |bytes| {
+        let following = Bench::start(config(3), long_log(3, 4), 0).expect("a member with a past");
+        for mut bench in [following, leader_over(3, 4)] {
+            let mut now = 1000;
+            bench.node.tick(at(now));
+            bench.settle();
+            each(bytes, |message| {
+                now += 50;
+                bench.node.step(at(now), message)?;
+                bench.node.tick(at(now));
+                // A leader's own proposals go between.
+                let _ = bench.propose(now, "p");
+                bench.settle();
+                Ok(())
+            });
+        }
+    });
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use types::{LogIndex, Monotonic, Term};
 
 /// The record of the state that says who the members are, in `Family::State`.
-const MEMBERS_KEY: &[u8] = b"members";
+pub const MEMBERS_KEY: &[u8] = b"members";
 /// A learner that lacks no more entries than this has caught up.
 const CAUGHT_UP: u64 = 1000;
 /// A leader whose disk is full asks another member to lead this often: if the lead comes back, nobody else may have it.

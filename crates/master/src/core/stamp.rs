@@ -88,7 +88,8 @@ fn count(op: &Op) -> u32 {
         | Op::MarkLost(_)
         | Op::BeginPersist(_)
         | Op::AnnounceStream(_)
-        | Op::BeginIncarnation(_) => 0,
+        | Op::BeginIncarnation(_)
+        | Op::HoldPersist(_) => 0,
     };
     u32::try_from(many).expect("paths and pages are bounded")
 }

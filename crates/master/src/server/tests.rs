@@ -44,6 +44,7 @@ fn config(dir: &Path) -> MasterConfig {
         metastore: Metastore::Rocks,
         work_dir: dir.join("work"),
         key_file: dir.join("key"),
+        backup_dir: "/goosefs_backups".to_owned(),
         root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
         segment_bytes: 16 << 20,
         checkpoint_entries: 100_000,

@@ -3,6 +3,7 @@
 use super::caller;
 use super::file_system::FileSystem;
 use super::namespace::{Wish, empty_update};
+use crate::backup::{Backups, Destination};
 use crate::error::Error;
 use crate::registry::{Registry, State, Worker};
 use crate::shared::Shared;
@@ -12,6 +13,8 @@ use proto::admin::admin_server::Admin;
 use proto::admin::*;
 use proto::convert;
 use std::sync::Arc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 use types::{ContainerId, WorkerId, WriteType};
 
@@ -22,6 +25,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 pub struct Operators {
     pub fs: FileSystem,
+    pub backups: Arc<Backups>,
 }
 
 fn write_policy(number: i32) -> Result<Option<WriteType>, Error> {
@@ -283,6 +287,24 @@ impl Admin for Operators {
             Ok(here.into_iter().flatten().map(|(at, skipped)| skipped_directory(&at, skipped)).collect())
         });
         Ok(Response::new(SkippedKeysResponse { directories: directories.await?, forgotten }))
+    }
+
+    async fn backup(&self, request: Request<BackupRequest>) -> Answer<BoxStream<BackupResponse>> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
+        shared.authority.caller(&who).check_superuser("have a backup written").map_err(Error::from)?;
+        let BackupRequest { directory, local } = request.into_inner();
+        let destination = match (local, directory.as_str()) {
+            (true, dir) if dir.starts_with('/') => Destination::Local(dir.into()),
+            (true, dir) => {
+                let why = format!("{dir:?} is no directory of this master's machine; name one from / on");
+                return Err(Error::Invalid(why).into());
+            }
+            (false, "") => Destination::Store(shared.config.backup_dir.clone()),
+            (false, _) => Destination::Store(directory),
+        };
+        Ok(Response::new(Box::pin(ReceiverStream::new(self.backups.begin(destination)?))))
     }
 
     async fn quarantined(&self, request: Request<QuarantinedRequest>) -> Answer<QuarantinedResponse> {

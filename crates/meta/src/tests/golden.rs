@@ -144,6 +144,7 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::BeginPersist(BeginPersist { container, attempt }),
         Op::AnnounceStream(AnnounceStream { container }),
         Op::BeginIncarnation(BeginIncarnation { after: Incarnation(1) }),
+        Op::HoldPersist(HoldPersist { container }),
     ];
     ops.into_iter().map(|op| (op_name(&op), op)).collect()
 }
@@ -184,6 +185,7 @@ fn op_name(op: &Op) -> &'static str {
         Op::BeginPersist(_) => "BeginPersist",
         Op::AnnounceStream(_) => "AnnounceStream",
         Op::BeginIncarnation(_) => "BeginIncarnation",
+        Op::HoldPersist(_) => "HoldPersist",
     }
 }
 
@@ -353,6 +355,8 @@ fn records_are_pinned() {
     text += &line("persist", &persist);
     text += &line("worker", &worker);
     text += &line("counters", &counters);
+    let left_out = LeftOut { ranges: vec![(ContainerId(11), ContainerId(11 + (1 << 32)))] };
+    text += &line("left-out", &left_out);
     expect_file!["../../golden/records.txt"].assert_eq(&text);
 }
 

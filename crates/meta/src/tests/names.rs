@@ -2,6 +2,7 @@
 
 use super::world::*;
 use crate::*;
+use types::ContainerId;
 
 #[test]
 fn directories_are_made_with_or_without_what_is_above() {
@@ -183,5 +184,9 @@ fn a_new_incarnation_leaves_out_containers_and_begins_once() {
     let after = world.namespace.counters();
     assert_eq!(after.incarnation.0, before.incarnation.0 + 1);
     assert!(after.next_container.0 >= before.next_container.0 + (1 << 32));
+    let (next, left_out) = (after.next_container.0, left_out(&world.store).expect("memory answers"));
+    let holds = |container| left_out.holds(ContainerId(container));
+    assert!(holds(next - (1 << 32)) && holds(next - 1));
+    assert!(!holds(next) && !holds(before.next_container.0 - 1));
     assert_eq!(short(&world.run(begin).outcome), "Stale");
 }

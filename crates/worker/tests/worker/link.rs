@@ -52,13 +52,13 @@ async fn heartbeats_carry_each_count_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_never_joins_another_cluster() {
+async fn a_worker_never_joins_another_cluster_nor_an_earlier_incarnation() {
     let mut cluster = Cluster::start().await;
     let client = cluster.client().await;
     cluster.master.add(1, file(WriteType::MustCache));
     client.put(block(1, 0), &pattern(1, 10)).await.expect("written");
     cluster.stop_worker().await;
-    for (other_cluster, incarnation) in [(0xBAD, 1), (0xC1, 2)] {
+    for (other_cluster, incarnation, why) in [(0xBAD, 1, "directories"), (0xC1, 0, "which was given up")] {
         {
             let mut state = cluster.master.state.lock();
             (state.cluster, state.incarnation) = (other_cluster, incarnation);
@@ -68,11 +68,22 @@ async fn a_worker_never_joins_another_cluster() {
         let client = Client::connect(worker.rpc_addr(), "ann").await;
         let refused = client.read(block(1, 0), 0, 10).await.expect_err("not served");
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
-        assert!(refused.message().contains("directories"), "{refused}");
+        assert!(refused.message().contains(why), "{refused}");
         assert_eq!((worker.is_registered(), worker.block_count()), (false, 1), "its blocks are kept");
         assert_eq!(cluster.master.state.lock().registrations, registrations);
         worker.stop(Duration::from_secs(1)).await;
     }
+    {
+        let mut state = cluster.master.state.lock();
+        (state.cluster, state.incarnation) = (0xC1, 2);
+    }
+    let worker = Worker::start(cluster.config.clone(), Env::system()).await.expect("it starts");
+    eventually_async(PATIENCE, || async { worker.is_registered() }).await;
+    assert!(
+        cluster.master.reported(block(1, 0)).is_some(),
+        "it follows with its blocks to the incarnation after its own"
+    );
+    worker.stop(Duration::from_secs(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
