@@ -17,6 +17,9 @@ use types::{Clock, LogIndex, Timings};
 
 /// Commands that may wait: the outstanding batch, and purges behind it.
 const INBOX: usize = 4;
+/// Commands in a row after which a step towards the next file is due all the same: a log that is never idle must not find
+/// out that its disk is full by a batch that does not fit.
+const BUSY_FOR: u32 = 3;
 /// A caller may write a batch itself if the flush before took no longer than this. Handing a batch over and hearing of it
 /// costs two wake-ups, about 0.1 ms where cores sleep; on a slower disk that is little, and the caller had better be free.
 const AT_ONCE: Duration = Duration::from_millis(1);
@@ -210,7 +213,8 @@ struct Worker<F> {
 
 impl<F: Fn(BatchSeq, Result<(), Error>)> Worker<F> {
     fn run(self, commands: &Receiver<Command>) {
-        while let Some(command) = self.next(commands) {
+        let mut busy = 0;
+        while let Some(command) = self.next(commands, &mut busy) {
             match command {
                 Command::Append(batch) => {
                     let answer = self.desk.append(self.desk.log.lock().as_mut(), &batch);
@@ -225,22 +229,36 @@ impl<F: Fn(BatchSeq, Result<(), Error>)> Worker<F> {
         }
     }
 
-    /// The next command; while there is none, prepares files in small steps.
-    fn next(&self, commands: &Receiver<Command>) -> Option<Command> {
+    /// The next command; while there is none, prepares files in small steps, and one step now and then if there always is.
+    ///
+    /// - `busy`: commands since the last step.
+    fn next(&self, commands: &Receiver<Command>, busy: &mut u32) -> Option<Command> {
         loop {
             match commands.try_recv() {
-                Ok(command) => return Some(command),
+                Ok(command) => {
+                    *busy += 1;
+                    if *busy > BUSY_FOR {
+                        self.prepare(busy);
+                    }
+                    return Some(command);
+                }
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            let prepared = self.desk.log.lock().prepare();
-            let more = *prepared.as_ref().unwrap_or(&false);
-            self.desk.short_of_room.store(prepared.is_err(), Relaxed);
-            self.housekeeping("prepare the next segment", prepared.map(drop));
-            if !more {
+            if !self.prepare(busy) {
                 return commands.recv().ok();
             }
         }
+    }
+
+    /// One step towards the next file; whether another one is left.
+    fn prepare(&self, busy: &mut u32) -> bool {
+        *busy = 0;
+        let prepared = self.desk.log.lock().prepare();
+        let more = *prepared.as_ref().unwrap_or(&false);
+        self.desk.short_of_room.store(prepared.is_err(), Relaxed);
+        self.housekeeping("prepare the next segment", prepared.map(drop));
+        more
     }
 
     fn housekeeping(&self, what: &str, answer: Result<(), Error>) {

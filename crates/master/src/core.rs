@@ -94,6 +94,8 @@ pub enum Event {
     },
     /// What was sent to another master may not have arrived.
     Unreachable(MemberId),
+    /// Another master can apply these rules.
+    Supports(MemberId, u32),
     /// Whether the disk has no room for the log's next file.
     ShortOfRoom(bool),
     /// Hand the lead over to this member.
@@ -254,6 +256,7 @@ impl Core {
             Event::WorkerReady(worker) => self.persists.worker_lost(worker),
             Event::PeerMessage { from, message, everywhere } => self.peer_said(now, from, &message, everywhere),
             Event::Unreachable(member) => self.node.unreachable(member),
+            Event::Supports(member, rules) => self.group.supports(member, rules),
             Event::ShortOfRoom(short) => self.short_of_room(short),
             Event::HandOver(ticket, to) => self.hand_over(ticket, to),
             Event::Change(ticket, change) => self.change_members(ticket, &change),
@@ -639,6 +642,7 @@ impl Core {
         self.tick_loads(now);
         self.tick_housekeeping(now);
         self.tick_members();
+        self.raise_rules(now);
         self.make_way(now);
     }
 

@@ -11,7 +11,11 @@ use types::{
 };
 
 /// Newest version of the rules of `apply` this release knows.
-pub const RULES_VERSION: u32 = 1;
+pub const RULES_VERSION: u32 = 2;
+/// In force until an entry raises them, whatever release began the log.
+pub const FIRST_RULES: u32 = 1;
+/// From these on a persist that waits for another try is tried at once when it is asked for.
+pub(crate) const HASTENED_PERSISTS: u32 = 2;
 
 /// Ids the leader gives to what an entry may make: `count` inode ids from `inode` and as many containers from
 /// `container`. A rejected entry consumes them too.

@@ -1,7 +1,7 @@
 //! The state machine: entries in, changes and outcomes out.
 
 use crate::effect::{Applied, Done};
-use crate::entry::{Entry, Op, RULES_VERSION};
+use crate::entry::{Entry, FIRST_RULES, Op, RULES_VERSION};
 use crate::index::Index;
 use crate::key::{COUNTERS_KEY, operation_key};
 use crate::op;
@@ -33,7 +33,7 @@ impl Namespace {
         let counters = fetch(read, Family::State, COUNTERS_KEY)?.unwrap_or(Counters {
             cluster: None,
             incarnation: Incarnation(0),
-            rules: RULES_VERSION,
+            rules: FIRST_RULES,
             applied: LogIndex(0),
             wall: UnixMs(0),
             age: AgeMs(0),

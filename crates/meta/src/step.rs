@@ -308,6 +308,16 @@ impl<'r> Step<'_, 'r> {
         self.effects.push(Effect::Persist(container));
     }
 
+    /// A try that is due later than this comes sooner. One under way is left alone: it was due already.
+    pub fn hasten_persist(&mut self, container: ContainerId, after_ms: u64) -> Result<(), StoreError> {
+        let due = AgeMs(self.age.0.saturating_add(after_ms));
+        if let Some(persist) = self.persist(container)?.filter(|persist| persist.due > due) {
+            self.put_persist(container, &Persist { due, ..persist });
+            self.effects.push(Effect::Persist(container));
+        }
+        Ok(())
+    }
+
     /// Moves one edge; the inode keeps its ids. Both parents were modified now.
     pub fn move_edge(
         &mut self,

@@ -170,6 +170,8 @@ async fn a_rolling_restart_fails_no_call() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut group = Group::start(dir.path(), &[]);
     let fs = FileSystem::connect(group.client_config()).await.expect("a master leads");
+    let raised = |n| group.master(n).output().contains("every master can apply newer rules");
+    testkit::eventually(PATIENCE, || (0..MASTERS).any(raised));
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let maker = tokio::spawn(write_and_count(fs.clone(), stop.clone(), done.clone()));
     for n in 0..MASTERS {

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::shared::GroupView;
 use bytes::Bytes;
 use journal::{Change, MemberId, Membership, Outgoing, Refused, Role};
-use meta::{BeginIncarnation, Done, Family, Op, Read, StoreError};
+use meta::{BeginIncarnation, Done, Family, Op, RULES_VERSION, RaiseRules, Read, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,10 @@ pub struct GroupState {
     short_of_room: bool,
     /// When another member was asked to lead because of that.
     made_way: Option<Monotonic>,
+    /// What rules other members can apply, as they said since this start.
+    rules: BTreeMap<MemberId, u32>,
+    /// When newer ones were asked for.
+    raising: Option<Monotonic>,
     /// Who waits for a change, by its number among the proposals.
     changes: BTreeMap<u64, Ticket>,
     /// Who waits for the flush under way, and for the one after it.
@@ -60,9 +64,15 @@ impl GroupState {
             members: Arc::new(members.clone()),
             short_of_room: false,
             made_way: None,
+            rules: BTreeMap::new(),
+            raising: None,
             changes: BTreeMap::new(),
             checkpoints: Default::default(),
         }
+    }
+
+    pub fn supports(&mut self, member: MemberId, rules: u32) {
+        self.rules.insert(member, rules);
     }
 
     pub fn check(&mut self) -> Result<(), String> {
@@ -258,6 +268,20 @@ impl Core {
         self.task(now, Origin::Incarnation, Op::BeginIncarnation(BeginIncarnation { after }));
         // Ahead of everything: ids given out before it may be those that lost masters gave out.
         self.queue.rotate_right(1);
+    }
+
+    /// Once every member can apply newer rules, an entry has all of them do so from the same point on.
+    pub(super) fn raise_rules(&mut self, now: Now) {
+        let (own, in_force) = (self.node.id(), self.namespace.counters().rules);
+        let known = |id| if id == own { RULES_VERSION } else { self.group.rules.get(&id).copied().unwrap_or(in_force) };
+        let version = self.group.members.iter().map(|(id, _)| known(id)).min().map_or(0, |all| all.min(RULES_VERSION));
+        let is_asked = self.group.raising.is_some_and(|at| now.mono - at < self.config.task_timeout);
+        if version <= in_force || is_asked || self.namespace.cluster().is_none() {
+            return;
+        }
+        self.group.raising = Some(now.mono);
+        tracing::info!(version, in_force, "every master can apply newer rules: raising them");
+        self.task(now, Origin::Housekeeping, Op::RaiseRules(RaiseRules { version }));
     }
 
     /// What the leader does about learners: who has caught up is promoted, after the one it replaces was removed.

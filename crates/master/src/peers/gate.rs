@@ -187,6 +187,7 @@ impl Peers for Gate {
             proof: proof.to_vec().into(),
             challenge: challenge.into(),
             session: name.into(),
+            rules: meta::RULES_VERSION,
         }))
     }
 

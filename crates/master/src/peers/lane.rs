@@ -106,6 +106,9 @@ impl Task {
                     failures = 0;
                     told.clear();
                     tracing::info!(to = %self.course.to, address = %self.course.address, what = ?self.course.what, "connected to another master");
+                    if self.course.what == What::Rest {
+                        self.course.inbox.push(Event::Supports(self.course.to, line.rules));
+                    }
                     let why = self.deliver(line).await;
                     *self.queue.lock() = None;
                     why
@@ -149,6 +152,8 @@ impl Task {
 pub struct Line {
     pub client: PeersClient<Channel>,
     pub session: Vec<u8>,
+    /// The newest rules of apply that the other end knows.
+    pub rules: u32,
 }
 
 pub async fn open(course: &Course) -> Result<Line, String> {
@@ -195,5 +200,5 @@ pub async fn open(course: &Course) -> Result<Line, String> {
     let proof = identity.token.prove(Side::Worker, &transcript).to_vec().into();
     let prove = PeerProveRequest { session: answer.session.clone(), proof };
     client.prove(prove).await.map_err(|status| status.message().to_owned())?;
-    Ok(Line { client, session: answer.session.to_vec() })
+    Ok(Line { client, session: answer.session.to_vec(), rules: answer.rules.max(meta::FIRST_RULES) })
 }

@@ -1,7 +1,7 @@
-//! Puts a file on its way to the under store; a file that is there, or on its way, stays as it is.
+//! Puts a file on its way to the under store; a file that is there stays as it is, one on its way need not wait for its next try.
 
 use crate::effect::Done;
-use crate::entry::SchedulePersist;
+use crate::entry::{HASTENED_PERSISTS, SchedulePersist};
 use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 use types::PersistenceState;
@@ -16,7 +16,13 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &SchedulePersist) -> Outcome {
         return Err(Reject::Incomplete(op.path.clone()).into());
     }
     match file.persistence {
-        PersistenceState::Persisted | PersistenceState::ToBePersisted => Ok(Done::Inode(spot.inode.id)),
+        PersistenceState::Persisted => Ok(Done::Inode(spot.inode.id)),
+        PersistenceState::ToBePersisted => {
+            if step.counters.rules >= HASTENED_PERSISTS {
+                step.hasten_persist(spot.inode.container, op.after_ms)?;
+            }
+            Ok(Done::Inode(spot.inode.id))
+        }
         PersistenceState::Lost => {
             let why = format!("the only copies of {} are lost, so there is nothing to write to its store", op.path);
             Err(Reject::Refused(why).into())

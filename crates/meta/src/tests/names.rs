@@ -170,9 +170,13 @@ fn nothing_happens_before_format_and_format_happens_once() {
 #[test]
 fn rules_are_raised_but_not_beyond_what_this_release_knows() {
     let mut world = World::with("");
-    assert_eq!(short(&world.run(Op::RaiseRules(RaiseRules { version: RULES_VERSION })).outcome), "ok");
-    assert_eq!(short(&world.run(Op::RaiseRules(RaiseRules { version: RULES_VERSION + 1 })).outcome), "Rules");
-    assert_eq!(short(&world.run(Op::RaiseRules(RaiseRules { version: 0 })).outcome), "Stale");
+    assert_eq!(world.namespace.counters().rules, FIRST_RULES, "whatever release made it");
+    let raise = |version| Op::RaiseRules(RaiseRules { version });
+    assert_eq!(short(&world.run(raise(RULES_VERSION)).outcome), "ok");
+    assert_eq!(short(&world.run(raise(FIRST_RULES)).outcome), "Stale");
+    let newer = world.entry(root_user(), None, raise(RULES_VERSION + 1));
+    let stops = world.namespace.apply(&world.store, &[newer]).expect_err("not ours to apply");
+    assert!(stops.what.contains(&format!("rules {}", RULES_VERSION + 1)), "{stops}");
 }
 
 #[test]

@@ -73,6 +73,26 @@ fn scheduling_twice_is_once() {
 }
 
 #[test]
+fn a_persist_that_waits_for_another_try_is_hastened_from_rules_2_on() {
+    let mut world = World::with("/f~");
+    let container = world.container("/f");
+    run(&mut world, begin(container, 1), "ok");
+    run(&mut world, fail(container, 1), "ok");
+    let due = |world: &World| persist(&world.store, container).expect("a map").expect("it goes on").due;
+    let later = due(&world);
+    world.effects.clear();
+    world.must("persist /f");
+    assert_eq!((due(&world), world.effects.len()), (later, 0), "rules 1 leave it alone");
+    run(&mut world, Op::RaiseRules(RaiseRules { version: 2 }), "ok");
+    world.must("persist /f");
+    assert_eq!((due(&world), &world.effects[..]), (world.age, &[Effect::Persist(container)][..]));
+    run(&mut world, begin(container, 2), "ok");
+    world.effects.clear();
+    world.must("persist /f");
+    assert_eq!(world.effects, [], "a try is under way");
+}
+
+#[test]
 fn removing_here_only_cancels_the_persist() {
     let mut world = World::with("/f~");
     let container = world.container("/f");

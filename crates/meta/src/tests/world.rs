@@ -136,13 +136,18 @@ impl World {
     }
 
     pub fn run_as(&mut self, who: Caller, operation: Option<OperationId>, op: Op) -> Applied {
+        let (at, entry) = self.entry(who, operation, op);
+        self.apply(at, entry)
+    }
+
+    /// The next entry.
+    pub fn entry(&mut self, who: Caller, operation: Option<OperationId>, op: Op) -> (LogIndex, Entry) {
         let counters = self.namespace.counters();
         let at = LogIndex(counters.applied.0 + 1);
         self.age = AgeMs(self.age.0 + 1);
         let ids = Ids { inode: counters.next_inode, container: counters.next_container, count: IDS };
         let wall = UnixMs(1_000 + i64::try_from(at.0).expect("a short history"));
-        let entry = Entry { wall, age: self.age, who, operation, ids, op };
-        self.apply(at, entry)
+        (at, Entry { wall, age: self.age, who, operation, ids, op })
     }
 
     pub fn apply(&mut self, at: LogIndex, entry: Entry) -> Applied {

@@ -450,6 +450,28 @@ fn a_standby_refuses_at_once_and_names_the_reason() {
     assert_eq!(replies.count(), 2);
 }
 
+#[test]
+fn newer_rules_come_into_force_by_an_entry_when_every_member_can_apply_them() {
+    let mut group = Group::new(6, None);
+    group.faults = false;
+    let leader = group.leader();
+    let all = [MemberId(1), MemberId(2), MemberId(3)];
+    let others: Vec<MemberId> = all.into_iter().filter(|id| *id != group.members[leader].id).collect();
+    let in_force = |group: &mut Group| {
+        (0..200).for_each(|_| group.live());
+        group.heal();
+        let of = |member: &Member| member.running.as_ref().expect("it runs").0.namespace().counters().rules;
+        group.members.iter().map(of).collect::<Vec<u32>>()
+    };
+    assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "nobody has said anything");
+    group.tell(leader, Event::Supports(others[0], meta::RULES_VERSION));
+    assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "one has not");
+    group.tell(leader, Event::Supports(others[1], meta::FIRST_RULES));
+    assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "one is of an earlier release");
+    group.tell(leader, Event::Supports(others[1], meta::RULES_VERSION));
+    assert_eq!(in_force(&mut group), [meta::RULES_VERSION; 3]);
+}
+
 /// Less than the shortest silence after which a group without faults elects another leader.
 const WELL_BEFORE_AN_ELECTION_MS: u64 = 300;
 
