@@ -32,6 +32,8 @@ pub struct GroupConfig {
     pub retained_entries: u64,
     /// Bytes of snapshots sent in a second; None: no limit.
     pub snapshot_bandwidth: Option<u64>,
+    /// `goosefs.master.embedded.journal.leader.priority`: of masters that have caught up, one with the highest leads.
+    pub priority: u32,
     /// The majority of the group is lost for good, and this member goes on alone: an operator's word, for one start.
     pub recover: bool,
 }

@@ -19,7 +19,7 @@ mod loads;
 mod persists;
 mod stamp;
 
-pub use group::{MEMBERS_KEY, members, record};
+pub use group::{MEMBERS_KEY, Said, members, record};
 pub use job::{Job, JobError, JobId, JobOk};
 pub use loads::Want;
 pub use persists::PersistPlace;
@@ -94,8 +94,8 @@ pub enum Event {
     },
     /// What was sent to another master may not have arrived.
     Unreachable(MemberId),
-    /// Another master can apply these rules.
-    Supports(MemberId, u32),
+    /// There is a connection to another master, and this is what it says of itself.
+    Met(MemberId, Said),
     /// Whether the disk has no room for the log's next file.
     ShortOfRoom(bool),
     /// Hand the lead over to this member.
@@ -256,7 +256,7 @@ impl Core {
             Event::WorkerReady(worker) => self.persists.worker_lost(worker),
             Event::PeerMessage { from, message, everywhere } => self.peer_said(now, from, &message, everywhere),
             Event::Unreachable(member) => self.node.unreachable(member),
-            Event::Supports(member, rules) => self.group.supports(member, rules),
+            Event::Met(member, said) => self.group.met(member, said),
             Event::ShortOfRoom(short) => self.short_of_room(short),
             Event::HandOver(ticket, to) => self.hand_over(ticket, to),
             Event::Change(ticket, change) => self.change_members(ticket, &change),
@@ -643,6 +643,7 @@ impl Core {
         self.tick_housekeeping(now);
         self.tick_members();
         self.raise_rules(now);
+        self.prefer(now);
         self.make_way(now);
     }
 

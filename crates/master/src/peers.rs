@@ -52,6 +52,7 @@ struct Identity {
     addresses: Vec<String>,
     /// Where others reach this master.
     own_address: String,
+    priority: u32,
     cluster: ClusterId,
     token: WorkerToken,
     /// Who the members are, as far as this one has applied.
@@ -75,6 +76,7 @@ impl Identity {
             disk: group.disk,
             addresses: group.members.addresses(),
             own_address,
+            priority: 0,
             cluster: key.group_id(),
             token: key.peer_token(),
             members: Mutex::new(members),
@@ -164,6 +166,8 @@ pub struct PeersConfig {
     pub group: Group,
     /// Where others reach this master.
     pub own_address: String,
+    /// `goosefs.master.embedded.journal.leader.priority`
+    pub priority: u32,
     pub members: Arc<Membership>,
     pub metastore_dir: PathBuf,
     /// `ROCKS` or `HEAP`.
@@ -200,7 +204,7 @@ impl Peers {
         let shared = handle.shared.clone();
         let leads = move || shared.leads();
         let identity = Identity::new(config.group, config.own_address, config.members.clone(), key, leads);
-        let identity = Arc::new(identity);
+        let identity = Arc::new(Identity { priority: config.priority, ..identity });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("fetch")

@@ -148,6 +148,7 @@ impl Master {
                     server,
                     group,
                     own_address: told.own.clone(),
+                    priority: told.priority,
                     members: Arc::new(members),
                     metastore_dir: config.metastore_dir.clone(),
                     store: match config.metastore {

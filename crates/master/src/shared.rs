@@ -2,6 +2,7 @@
 //! by themselves.
 
 use crate::config::MasterConfig;
+use crate::core::Said;
 use crate::error::Error;
 use crate::locations::Locations;
 use crate::metrics::Metrics;
@@ -12,6 +13,7 @@ use hashbrown::HashMap;
 use journal::{Follower, MemberId, Membership};
 use meta::{Authority, Read, StoreError};
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,6 +44,8 @@ pub struct GroupView {
     pub own: Option<MemberId>,
     /// Absent of a master alone.
     pub members: Option<Arc<Membership>>,
+    /// What other members said of themselves.
+    pub met: Arc<BTreeMap<MemberId, Said>>,
 }
 
 /// From which index on entries are of which term, as this member applied them: a few steps back.

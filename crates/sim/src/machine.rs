@@ -236,6 +236,7 @@ fn config(id: MemberId, masters: u64, bug: Option<Bug>) -> MasterConfig {
         // Nobody is left behind the log: snapshots between masters have tests of their own.
         retained_entries: u64::MAX,
         snapshot_bandwidth: None,
+        priority: 0,
         recover: false,
     };
     let config = MasterConfig::for_tests();

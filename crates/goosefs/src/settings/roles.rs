@@ -196,6 +196,7 @@ fn group(settings: &Settings) -> Result<Option<GroupConfig>, Error> {
         retained_entries: settings.count("goosefs.master.embedded.journal.retained.entries"),
         snapshot_bandwidth: Some(settings.bytes("goosefs.master.embedded.journal.snapshot.bandwidth"))
             .filter(|bytes| *bytes > 0),
+        priority: u32::try_from(settings.count("goosefs.master.embedded.journal.leader.priority")).unwrap_or(u32::MAX),
         recover: false,
     }))
 }

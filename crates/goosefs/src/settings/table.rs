@@ -154,6 +154,7 @@ pub const TABLE: &[Setting] = &[
     row("goosefs.master.embedded.journal.election.timeout", Duration, "500ms", Master, "Silence of the leading master after which another one stands for election; the same on all masters."),
     row("goosefs.master.embedded.journal.retained.entries", COUNT, "500000", Master, "Applied journal entries kept for masters that are away or behind; one that lacks more is sent a snapshot."),
     row("goosefs.master.embedded.journal.snapshot.bandwidth", Bytes, "100MB", Master, "Bytes of snapshots that this master sends in a second, to all others together; 0: no limit."),
+    row("goosefs.master.embedded.journal.leader.priority", Kind::Int { min: 0, max: 1000 }, "0", Master, "Of the masters that have caught up, one with the highest priority is to lead: any other one hands the lead over to it before long. Set per master."),
     row("goosefs.master.embedded.journal.heartbeat.interval", Duration, "100ms", Master, "Rest between two heartbeats of the leading master; the same on all masters, and at most a third of the election timeout."),
     // master: journal and metadata
     row("goosefs.master.journal.type", Choice(&["EMBEDDED", "UFS"]), "EMBEDDED", Master, "How the journal is kept; only EMBEDDED is served."),

@@ -5,7 +5,7 @@ use super::{Action, Core, Now, Origin, Ticket};
 use crate::error::Error;
 use crate::shared::GroupView;
 use bytes::Bytes;
-use journal::{Change, MemberId, Membership, Outgoing, Refused, Role};
+use journal::{Change, Follower, MemberId, Membership, Outgoing, Refused, Role};
 use meta::{BeginIncarnation, Done, Family, Op, RULES_VERSION, RaiseRules, Read, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub const MEMBERS_KEY: &[u8] = b"members";
 const CAUGHT_UP: u64 = 1000;
 /// A leader whose disk is full asks another member to lead this often: if the lead comes back, nobody else may have it.
 const MAKES_WAY_EVERY: Duration = Duration::from_secs(10);
+/// How long a master of higher priority is there before it is given the lead: one that just began may go again.
+const PREFERS_AFTER: Duration = Duration::from_secs(5);
 
 /// Who the members are as of the applied index; None: nothing has changed since the group was founded.
 pub fn members(state: &(impl Read + ?Sized)) -> Result<Option<Membership>, StoreError> {
@@ -30,6 +32,15 @@ pub fn members(state: &(impl Read + ?Sized)) -> Result<Option<Membership>, Store
 pub fn record(members: &Membership) -> meta::Change {
     let key = Bytes::from_static(MEMBERS_KEY);
     meta::Change { family: Family::State, key, value: Some(members.encode()) }
+}
+
+/// What a member says of itself to those who connect to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// The newest rules of apply it knows.
+    pub rules: u32,
+    /// Of those that have caught up, one with the highest leads.
+    pub priority: u32,
 }
 
 /// What a core remembers about its group.
@@ -45,8 +56,10 @@ pub struct GroupState {
     short_of_room: bool,
     /// When another member was asked to lead because of that.
     made_way: Option<Monotonic>,
-    /// What rules other members can apply, as they said since this start.
-    rules: BTreeMap<MemberId, u32>,
+    /// What other members said since this start.
+    met: Arc<BTreeMap<MemberId, Said>>,
+    /// Since when this one leads though another one should.
+    preferred: Option<Monotonic>,
     /// When newer ones were asked for.
     raising: Option<Monotonic>,
     /// Who waits for a change, by its number among the proposals.
@@ -64,15 +77,16 @@ impl GroupState {
             members: Arc::new(members.clone()),
             short_of_room: false,
             made_way: None,
-            rules: BTreeMap::new(),
+            met: Arc::default(),
+            preferred: None,
             raising: None,
             changes: BTreeMap::new(),
             checkpoints: Default::default(),
         }
     }
 
-    pub fn supports(&mut self, member: MemberId, rules: u32) {
-        self.rules.insert(member, rules);
+    pub fn met(&mut self, member: MemberId, said: Said) {
+        Arc::make_mut(&mut self.met).insert(member, said);
     }
 
     pub fn check(&mut self) -> Result<(), String> {
@@ -143,6 +157,7 @@ impl Core {
             term: self.node.term(),
             committed: self.node.committed(),
             followers: self.node.followers(),
+            met: self.group.met.clone(),
         };
         if self.group.leader != (view.leader, view.term) {
             self.group.leader = (view.leader, view.term);
@@ -167,6 +182,28 @@ impl Core {
         let followers = self.node.followers().into_iter();
         let able = followers.filter(|follower| follower.voter && follower.active && !follower.needs_snapshot);
         able.max_by_key(|follower| follower.acknowledged).map(|follower| follower.id)
+    }
+
+    /// Another master is to lead by its priority: it gets the lead when it has been there, caught up, for a while.
+    pub(super) fn prefer(&mut self, now: Now) {
+        let own = self.shared.config.group.as_ref().map_or(0, |group| group.priority);
+        let priority = |follower: &Follower| self.group.met.get(&follower.id).map_or(0, |said| said.priority);
+        let last = self.node.last_index().0;
+        let followers = self.node.followers().into_iter().filter(|f| f.voter && !f.needs_snapshot);
+        let better = followers.filter(|f| priority(f) > own && f.acknowledged.0 + CAUGHT_UP >= last);
+        let Some(best) = better.max_by_key(|follower| (priority(follower), follower.acknowledged)) else {
+            self.group.preferred = None;
+            return;
+        };
+        // Whoever answers counts as active, but for a moment after each look of the quorum's.
+        if now.mono - *self.group.preferred.get_or_insert(now.mono) < PREFERS_AFTER || !best.active {
+            return;
+        }
+        self.group.preferred = None;
+        match self.node.transfer_leadership(best.id) {
+            Ok(()) => tracing::info!(to = %best.id, "hands the lead over to a master of higher priority"),
+            Err(why) => tracing::debug!(to = %best.id, %why, "the lead cannot be handed over yet"),
+        }
     }
 
     pub(super) fn short_of_room(&mut self, short: bool) {
@@ -273,7 +310,8 @@ impl Core {
     /// Once every member can apply newer rules, an entry has all of them do so from the same point on.
     pub(super) fn raise_rules(&mut self, now: Now) {
         let (own, in_force) = (self.node.id(), self.namespace.counters().rules);
-        let known = |id| if id == own { RULES_VERSION } else { self.group.rules.get(&id).copied().unwrap_or(in_force) };
+        let known =
+            |id| if id == own { RULES_VERSION } else { self.group.met.get(&id).map_or(in_force, |said| said.rules) };
         let version = self.group.members.iter().map(|(id, _)| known(id)).min().map_or(0, |all| all.min(RULES_VERSION));
         let is_asked = self.group.raising.is_some_and(|at| now.mono - at < self.config.task_timeout);
         if version <= in_force || is_asked || self.namespace.cluster().is_none() {

@@ -188,6 +188,7 @@ impl Peers for Gate {
             challenge: challenge.into(),
             session: name.into(),
             rules: meta::RULES_VERSION,
+            priority: identity.priority,
         }))
     }
 

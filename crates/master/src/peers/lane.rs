@@ -1,7 +1,7 @@
 //! One direction to one other master: a bounded queue and a task that keeps a stream open.
 
 use super::{Identity, Inbox, MESSAGE_BYTES, SESSION, VERSION};
-use crate::core::Event;
+use crate::core::{Event, Said};
 use bytes::Bytes;
 use journal::MemberId;
 use parking_lot::Mutex;
@@ -107,7 +107,7 @@ impl Task {
                     told.clear();
                     tracing::info!(to = %self.course.to, address = %self.course.address, what = ?self.course.what, "connected to another master");
                     if self.course.what == What::Rest {
-                        self.course.inbox.push(Event::Supports(self.course.to, line.rules));
+                        self.course.inbox.push(Event::Met(self.course.to, line.said));
                     }
                     let why = self.deliver(line).await;
                     *self.queue.lock() = None;
@@ -152,8 +152,8 @@ impl Task {
 pub struct Line {
     pub client: PeersClient<Channel>,
     pub session: Vec<u8>,
-    /// The newest rules of apply that the other end knows.
-    pub rules: u32,
+    /// What the other end says of itself.
+    pub said: Said,
 }
 
 pub async fn open(course: &Course) -> Result<Line, String> {
@@ -200,5 +200,6 @@ pub async fn open(course: &Course) -> Result<Line, String> {
     let proof = identity.token.prove(Side::Worker, &transcript).to_vec().into();
     let prove = PeerProveRequest { session: answer.session.clone(), proof };
     client.prove(prove).await.map_err(|status| status.message().to_owned())?;
-    Ok(Line { client, session: answer.session.to_vec(), rules: answer.rules.max(meta::FIRST_RULES) })
+    let said = Said { rules: answer.rules.max(meta::FIRST_RULES), priority: answer.priority };
+    Ok(Line { client, session: answer.session.to_vec(), said })
 }

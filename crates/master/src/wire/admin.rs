@@ -111,6 +111,10 @@ fn members(shared: &Arc<Shared>) -> Vec<Member> {
             needs_snapshot: follower.is_some_and(|follower| follower.needs_snapshot),
             leads,
             active: leads || follower.is_some_and(|follower| follower.active),
+            priority: match view.own == Some(id) {
+                true => shared.config.group.as_ref().map_or(0, |group| group.priority),
+                false => view.met.get(&id).map_or(0, |said| said.priority),
+            },
             acknowledged_index: follower.map_or(view.committed.0, |follower| follower.acknowledged.0),
         }
     };

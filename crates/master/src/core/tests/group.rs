@@ -450,6 +450,30 @@ fn a_standby_refuses_at_once_and_names_the_reason() {
     assert_eq!(replies.count(), 2);
 }
 
+fn said(member: MemberId, rules: u32, priority: u32) -> Event {
+    Event::Met(member, Said { rules, priority })
+}
+
+#[test]
+fn a_master_of_higher_priority_gets_the_lead_when_it_has_caught_up() {
+    let mut group = Group::new(8, None);
+    group.faults = false;
+    let before = group.leader();
+    let preferred = (before + 1) % group.members.len();
+    let (id, other) = (group.members[preferred].id, group.members[(before + 2) % group.members.len()].id);
+    group.tell(before, said(other, meta::FIRST_RULES, 0));
+    let live_long = |group: &mut Group| (0..2_000).for_each(|_| group.live());
+    live_long(&mut group);
+    assert_eq!(group.leader(), before, "nobody is preferred");
+    for at in 0..group.members.len() {
+        group.tell(at, said(id, meta::FIRST_RULES, 1));
+    }
+    live_long(&mut group);
+    assert_eq!(group.leader(), preferred);
+    live_long(&mut group);
+    assert_eq!(group.leader(), preferred, "it keeps the lead");
+}
+
 #[test]
 fn newer_rules_come_into_force_by_an_entry_when_every_member_can_apply_them() {
     let mut group = Group::new(6, None);
@@ -464,11 +488,11 @@ fn newer_rules_come_into_force_by_an_entry_when_every_member_can_apply_them() {
         group.members.iter().map(of).collect::<Vec<u32>>()
     };
     assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "nobody has said anything");
-    group.tell(leader, Event::Supports(others[0], meta::RULES_VERSION));
+    group.tell(leader, said(others[0], meta::RULES_VERSION, 0));
     assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "one has not");
-    group.tell(leader, Event::Supports(others[1], meta::FIRST_RULES));
+    group.tell(leader, said(others[1], meta::FIRST_RULES, 0));
     assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "one is of an earlier release");
-    group.tell(leader, Event::Supports(others[1], meta::RULES_VERSION));
+    group.tell(leader, said(others[1], meta::RULES_VERSION, 0));
     assert_eq!(in_force(&mut group), [meta::RULES_VERSION; 3]);
 }
 

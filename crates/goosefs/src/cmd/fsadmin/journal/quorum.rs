@@ -176,13 +176,14 @@ fn layout(info: &MasterInfo) -> String {
         let snapshot = if member.needs_snapshot { "  needs a snapshot" } else { "" };
         let state = if member.active { "AVAILABLE" } else { "UNAVAILABLE" };
         let (address, acknowledged) = (&member.address, member.acknowledged_index);
-        out.push_str(&format!("    {address}  {role}  {state}  acknowledged {acknowledged}{snapshot}\n"));
+        let priority = if member.priority > 0 { format!("  priority {}", member.priority) } else { String::new() };
+        out.push_str(&format!("    {address}  {role}  {state}  acknowledged {acknowledged}{priority}{snapshot}\n"));
     }
     out
 }
 
 fn document(info: &MasterInfo) -> serde_json::Value {
-    let member = |m: &proto::admin::Member| json!({ "id": m.id, "address": m.address, "leads": m.leads, "available": m.active, "acknowledgedIndex": m.acknowledged_index, "learner": m.learner, "needsSnapshot": m.needs_snapshot });
+    let member = |m: &proto::admin::Member| json!({ "id": m.id, "address": m.address, "leads": m.leads, "available": m.active, "acknowledgedIndex": m.acknowledged_index, "learner": m.learner, "needsSnapshot": m.needs_snapshot, "priority": m.priority });
     json!({
         "term": info.term,
         "committedIndex": info.committed_index,
@@ -205,6 +206,7 @@ mod tests {
             acknowledged_index,
             learner: id == 4,
             needs_snapshot: id == 4,
+            priority: u32::from(id == 2),
         };
         let members = vec![
             member(1, false, true, 41),
@@ -217,7 +219,7 @@ mod tests {
             layout(&info),
             "Journal quorum: term 3, committed 42
     m1:9202  FOLLOWER  AVAILABLE  acknowledged 41
-    m2:9202  LEADER  AVAILABLE  acknowledged 42
+    m2:9202  LEADER  AVAILABLE  acknowledged 42  priority 1
     m3:9202  FOLLOWER  UNAVAILABLE  acknowledged 7
     m4:9202  LEARNER  AVAILABLE  acknowledged 0  needs a snapshot
 "
