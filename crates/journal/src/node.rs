@@ -272,6 +272,8 @@ impl Node {
             MessageType::MsgTimeoutNow if self.now < self.quarantine_until => return Ok(()),
             MessageType::MsgHeartbeat => self.heed(&message)?,
             MessageType::MsgHeartbeatResponse => self.count_beat(&mut message)?,
+            // One of a later term says no more than that there is such a term, and must be heard.
+            MessageType::MsgAppendResponse if message.term > self.raft.raft.term => {}
             MessageType::MsgAppendResponse if self.is_stale_rejection(&message) => return Ok(()),
             MessageType::MsgAppendResponse if self.is_below_the_log(&message) => return Ok(()),
             MessageType::MsgSnapshot if self.take_offer(&message) => return Ok(()),
