@@ -491,6 +491,9 @@ impl Node {
         let (number, must_sync) = (ready.number(), ready.must_sync());
         self.raft.advance_append_async(ready);
         let released = self.pipeline.add(number, must_sync, entries, later_messages);
+        if out.committed.iter().any(|committed| committed.members.is_some()) {
+            self.pipeline.note_commit(number);
+        }
         if let Some(messages) = released {
             // Nothing to write and nothing on its way: it counts as persisted at once, in order.
             self.raft.on_persist_ready(number);

@@ -507,6 +507,18 @@ fn a_change_behind_the_applied_index_is_handed_out_again() {
     assert!(!again.node.members().is_voter(MemberId(3)));
 }
 
+/// All members lost power after a change and nothing else, and then waited for the vote of one whose disk was gone by then.
+#[test]
+fn a_group_that_rested_since_a_change_of_its_members_knows_it_after_a_power_cut() {
+    let mut bench = leader_of_three();
+    bench.agreed();
+    bench.node.propose_change(1, &Change::Remove(MemberId(3))).expect("a leader");
+    bench.settle();
+    bench.agreed();
+    let changed = bench.applied.last().expect("the change").index;
+    assert_eq!(bench.log.recovered().hard_state.commit, changed);
+}
+
 #[test]
 fn who_lags_behind_the_log_is_offered_the_mark_for_its_driver_to_fetch() {
     let mut bench = leader_of_three();
