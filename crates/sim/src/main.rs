@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use sim::{Bug, HEALS_WITHIN_MS, Keep, Plan, Schedule, run, shrink};
+use sim::{Bug, Clocks, HEALS_WITHIN_MS, Keep, Plan, Schedule, run, shrink};
 use std::time::{Duration, Instant};
 
 /// Simulated time of the idle cluster whose speed is measured.
@@ -30,6 +30,15 @@ struct Cli {
     /// Plant a bug
     #[arg(long)]
     bug: Option<Bug>,
+    /// Besides all else, flip bits of the logs of masters that are down
+    #[arg(long)]
+    log_rot: bool,
+    /// Besides all else, masters lose their disks and are replaced, and little of the log is kept
+    #[arg(long)]
+    changes: bool,
+    /// Let clocks drift further than a lease allows: at most one lease at a time is then not promised
+    #[arg(long)]
+    wild_clocks: bool,
     /// How many masters
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=7))]
     masters: u8,
@@ -48,7 +57,15 @@ fn main() -> Result<()> {
 
 impl Cli {
     fn plan(&self, seed: u64) -> Plan {
-        Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) }
+        Plan {
+            bug: self.bug,
+            masters: usize::from(self.masters),
+            faults_ms: self.faults_ms,
+            clocks: if self.wild_clocks { Clocks::Wild } else { Clocks::Bounded },
+            log_rot: self.log_rot,
+            changes: self.changes || self.bug == Some(Bug::SnapshotShort),
+            ..Plan::new(seed)
+        }
     }
 
     fn replay(&self, seed: u64) -> Result<()> {
