@@ -1,7 +1,7 @@
 //! `sim`: runs seeds, shrinks what fails, replays one with everything it says. Started by `cargo xtask sim`.
 
 use anyhow::{Result, bail};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use sim::{Bug, Clocks, HEALS_WITHIN_MS, Keep, Plan, Schedule, run, shrink};
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,23 @@ impl Cli {
         }
     }
 
+    /// What else is to be said for the same plan.
+    fn flags(&self) -> String {
+        let Plan { masters, faults_ms, clocks, log_rot, changes, .. } = self.plan(0);
+        let usual = Plan::new(0);
+        let mut flags = String::new();
+        let mut flag = |is_meant: bool, text: String| flags.push_str(if is_meant { &text } else { "" });
+        flag(log_rot, " --log-rot".to_owned());
+        flag(changes, " --changes".to_owned());
+        flag(clocks != usual.clocks, " --wild-clocks".to_owned());
+        flag(masters != usual.masters, format!(" --masters {masters}"));
+        flag(faults_ms != usual.faults_ms, format!(" --faults-ms {faults_ms}"));
+        if let Some(bug) = self.bug.as_ref().and_then(ValueEnum::to_possible_value) {
+            flag(true, format!(" --bug {}", bug.get_name()));
+        }
+        flags
+    }
+
     fn replay(&self, seed: u64) -> Result<()> {
         let plan = self.plan(seed);
         let mut schedule = plan.schedule();
@@ -90,6 +107,7 @@ impl Cli {
         let began = Instant::now();
         let until = self.minutes.map(|minutes| Duration::from_secs(60 * minutes));
         let (mut ran, mut failed, mut simulated_ms, mut calls, mut slowest_ms) = (0, 0_u64, 0, 0, 0);
+        let (mut refused, mut admitted, mut snapshots) = (0, 0, 0);
         for seed in self.from..self.from.saturating_add(self.seeds) {
             if until.is_some_and(|until| began.elapsed() >= until) {
                 break;
@@ -99,11 +117,14 @@ impl Cli {
             ran += 1;
             simulated_ms += report.statistics.simulated_ms;
             calls += report.statistics.calls;
+            refused += report.statistics.refused;
+            admitted += report.statistics.admitted;
+            snapshots += report.statistics.snapshots;
             slowest_ms = slowest_ms.max(report.statistics.healed_after_ms);
             if let Err(failure) = report.verdict {
                 failed += 1;
                 println!("seed {seed} fails: {failure}");
-                println!("it fails with these of its faults; replay with --replay {seed} --shrunk:");
+                println!("it fails with these of its faults; replay with --replay {seed} --shrunk{}:", self.flags());
                 show(&shrink(plan, &plan.schedule(), failure.kind));
             }
         }
@@ -115,6 +136,11 @@ impl Cli {
             took.as_secs_f64(),
             Duration::from_millis(simulated_ms).as_secs_f64() / took.as_secs_f64()
         );
+        if refused + admitted + snapshots > 0 {
+            println!(
+                "{refused} logs refused for a flipped bit, {admitted} masters replaced, {snapshots} snapshots installed"
+            );
+        }
         if failed > 0 { bail!("{failed} of {ran} seeds failed") } else { Ok(()) }
     }
 }
