@@ -113,6 +113,10 @@ fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallE
 impl<F: Files> Place<F> {
     /// The snapshot in `incoming` is whole and synced: from here on it is this member's state.
     pub fn begin(&self, snapshot: &Snapshot) -> Result<(), InstallError> {
+        // Without it nothing could be opened that takes the old state's place.
+        if !snapshot.files.iter().any(|(name, _)| name == FORMAT) {
+            return Err(InstallError::Incomplete { name: FORMAT.to_owned() });
+        }
         for (name, length) in &snapshot.files {
             check(name, self.files.arrived(name)?, *length)?;
         }
@@ -540,6 +544,9 @@ mod tests {
             assert!(matches!(why, InstallError::Incomplete { .. }), "{why}");
             fs::rename(&away, &path).expect("moved");
         }
+        let mut untold = snapshot.clone();
+        untold.files.retain(|(name, _)| name != FORMAT);
+        assert!(place.begin(&untold).is_err(), "nothing could be opened with these");
         let mut longer = snapshot.clone();
         longer.files[0].1 += 1;
         assert!(place.begin(&longer).is_err());

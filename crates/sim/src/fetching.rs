@@ -22,6 +22,7 @@ pub enum Ask {
     Rest(Duration),
 }
 
+/// What it gets.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Got {
     Checkpoint(CheckpointResponse),
@@ -29,6 +30,7 @@ pub enum Got {
     Rested,
 }
 
+/// That, or in words why not.
 pub type Answer = Result<Got, String>;
 
 /// Where a visit leaves its questions and finds the answers.
@@ -90,6 +92,7 @@ pub enum Step {
 }
 
 impl Fetching {
+    /// Of the snapshot that `from` has, to be gathered in `home`.
     pub fn begin(from: MemberId, home: &Home) -> Fetching {
         let desk: Arc<Mutex<Desk>> = Arc::default();
         let visit = Visit::new(Caller(desk.clone()), home.basket(), STORE);

@@ -27,6 +27,7 @@ pub struct Home {
 }
 
 impl Home {
+    /// Of one machine: `metastore` is the directory of its database.
     pub fn new(log: SimDisk, metastore: FileDisk) -> Home {
         let incoming = metastore.beside(&metastore.place().join("incoming"));
         let records = metastore.beside(Path::new(JOURNAL));

@@ -193,7 +193,7 @@ fn an_old_value_in_the_cache_is_found() {
 
 #[test]
 fn a_snapshot_without_its_last_file_is_found() {
-    is_found(Bug::SnapshotShort, 20, &[Kind::Start], Plan::schedule);
+    is_found(Bug::SnapshotShort, 20, &[Kind::Start, Kind::NotHealed], Plan::schedule);
 }
 
 #[test]
