@@ -275,6 +275,8 @@ impl Node {
             MessageType::MsgTimeoutNow if self.now < self.quarantine_until => return Ok(()),
             MessageType::MsgHeartbeat => self.heed(&message)?,
             MessageType::MsgHeartbeatResponse => self.count_beat(&mut message)?,
+            // One of a later term says no more than that there is such a term, and must be heard.
+            MessageType::MsgAppendResponse if message.term > self.raft.raft.term => {}
             MessageType::MsgAppendResponse if self.is_stale_rejection(&message) => return Ok(()),
             MessageType::MsgAppendResponse if self.is_below_the_log(&message) => return Ok(()),
             MessageType::MsgSnapshot if self.take_offer(&message) => return Ok(()),
@@ -492,6 +494,9 @@ impl Node {
         let (number, must_sync) = (ready.number(), ready.must_sync());
         self.raft.advance_append_async(ready);
         let released = self.pipeline.add(number, must_sync, entries, later_messages);
+        if out.committed.iter().any(|committed| committed.members.is_some()) {
+            self.pipeline.note_commit(number);
+        }
         if let Some(messages) = released {
             // Nothing to write and nothing on its way: it counts as persisted at once, in order.
             self.raft.on_persist_ready(number);

@@ -311,6 +311,12 @@ impl Core {
         self.node.is_alone()
     }
 
+    /// The term of an entry that is in the log, safe there or not yet.
+    #[cfg(feature = "test-support")]
+    pub fn term_at(&self, index: types::LogIndex) -> Option<types::Term> {
+        self.node.term_at(index)
+    }
+
     /// The namespace, for tests and audits.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace

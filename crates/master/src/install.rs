@@ -2,14 +2,14 @@
 //!
 //! Is:     a file `install` in the journal's directory that says what has been decided and done, and the steps it asks for.
 //!         It is written when the last byte of a snapshot is safe, and removed when the last step is done.
-//! Owns:   `incoming` below the metastore's directory.
+//! Owns:   `incoming` below the metastore's directory. The files themselves are behind [`Files`].
 //! Never:  runs while the state is open; begins before every file of the snapshot is there.
 //!
 //! A start that finds `install` goes on where it says, so a crash at any point costs nothing but time. Layout:
 //! `docs/formats/journal.md`.
 
 use crate::record_file;
-use journal::disk::RealDisk;
+use journal::disk::{Disk, RealDisk};
 use journal::{MemberId, NewStart, SegmentLog, SegmentOptions};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -33,8 +33,8 @@ pub enum InstallError {
     Io { verb: &'static str, path: PathBuf, source: io::Error },
     #[error("{} is damaged; this member cannot say how far an installation went: remove it from the group, format it with --join and add it again", path.display())]
     Damaged { path: PathBuf },
-    #[error("{} is missing or has another length than the snapshot says; fetch the snapshot again", path.display())]
-    Incomplete { path: PathBuf },
+    #[error("{name} is missing or has another length than the snapshot says; fetch the snapshot again")]
+    Incomplete { name: String },
     #[error(transparent)]
     Journal(#[from] journal::Error),
 }
@@ -64,10 +64,43 @@ enum Stage {
     Cleared(Log),
 }
 
-/// The directories it is about.
-pub struct Place<'a> {
+/// The few things an installation does with files, those of the log aside. [`Dirs`] does them on a real disk, a simulator on
+/// one that fails.
+pub trait Files {
+    type Disk: Disk;
+    /// Where the log is, and the disk it is on.
+    fn log(&self) -> (Self::Disk, &Path);
+    /// What the file `install` says; none: there is no such file.
+    fn record(&self) -> Result<Option<String>, InstallError>;
+    /// Replaces that file: whole or not at all, and safe when it returns.
+    fn set_record(&self, text: &str) -> Result<(), InstallError>;
+    /// Removes it, safely; absent is fine.
+    fn forget_record(&self) -> Result<(), InstallError>;
+    /// The length in bytes of a file of the snapshot that has arrived; none: it is not there.
+    fn arrived(&self, name: &str) -> Result<Option<u64>, InstallError>;
+    /// The same for a file of the state.
+    fn placed(&self, name: &str) -> Result<Option<u64>, InstallError>;
+    /// Makes a file that has arrived one of the state. One that is not there was moved before.
+    fn move_up(&self, name: &str) -> Result<(), InstallError>;
+    /// What was moved is safe when it returns.
+    fn settle(&self) -> Result<(), InstallError>;
+    /// Removes the state, but not what has arrived. Safe when it returns.
+    fn clear(&self) -> Result<(), InstallError>;
+    /// Removes what has arrived.
+    fn drop_arrived(&self) -> Result<(), InstallError>;
+    /// Removes the checkpoints that were made for others.
+    fn drop_sent(&self) -> Result<(), InstallError>;
+}
+
+/// The directories of a member, on a real disk.
+pub struct Dirs<'a> {
     pub journal: &'a Path,
     pub metastore: &'a Path,
+}
+
+/// Where a snapshot is installed.
+pub struct Place<F> {
+    pub files: F,
     pub cluster: ClusterId,
     pub options: SegmentOptions,
 }
@@ -77,19 +110,15 @@ fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallE
     move |source| InstallError::Io { verb, path, source }
 }
 
-impl Place<'_> {
-    fn file(&self) -> PathBuf {
-        self.journal.join(FILE)
-    }
-
-    fn incoming(&self) -> PathBuf {
-        self.metastore.join(INCOMING)
-    }
-
+impl<F: Files> Place<F> {
     /// The snapshot in `incoming` is whole and synced: from here on it is this member's state.
     pub fn begin(&self, snapshot: &Snapshot) -> Result<(), InstallError> {
+        // Without it nothing could be opened that takes the old state's place.
+        if !snapshot.files.iter().any(|(name, _)| name == FORMAT) {
+            return Err(InstallError::Incomplete { name: FORMAT.to_owned() });
+        }
         for (name, length) in &snapshot.files {
-            self.check(&self.incoming().join(name), *length)?;
+            check(name, self.files.arrived(name)?, *length)?;
         }
         self.write(snapshot, Stage::Whole)
     }
@@ -102,20 +131,21 @@ impl Place<'_> {
                 Stage::Whole => match self.decide(&snapshot)? {
                     Some(log) => self.write(&snapshot, Stage::Decided(log))?,
                     None => {
-                        forget(self.journal)?;
+                        self.files.forget_record()?;
                         continue;
                     }
                 },
                 Stage::Decided(log) => {
-                    self.clear()?;
+                    self.files.clear()?;
                     self.write(&snapshot, Stage::Cleared(log))?;
                 }
                 Stage::Cleared(log) => {
                     self.fill(&snapshot)?;
                     if let Log::Reset(start) = log {
-                        SegmentLog::reset(&RealDisk, self.journal, self.cluster, self.options, start)?;
+                        let (disk, dir) = self.files.log();
+                        SegmentLog::reset(&disk, dir, self.cluster, self.options, start)?;
                     }
-                    forget(self.journal)?;
+                    self.files.forget_record()?;
                 }
             }
             installed = Some(snapshot);
@@ -125,13 +155,15 @@ impl Place<'_> {
 
     /// What does not belong to an installation, left over by a fetch that was broken off.
     pub fn sweep(&self) -> Result<(), InstallError> {
-        [SENT, INCOMING].iter().try_for_each(|name| remove_all(&self.metastore.join(name)))
+        self.files.drop_sent()?;
+        self.files.drop_arrived()
     }
 
     /// The log is opened here for the last time as it was. None: it begins behind the snapshot already, so the state is newer,
     /// caught up from somebody else's log meanwhile.
     fn decide(&self, snapshot: &Snapshot) -> Result<Option<Log>, InstallError> {
-        let (log, recovered) = SegmentLog::open(RealDisk, self.journal, Some(self.cluster), self.options)?;
+        let (disk, dir) = self.files.log();
+        let (log, recovered) = SegmentLog::open(disk, dir, Some(self.cluster), self.options)?;
         if recovered.first().0 > snapshot.index.0 + 1 {
             return Ok(None);
         }
@@ -147,42 +179,16 @@ impl Place<'_> {
         Ok(Some(Log::Reset(NewStart { after, after_term, hard_state, generation })))
     }
 
-    /// The old state goes.
-    fn clear(&self) -> Result<(), InstallError> {
-        let dir = self.metastore;
-        for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
-            let path = entry.map_err(failed("list", dir))?.path();
-            if path != self.incoming() {
-                remove_all(&path)?;
-            }
-        }
-        sync(dir)
-    }
-
     /// The new one takes its place, the file that makes it one last.
     fn fill(&self, snapshot: &Snapshot) -> Result<(), InstallError> {
         let last = |(name, _): &&(String, u64)| name == FORMAT;
         let (format, rest): (Vec<_>, Vec<_>) = snapshot.files.iter().partition(last);
         for (name, length) in rest.into_iter().chain(format) {
-            let (from, to) = (self.incoming().join(name), self.metastore.join(name));
-            if from.exists() {
-                fs::rename(&from, &to).map_err(failed("move", &from))?;
-            }
-            self.check(&to, *length)?;
+            self.files.move_up(name)?;
+            check(name, self.files.placed(name)?, *length)?;
         }
-        sync(self.metastore)?;
-        remove_all(&self.incoming())
-    }
-
-    fn check(&self, path: &Path, length: u64) -> Result<(), InstallError> {
-        match fs::metadata(path) {
-            Ok(there) if there.len() == length => Ok(()),
-            Ok(_) => Err(InstallError::Incomplete { path: path.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(InstallError::Incomplete { path: path.to_owned() })
-            }
-            Err(error) => Err(failed("look at", path)(error)),
-        }
+        self.files.settle()?;
+        self.files.drop_arrived()
     }
 
     fn write(&self, snapshot: &Snapshot, stage: Stage) -> Result<(), InstallError> {
@@ -204,17 +210,96 @@ impl Place<'_> {
         for (name, length) in &snapshot.files {
             writeln!(text, "file {length} {name}").expect("strings grow");
         }
-        record_file::replace(&self.file(), &text).map_err(failed("write", &self.file()))
+        self.files.set_record(&record_file::sealed(&text))
     }
 
     fn read(&self) -> Result<Option<(Snapshot, Stage)>, InstallError> {
+        let Some(text) = self.files.record()? else { return Ok(None) };
+        parse(&text).map(Some).ok_or_else(|| InstallError::Damaged { path: self.files.log().1.join(FILE) })
+    }
+}
+
+fn check(name: &str, there: Option<u64>, length: u64) -> Result<(), InstallError> {
+    if there == Some(length) { Ok(()) } else { Err(InstallError::Incomplete { name: name.to_owned() }) }
+}
+
+impl Dirs<'_> {
+    fn file(&self) -> PathBuf {
+        self.journal.join(FILE)
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.metastore.join(INCOMING)
+    }
+}
+
+impl Files for Dirs<'_> {
+    type Disk = RealDisk;
+
+    fn log(&self) -> (RealDisk, &Path) {
+        (RealDisk, self.journal)
+    }
+
+    fn record(&self) -> Result<Option<String>, InstallError> {
         let path = self.file();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("read", &path)(error)),
-        };
-        parse(&text).map(Some).ok_or(InstallError::Damaged { path })
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("read", &path)(error)),
+        }
+    }
+
+    fn set_record(&self, text: &str) -> Result<(), InstallError> {
+        record_file::replace_sealed(&self.file(), text).map_err(failed("write", &self.file()))
+    }
+
+    fn forget_record(&self) -> Result<(), InstallError> {
+        forget(self.journal)
+    }
+
+    fn arrived(&self, name: &str) -> Result<Option<u64>, InstallError> {
+        length(&self.incoming().join(name))
+    }
+
+    fn placed(&self, name: &str) -> Result<Option<u64>, InstallError> {
+        length(&self.metastore.join(name))
+    }
+
+    fn move_up(&self, name: &str) -> Result<(), InstallError> {
+        let (from, to) = (self.incoming().join(name), self.metastore.join(name));
+        if from.exists() { fs::rename(&from, &to).map_err(failed("move", &from)) } else { Ok(()) }
+    }
+
+    fn settle(&self) -> Result<(), InstallError> {
+        sync(self.metastore)
+    }
+
+    fn clear(&self) -> Result<(), InstallError> {
+        let dir = self.metastore;
+        for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
+            let path = entry.map_err(failed("list", dir))?.path();
+            if path != self.incoming() {
+                remove_all(&path)?;
+            }
+        }
+        sync(dir)
+    }
+
+    fn drop_arrived(&self) -> Result<(), InstallError> {
+        remove_all(&self.incoming())
+    }
+
+    fn drop_sent(&self) -> Result<(), InstallError> {
+        remove_all(&self.metastore.join(SENT))
+    }
+}
+
+/// The length of a file; none: there is none.
+fn length(path: &Path) -> Result<Option<u64>, InstallError> {
+    match fs::metadata(path) {
+        Ok(there) => Ok(Some(there.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("look at", path)(error)),
     }
 }
 
@@ -282,7 +367,7 @@ pub fn remove_all(path: &Path) -> Result<(), InstallError> {
     }
 }
 
-pub fn sync(path: &Path) -> Result<(), InstallError> {
+fn sync(path: &Path) -> Result<(), InstallError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))
 }
 
@@ -305,8 +390,8 @@ mod tests {
     }
 
     impl Home {
-        fn place<'a>(&self, journal: &'a Path, metastore: &'a Path) -> Place<'a> {
-            Place { journal, metastore, cluster: CLUSTER, options: OPTIONS }
+        fn place<'a>(&self, journal: &'a Path, metastore: &'a Path) -> Place<Dirs<'a>> {
+            Place { files: Dirs { journal, metastore }, cluster: CLUSTER, options: OPTIONS }
         }
         fn paths(&self) -> (PathBuf, PathBuf) {
             (self.dir.path().join("journal"), self.dir.path().join("metastore"))
@@ -432,7 +517,7 @@ mod tests {
                     fs::remove_file(first).expect("removed");
                 }
                 if stop >= 3 {
-                    place.clear().expect("cleared");
+                    place.files.clear().expect("cleared");
                     place.write(&snapshot, Stage::Cleared(log)).expect("written");
                 }
                 if stop == 4 {
@@ -463,6 +548,9 @@ mod tests {
             assert!(matches!(why, InstallError::Incomplete { .. }), "{why}");
             fs::rename(&away, &path).expect("moved");
         }
+        let mut untold = snapshot.clone();
+        untold.files.retain(|(name, _)| name != FORMAT);
+        assert!(place.begin(&untold).is_err(), "nothing could be opened with these");
         let mut longer = snapshot.clone();
         longer.files[0].1 += 1;
         assert!(place.begin(&longer).is_err());

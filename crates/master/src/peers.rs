@@ -12,8 +12,12 @@ mod lane;
 mod sender;
 mod wait;
 
+#[cfg(feature = "test-support")]
+pub use fetch::{Arrivals, Source, Visit};
 pub use group::{Group, Members};
 pub use inbox::Inbox;
+#[cfg(feature = "test-support")]
+pub use sender::take;
 pub use wait::wait_for_admission;
 
 use crate::driver::Handle;

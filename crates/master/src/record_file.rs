@@ -6,9 +6,19 @@ use std::path::Path;
 
 /// Replaces `path` by `text` and a line with its checksum: whole or not at all, and safe when it returns.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    replace_sealed(path, &sealed(text))
+}
+
+/// `text` and a line with its checksum.
+pub fn sealed(text: &str) -> String {
+    format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes()))
+}
+
+/// As [`replace`], of what has its checksum already.
+pub fn replace_sealed(path: &Path, sealed: &str) -> io::Result<()> {
     let new = path.with_extension("tmp");
     let mut file = File::create(&new)?;
-    file.write_all(format!("{text}crc32c {:08x}\n", crc32c::crc32c(text.as_bytes())).as_bytes())?;
+    file.write_all(sealed.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
     sync_parent(path)

@@ -18,20 +18,21 @@ use proto::grpc::file::file_system_master_client_service_server::FileSystemMaste
 use rpc::ClusterKey;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use types::{Clock, Entropy, LogIndex, Term};
 use ufs::UnderStore;
 
 pub use crate::core::{Job, JobId};
+pub use crate::install::{Files, InstallError, Place, SENT, Snapshot};
+pub use crate::peers::{Arrivals, Source, Visit};
 
 /// Everything a run of a master stands on.
 pub struct Parts {
-    /// Its group decides the times of the log's member.
+    /// Its group decides the times of the log's member, and who the founders are.
     pub config: MasterConfig,
     pub own: MemberId,
-    /// The members the group was formatted with, this one too. It stays with them.
-    pub members: Vec<MemberId>,
     pub recovered: Recovered,
     pub log: Arc<dyn LogReader>,
     pub state: Arc<dyn meta::Store>,
@@ -57,14 +58,15 @@ pub struct Rig {
 impl Rig {
     /// Errors: as those of a start on this log and database.
     pub fn open(parts: Parts) -> Result<Rig, Error> {
-        let Parts { config, own, members, recovered, log, state, under, key, clock, entropy } = parts;
+        let Parts { config, own, recovered, log, state, under, key, clock, entropy } = parts;
         let start = |err: journal::Error| Error::Start(types::sentence(&err));
         let told = config.group.clone().ok_or(Error::Start("a rig is one of several masters".to_owned()))?;
         let applied = state.applied();
+        let founders = || Membership::founding((1..).map(MemberId).zip(told.members.iter().cloned()));
+        let members = crate::server::members_with(own, &*state, founders)?;
         let (shared, namespace) = crate::server::publish(&config, state, clock.clone(), entropy.clone())?;
-        let founders = Membership::founding(members.into_iter().map(|id| (id, String::new())));
         let boot = Boot { applied, now: clock.monotonic(), seed: entropy.next_u64() };
-        let node_config = crate::server::one_of_several(&told, own, founders);
+        let node_config = crate::server::one_of_several(&told, own, members);
         let rest = node_config.lease + crate::server::STORE_REST;
         let node = Node::new(node_config, recovered, log, boot).map_err(start)?;
         let root = MountSpec {
@@ -139,6 +141,16 @@ impl Rig {
         self.shared.state.store().flush()
     }
 
+    /// Makes a checkpoint for another master, as its sender does. Returns its last entry and that one's term.
+    pub fn checkpoint(&self, place: &Path) -> Result<(LogIndex, Term), Error> {
+        crate::peers::take(&self.shared, place)
+    }
+
+    /// Who the members are, as far as it has applied.
+    pub fn members(&self) -> Option<Arc<Membership>> {
+        self.shared.group().members
+    }
+
     /// Whether the core has more to do at once.
     pub fn is_unfinished(&self) -> bool {
         self.core.is_unfinished()
@@ -159,6 +171,11 @@ impl Rig {
 
     pub fn term(&self) -> Term {
         self.shared.group().term
+    }
+
+    /// The term of an entry that is in its log, safe there or not yet; None: it is not, or was cut off.
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.core.term_at(index)
     }
 
     pub fn open_intents(&self) -> usize {

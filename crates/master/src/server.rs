@@ -5,7 +5,7 @@ use crate::config::{GroupConfig, MasterConfig, Metastore};
 use crate::core::{self, Core, CoreConfig};
 use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
 use crate::error::Error;
-use crate::install::{Place, Snapshot};
+use crate::install::{Dirs, Place, Snapshot};
 use crate::peers::{Group, Peers, PeersConfig, wait_for_admission};
 use crate::shared::Shared;
 use crate::stores::{Opener, Stores};
@@ -353,10 +353,9 @@ async fn join_group(
 }
 
 /// Where a snapshot is installed.
-fn place<'a>(config: &'a MasterConfig, key: &ClusterKey) -> Place<'a> {
+fn place<'a>(config: &'a MasterConfig, key: &ClusterKey) -> Place<Dirs<'a>> {
     Place {
-        journal: &config.journal_dir,
-        metastore: &config.metastore_dir,
+        files: Dirs { journal: &config.journal_dir, metastore: &config.metastore_dir },
         cluster: key.group_id(),
         options: SegmentOptions { segment_bytes: config.segment_bytes },
     }
@@ -365,20 +364,29 @@ fn place<'a>(config: &'a MasterConfig, key: &ClusterKey) -> Place<'a> {
 /// Who the members are as of what the state holds. Error: this master is none any more.
 fn members_of(config: &MasterConfig, state: &dyn meta::Store, group: Option<&Group>) -> Result<Membership, Error> {
     let Some(group) = group else { return Ok(Membership::founding([(MEMBER, String::new())])) };
-    let members = core::members(state)?.unwrap_or_else(|| group.members.membership());
-    if members.was_removed(group.own) {
-        return Err(Error::Start(format!(
-            "{}, this master, was removed from the group; to take it in again format it with `goosefs formatMaster \
-             --force --join`, start it, and run `goosefs fsadmin journal quorum add` with its address",
-            group.own
-        )));
-    }
+    let members = members_with(group.own, state, || group.members.membership())?;
     let (now, told) = (members.addresses(), config.group.as_ref().map(|group| group.members.clone()));
     if told.is_some_and(|told| told.iter().any(|address| !now.contains(address)) || told.len() != now.len()) {
         tracing::warn!(
             members = now.join(","),
             "the members of the group are not those of {GROUP_KEY}; the group knows better: correct the setting"
         );
+    }
+    Ok(members)
+}
+
+/// - `founders`: who they are if nothing has changed since the group was founded.
+pub(crate) fn members_with(
+    own: MemberId,
+    state: &dyn meta::Store,
+    founders: impl FnOnce() -> Membership,
+) -> Result<Membership, Error> {
+    let members = core::members(state)?.unwrap_or_else(founders);
+    if members.was_removed(own) {
+        return Err(Error::Start(format!(
+            "{own}, this master, was removed from the group; to take it in again format it with `goosefs formatMaster \
+             --force --join`, start it, and run `goosefs fsadmin journal quorum add` with its address"
+        )));
     }
     Ok(members)
 }

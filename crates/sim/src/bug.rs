@@ -26,10 +26,12 @@ pub enum Bug {
     CollectorLate,
     /// A read of the database sometimes gives what was there before the last commit, and the cache keeps it.
     OldCache,
+    /// A checkpoint for another master lacks its last file. Needs members that are replaced.
+    SnapshotShort,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 10] = [
+    pub const ALL: [Bug; 11] = [
         Bug::AckBeforeFsync,
         Bug::VoteForgotten,
         Bug::AppliedTwice,
@@ -40,5 +42,6 @@ impl Bug {
         Bug::LoadResurrects,
         Bug::CollectorLate,
         Bug::OldCache,
+        Bug::SnapshotShort,
     ];
 }

@@ -21,32 +21,68 @@ use types::LogIndex;
 #[derive(Clone)]
 pub struct FileDisk {
     inner: MemoryDisk,
-    state: Arc<Mutex<Faults>>,
+    faults: Arc<Mutex<Faults>>,
+    /// What was removed here since the last sync.
+    removed: Arc<Mutex<Vec<Removed>>>,
+    bug: Option<Bug>,
 }
 
+/// A name, and what it named.
+type Removed = (String, Vec<u8>);
+
+/// Those of the whole disk.
 #[derive(Default)]
 struct Faults {
     full: bool,
     fail_next: bool,
-    removed: Vec<(String, Vec<u8>)>,
 }
 
 impl FileDisk {
-    pub fn new() -> FileDisk {
-        FileDisk { inner: MemoryDisk::new("/metastore"), state: Arc::default() }
+    pub fn new(bug: Option<Bug>) -> FileDisk {
+        let inner = MemoryDisk::new("/metastore");
+        FileDisk { inner, faults: Arc::default(), removed: Arc::default(), bug }
+    }
+
+    /// Another directory of the same disk, made if missing.
+    pub fn beside(&self, dir: &Path) -> FileDisk {
+        if self.inner.at(dir).is_none() {
+            self.inner.create_dir(dir, &[]).expect("the power is on");
+        }
+        self.at(dir).expect("it was just made")
+    }
+
+    /// Another directory of the same disk, if there is one.
+    pub fn at(&self, dir: &Path) -> Option<FileDisk> {
+        let inner = self.inner.at(dir)?;
+        Some(FileDisk { inner, removed: Arc::default(), ..self.clone() })
+    }
+
+    /// What was removed stays away.
+    pub fn sync(&self) {
+        self.removed.lock().clear();
     }
 
     pub fn set_full(&self, full: bool) {
-        self.state.lock().full = full;
+        self.faults.lock().full = full;
     }
 
     pub fn fail_next(&self) {
-        self.state.lock().fail_next = true;
+        self.faults.lock().fail_next = true;
+    }
+
+    /// Lets the power of the disk go after some more changes.
+    pub fn cut_power_after(&self, half_steps: u64) {
+        self.inner.cut_power_after(half_steps);
+    }
+
+    /// The power of the disk is back, or stays.
+    pub fn restore_power(&self) {
+        self.inner.restore_power();
     }
 
     /// Faults are over.
     pub fn mend(&self) {
-        let mut faults = self.state.lock();
+        let mut faults = self.faults.lock();
         (faults.full, faults.fail_next) = (false, false);
     }
 
@@ -55,7 +91,12 @@ impl FileDisk {
         self.inner.cut_power_after(dice.below(4));
         during();
         self.inner.restore_power();
-        for (name, bytes) in std::mem::take(&mut self.state.lock().removed) {
+        self.bring_back(dice);
+    }
+
+    /// What was removed and not synced is back in part.
+    pub fn bring_back(&self, dice: &Dice) {
+        for (name, bytes) in std::mem::take(&mut *self.removed.lock()) {
             if dice.once_in(3) && self.inner.read(&name).is_err() {
                 self.inner.replace(&name, &bytes).expect("the power is back");
             }
@@ -74,7 +115,7 @@ impl HeapDisk for FileDisk {
         self.inner.read(name)
     }
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let mut faults = self.state.lock();
+        let mut faults = self.faults.lock();
         if std::mem::take(&mut faults.fail_next) {
             return Err(io::Error::other("injected failure"));
         }
@@ -85,11 +126,12 @@ impl HeapDisk for FileDisk {
     }
     fn remove(&self, name: &str) -> io::Result<()> {
         let bytes = self.inner.read(name)?;
-        self.state.lock().removed.push((name.to_owned(), bytes));
+        self.removed.lock().push((name.to_owned(), bytes));
         self.inner.remove(name)
     }
     fn create_dir(&self, dir: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
-        self.inner.create_dir(dir, files)
+        let kept = if self.bug == Some(Bug::SnapshotShort) { files.len() - 1 } else { files.len() };
+        self.inner.create_dir(dir, &files[..kept])
     }
 }
 
@@ -164,9 +206,12 @@ impl Watched {
     }
 }
 
+/// The record that says who the members are.
+const MEMBERS_KEY: &[u8] = b"members";
+
 /// The store's own record of what is applied: flushed with the rest, and no part of the state.
 fn is_its_own(family: Family, key: &[u8]) -> bool {
-    family == Family::State && key != meta::COUNTERS_KEY
+    family == Family::State && key != meta::COUNTERS_KEY && key != MEMBERS_KEY
 }
 
 fn hash_of(family: Family, key: &[u8], value: &[u8]) -> u64 {

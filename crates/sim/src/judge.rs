@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::under::{Gone, Under};
 use std::collections::BTreeMap;
 use std::fmt;
-use types::LogIndex;
+use types::{LogIndex, Term};
 use ufs::Verb;
 
 /// What kind of promise was broken. Shrinking looks for the same kind.
@@ -56,17 +56,25 @@ pub struct Judge {
     /// The digest of the state at each index somebody stopped at, and who did first.
     states: BTreeMap<LogIndex, (u64, u64)>,
     leaders: BTreeMap<u64, u64>,
+    /// The last entry that anybody has applied, and its term.
+    applied: (LogIndex, Term),
     gone: Vec<Gone>,
 }
 
 impl Judge {
     pub fn new() -> Judge {
-        Judge { states: BTreeMap::new(), leaders: BTreeMap::new(), gone: Vec::new() }
+        let applied = (LogIndex(0), Term(0));
+        Judge { states: BTreeMap::new(), leaders: BTreeMap::new(), applied, gone: Vec::new() }
     }
 
     /// Terms somebody led.
     pub fn leaders(&self) -> usize {
         self.leaders.len()
+    }
+
+    /// The last entry that anybody has applied, and its term.
+    pub fn applied(&self) -> (LogIndex, Term) {
+        self.applied
     }
 
     pub fn gone(&mut self, gone: Vec<Gone>) {
@@ -90,6 +98,9 @@ impl Judge {
             return Err(Failure::new(Kind::Backwards, what));
         }
         process.applied = applied;
+        if let Some(term) = process.rig.term_at(applied).filter(|_| applied > self.applied.0) {
+            self.applied = (applied, term);
+        }
         if process.rig.leads() {
             let term = process.rig.term().0;
             let known = *self.leaders.entry(term).or_insert(id);

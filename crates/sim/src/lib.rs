@@ -14,7 +14,9 @@ mod calls;
 mod clients;
 mod database;
 mod dice;
+mod fetching;
 mod history;
+mod home;
 mod judge;
 mod machine;
 mod model;
@@ -29,6 +31,7 @@ pub use bug::Bug;
 pub use judge::{Failure, Kind};
 pub use schedule::{Fault, Planned, Schedule};
 pub use shrink::shrink;
+pub use time::Clocks;
 pub use trace::Keep;
 pub use world::HEALS_WITHIN_MS;
 
@@ -48,17 +51,40 @@ pub struct Plan {
     pub clients_per_room: usize,
     /// How long there are faults.
     pub faults_ms: u64,
+    pub clocks: Clocks,
+    /// Bits of the logs of masters that are down flip, besides all else.
+    pub log_rot: bool,
+    /// Masters lose their disks and are replaced, and little of the log is kept: snapshots are sent, members change.
+    pub changes: bool,
     pub bug: Option<Bug>,
 }
 
 impl Plan {
     /// Three masters, and nine clients in three rooms.
     pub fn new(seed: u64) -> Plan {
-        Plan { seed, masters: 3, rooms: 3, clients_per_room: 3, faults_ms: 10_000, bug: None }
+        Plan {
+            seed,
+            masters: 3,
+            rooms: 3,
+            clients_per_room: 3,
+            faults_ms: 10_000,
+            clocks: Clocks::default(),
+            log_rot: false,
+            changes: false,
+            bug: None,
+        }
     }
 
+    /// The faults that the seed brings.
     pub fn schedule(&self) -> Schedule {
-        Schedule::of(self.seed, self.masters, self.faults_ms)
+        let mut schedule = Schedule::of(self.seed, self.masters, self.faults_ms);
+        if self.log_rot {
+            schedule.rot_logs(self.seed, self.masters, self.faults_ms);
+        }
+        if self.changes {
+            schedule.lose_disks(self.seed, self.masters, self.faults_ms);
+        }
+        schedule
     }
 }
 
@@ -73,6 +99,12 @@ pub struct Statistics {
     pub leaders: usize,
     pub starts: u64,
     pub faults: u64,
+    /// Members that refused a log in which a bit had flipped.
+    pub refused: u64,
+    /// Masters with empty disks that were taken into the group.
+    pub admitted: u64,
+    /// Snapshots that arrived whole.
+    pub snapshots: u64,
     pub healed_after_ms: u64,
 }
 

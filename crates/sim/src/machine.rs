@@ -4,20 +4,24 @@ use crate::bug::Bug;
 use crate::calls::{Answer, Service};
 use crate::database::{FileDisk, Watched};
 use crate::dice::Dice;
+use crate::fetching::Fetching;
+use crate::home::{Home, JOURNAL};
 use crate::time::{MachineClock, StoppedClock, Timeline};
 use crate::under::Under;
 use journal::disk::SimDisk;
 use journal::{AppendBatch, HardState, JournalLog, MemberId, SegmentLog, SegmentOptions};
 use master::core::{JobId, Now};
-use master::rig::{Parts, Rig};
+use master::rig::{InstallError, Parts, Place, Rig, Snapshot};
 use master::{GroupConfig, MasterConfig};
+use proto::internal::CheckpointResponse;
 use rpc::ClusterKey;
+use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use store::HeapStore;
-use types::{Clock, ClusterId, Entropy, LogIndex};
+use types::{Clock, ClusterId, Entropy, LogIndex, Term};
 
 /// What logs and databases of the group are bound to.
 const GROUP: ClusterId = ClusterId(7);
@@ -27,9 +31,13 @@ const ELECTION: Duration = Duration::from_millis(500);
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// Committed entries after which a master brings its database to the disk: often, so that logs are cut.
 const CHECKPOINT_ENTRIES: u64 = 40;
+/// Entries kept for who lacks them, where members are replaced: few, so that snapshots are sent.
+const RETAINED_ENTRIES: u64 = 30;
+/// The id of a master that waits to be taken into the group.
+const NOBODY: MemberId = MemberId(0);
 
 fn journal_dir() -> &'static Path {
-    Path::new("/journal")
+    Path::new(JOURNAL)
 }
 
 /// What a process has under way beside its core.
@@ -59,23 +67,38 @@ pub struct Process {
     pub database: Arc<Watched>,
     pub work: Vec<Work>,
     pub applied: LogIndex,
+    /// A snapshot on its way here.
+    pub fetching: Option<Fetching>,
+    /// Checkpoints that others may fetch.
+    pub sent: Vec<CheckpointResponse>,
     stopped_clock: Option<Arc<StoppedClock>>,
 }
 
 pub struct Machine {
+    /// Which member it is. Nobody while it waits to be taken in.
     pub id: MemberId,
+    /// Which one it was on the disk before.
+    pub was: Option<MemberId>,
+    /// Where the others reach it, whichever member it is.
+    pub address: String,
     pub clock: Arc<MachineClock>,
-    pub disk: SimDisk,
-    pub files: FileDisk,
+    pub home: Home,
     /// Counts starts and stops: what was meant for an earlier one is void.
     pub life: u64,
     pub process: Option<Process>,
     /// While the process stands still.
     pub is_paused: bool,
     pub fsync_ms: u64,
+    /// A bit of its log has flipped.
+    pub is_rotten: bool,
+    /// It refused its log, and stays away.
+    pub is_lost: bool,
     /// What the member was told is safe.
     promised: Promised,
+    /// The last entry of a snapshot that is being installed.
+    installing: Option<LogIndex>,
     bug: Option<Bug>,
+    retained_entries: u64,
 }
 
 /// What must be found again after any crash.
@@ -88,30 +111,112 @@ struct Promised {
 }
 
 /// Why a process cannot be started.
-pub struct NoStart {
-    /// The disk said no, as told to. Otherwise the member refuses its own files.
-    pub is_disk: bool,
-    pub why: String,
+pub enum NoStart {
+    /// The disk said no, as told to.
+    Disk(String),
+    /// The log refuses its files.
+    Log(journal::Error),
+    /// The log holds less than was called safe.
+    Forgot(String),
+    /// The member refuses what else it finds.
+    Refused(String),
+}
+
+impl NoStart {
+    /// Whether a flipped bit of the log may be the reason. Then the words must say that, and name the file. A last batch that
+    /// verifies no more looks like one that was torn and never called safe: it is cut, and what it held is gone.
+    pub fn is_rot(&self) -> bool {
+        match self {
+            NoStart::Log(journal::Error::Damaged { .. } | journal::Error::CutRefused { .. }) => true,
+            NoStart::Forgot(_) => true,
+            NoStart::Log(_) | NoStart::Disk(_) | NoStart::Refused(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for NoStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoStart::Log(err) => f.write_str(&types::sentence(err)),
+            NoStart::Disk(why) | NoStart::Forgot(why) | NoStart::Refused(why) => f.write_str(why),
+        }
+    }
 }
 
 impl Machine {
-    pub fn new(id: u64, line: &Timeline, drift: i64, bug: Option<Bug>) -> Machine {
-        let (disk, files) = (SimDisk::new(), FileDisk::new());
-        SegmentLog::format(&disk, journal_dir(), GROUP, OPTIONS, false).expect("an empty disk");
-        HeapStore::format(&files, GROUP).expect("an empty disk");
+    /// - `changes`: whether members are replaced.
+    pub fn new(id: u64, line: &Timeline, drift: i64, bug: Option<Bug>, changes: bool) -> Machine {
+        let home = format(bug);
         let clock = Arc::new(MachineClock::new(line.clone(), drift));
         Machine {
             id: MemberId(id),
+            was: None,
+            address: address(id),
             clock,
-            disk,
-            files,
+            home,
             life: 0,
             process: None,
             is_paused: false,
             fsync_ms: 0,
+            is_rotten: false,
+            is_lost: false,
             promised: Promised::default(),
+            installing: None,
             bug,
+            retained_entries: if changes { RETAINED_ENTRIES } else { u64::MAX },
         }
+    }
+
+    /// Its disks are gone with all they held. New ones are there, formatted to join a group.
+    pub fn replace_disks(&mut self) {
+        self.process = None;
+        self.life += 1;
+        self.is_paused = false;
+        self.was = Some(self.id).filter(|id| *id != NOBODY).or(self.was);
+        self.id = NOBODY;
+        self.home = format(self.bug);
+        (self.promised, self.installing, self.is_rotten) = (Promised::default(), None, false);
+        self.clock.reboot();
+    }
+
+    /// Whether it waits to be taken into the group.
+    pub fn is_waiting(&self) -> bool {
+        self.id == NOBODY
+    }
+
+    fn place(&self) -> Place<Home> {
+        Place { files: self.home.clone(), cluster: GROUP, options: OPTIONS }
+    }
+
+    /// A snapshot is here: the next start installs it.
+    pub fn begin_install(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        self.place().begin(snapshot).map_err(|err| types::sentence(&err))?;
+        self.installing = Some(snapshot.index);
+        Ok(())
+    }
+
+    /// Does what a start does first, and has the power go in the middle, unless it is quicker.
+    pub fn install_and_break(&mut self, dice: &Dice) -> Result<(), NoStart> {
+        let log = &self.home.log;
+        self.home.metastore.cut_power_after(dice.below(24));
+        log.stop_at(log.changes() + 1 + dice.below(12));
+        let done = self.finish_install();
+        self.home.metastore.restore_power();
+        self.home.log.stop_at(u64::MAX);
+        done
+    }
+
+    /// Does what a start does before it opens anything.
+    fn finish_install(&self) -> Result<(), NoStart> {
+        let place = self.place();
+        let done = place.finish().and_then(|_| place.sweep());
+        done.map_err(|err| match err {
+            InstallError::Io { .. } | InstallError::Journal(journal::Error::Io { .. }) => {
+                NoStart::Disk(types::sentence(&err))
+            }
+            InstallError::Journal(err) => NoStart::Log(err),
+            InstallError::Damaged { .. } | InstallError::Incomplete { .. } => NoStart::Refused(types::sentence(&err)),
+        })
     }
 
     pub fn now(&self) -> Now {
@@ -119,12 +224,20 @@ impl Machine {
     }
 
     pub fn start(&mut self, masters: u64, under: &Under, key: &Arc<ClusterKey>, dice: Dice) -> Result<(), NoStart> {
-        let opened = SegmentLog::open(self.disk.clone(), journal_dir(), Some(GROUP), OPTIONS);
-        let (log, recovered) = opened
-            .map_err(|err| NoStart { is_disk: matches!(err, journal::Error::Io { .. }), why: types::sentence(&err) })?;
-        let refused = |why: String| NoStart { is_disk: false, why };
-        self.promised.check(recovered.hard_state, recovered.last()).map_err(refused)?;
-        let heap = HeapStore::open(Arc::new(self.files.clone()), GROUP).map_err(|err| refused(err.to_string()))?;
+        self.finish_install()?;
+        let opened = SegmentLog::open(self.home.log.clone(), journal_dir(), Some(GROUP), OPTIONS);
+        let (log, recovered) = opened.map_err(|err| match err {
+            journal::Error::Io { .. } => NoStart::Disk(types::sentence(&err)),
+            err => NoStart::Log(err),
+        })?;
+        let refused = NoStart::Refused;
+        if self.installing.is_some_and(|index| recovered.first().0 == index.0 + 1) {
+            // It was begun anew behind the snapshot.
+            self.promised.last = recovered.last();
+        }
+        self.promised.check(recovered.hard_state, recovered.last()).map_err(NoStart::Forgot)?;
+        let heap =
+            HeapStore::open(Arc::new(self.home.metastore.clone()), GROUP).map_err(|err| refused(err.to_string()))?;
         let database = Watched::new(heap, self.bug, Dice::new(dice.next_u64(), "database"));
         let database = Arc::new(database.map_err(|err| refused(err.to_string()))?);
         let stopped_clock =
@@ -134,9 +247,8 @@ impl Machine {
             None => self.clock.clone(),
         };
         let parts = Parts {
-            config: config(self.id, masters, self.bug),
+            config: self.config(masters),
             own: self.id,
-            members: (1..=masters).map(MemberId).collect(),
             recovered,
             log: log.reader(),
             state: database.clone(),
@@ -147,16 +259,27 @@ impl Machine {
         };
         let rig = Rig::open(parts).map_err(|err| refused(err.to_string()))?;
         database.opened();
+        self.installing = None;
         let (fs, applied) = (rig.file_system(), rig.applied());
         self.life += 1;
-        self.process = Some(Process { rig, log, fs, database, work: Vec::new(), applied, stopped_clock });
+        self.process = Some(Process {
+            rig,
+            log,
+            fs,
+            database,
+            work: Vec::new(),
+            applied,
+            fetching: None,
+            sent: Vec::new(),
+            stopped_clock,
+        });
         Ok(())
     }
 
     /// The process is gone; what it wrote is still in the machine.
     pub fn kill(&mut self) {
         self.process = None;
-        self.disk.kill_process();
+        self.home.log.kill_process();
         self.life += 1;
         self.is_paused = false;
     }
@@ -164,7 +287,8 @@ impl Machine {
     /// The machine is dark; what was not synced is gone in part. `flushing`: the database was being written.
     pub fn cut_power(&mut self, dice: &Dice, flushing: bool) {
         let process = self.process.take();
-        self.files.crash(dice, || {
+        let [metastore, others @ ..] = self.home.dirs();
+        metastore.crash(dice, || {
             if let Some(process) = &process
                 && flushing
             {
@@ -173,10 +297,29 @@ impl Machine {
             }
         });
         drop(process);
-        self.disk.crash(dice.next_u64());
+        others.into_iter().for_each(|dir| dir.bring_back(dice));
+        self.home.log.crash(dice.next_u64());
         self.clock.reboot();
         self.life += 1;
         self.is_paused = false;
+    }
+
+    /// One bit of the log's files flips; says where.
+    pub fn rot(&mut self, dice: &Dice) -> String {
+        self.is_rotten = true;
+        let place = self.home.log.rot(journal_dir(), dice.next_u64());
+        place.map_or_else(|| "nowhere".to_owned(), |(path, offset)| format!("byte {offset} of {}", path.display()))
+    }
+
+    /// Whether it runs, and its disk has the log up to `index`, where an entry of `term` stands.
+    pub fn holds(&self, index: LogIndex, term: Term) -> bool {
+        let there = self.process.as_ref().and_then(|process| process.rig.term_at(index));
+        there == Some(term) && self.promised.last >= index && !self.promised.is_followed
+    }
+
+    /// Up to where its disk knows the log to be committed.
+    pub fn committed(&self) -> LogIndex {
+        self.promised.state.commit
     }
 
     /// The member is told that this batch is safe.
@@ -184,6 +327,24 @@ impl Machine {
         self.promised.state = state;
         self.promised.last = last.unwrap_or(self.promised.last);
         self.promised.is_followed = false;
+    }
+
+    fn config(&self, masters: u64) -> MasterConfig {
+        let group = GroupConfig {
+            members: (1..=masters).map(address).collect(),
+            own: self.address.clone(),
+            listen: "127.0.0.1:9202".parse().expect("an address"),
+            election_timeout: ELECTION,
+            heartbeat: HEARTBEAT,
+            retained_entries: self.retained_entries,
+            snapshot_bandwidth: None,
+            priority: 0,
+            recover: false,
+        };
+        let config = MasterConfig::for_tests();
+        // A cache would keep what this bug takes away.
+        let cache_bytes = if self.bug == Some(Bug::LoadResurrects) { 0 } else { config.cache_bytes };
+        MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, cache_bytes, ..config }
     }
 
     /// Writes a batch, not safe yet.
@@ -225,22 +386,15 @@ impl Process {
     }
 }
 
-fn config(id: MemberId, masters: u64, bug: Option<Bug>) -> MasterConfig {
-    let name = |id: u64| format!("master-{id}:9202");
-    let group = GroupConfig {
-        members: (1..=masters).map(name).collect(),
-        own: name(id.0),
-        listen: "127.0.0.1:9202".parse().expect("an address"),
-        election_timeout: ELECTION,
-        heartbeat: HEARTBEAT,
-        // Nobody is left behind the log: snapshots between masters have tests of their own.
-        retained_entries: u64::MAX,
-        snapshot_bandwidth: None,
-        priority: 0,
-        recover: false,
-    };
-    let config = MasterConfig::for_tests();
-    // A cache would keep what this bug takes away.
-    let cache_bytes = if bug == Some(Bug::LoadResurrects) { 0 } else { config.cache_bytes };
-    MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, cache_bytes, ..config }
+/// Where the others reach the machine of this number.
+fn address(number: u64) -> String {
+    format!("master-{number}:9202")
+}
+
+/// Empty disks, formatted.
+fn format(bug: Option<Bug>) -> Home {
+    let home = Home::new(SimDisk::new(), FileDisk::new(bug));
+    SegmentLog::format(&home.log, journal_dir(), GROUP, OPTIONS, false).expect("an empty disk");
+    HeapStore::format(&home.metastore, GROUP).expect("an empty disk");
+    home
 }

@@ -1,8 +1,8 @@
 //! `sim`: runs seeds, shrinks what fails, replays one with everything it says. Started by `cargo xtask sim`.
 
 use anyhow::{Result, bail};
-use clap::Parser;
-use sim::{Bug, HEALS_WITHIN_MS, Keep, Plan, Schedule, run, shrink};
+use clap::{Parser, ValueEnum};
+use sim::{Bug, Clocks, HEALS_WITHIN_MS, Keep, Plan, Schedule, run, shrink};
 use std::time::{Duration, Instant};
 
 /// Simulated time of the idle cluster whose speed is measured.
@@ -30,6 +30,15 @@ struct Cli {
     /// Plant a bug
     #[arg(long)]
     bug: Option<Bug>,
+    /// Besides all else, flip bits of the logs of masters that are down
+    #[arg(long)]
+    log_rot: bool,
+    /// Besides all else, masters lose their disks and are replaced, and little of the log is kept
+    #[arg(long)]
+    changes: bool,
+    /// Let clocks drift further than a lease allows: at most one lease at a time is then not promised
+    #[arg(long)]
+    wild_clocks: bool,
     /// How many masters
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=7))]
     masters: u8,
@@ -48,7 +57,32 @@ fn main() -> Result<()> {
 
 impl Cli {
     fn plan(&self, seed: u64) -> Plan {
-        Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) }
+        Plan {
+            bug: self.bug,
+            masters: usize::from(self.masters),
+            faults_ms: self.faults_ms,
+            clocks: if self.wild_clocks { Clocks::Wild } else { Clocks::Bounded },
+            log_rot: self.log_rot,
+            changes: self.changes || self.bug == Some(Bug::SnapshotShort),
+            ..Plan::new(seed)
+        }
+    }
+
+    /// What else is to be said for the same plan.
+    fn flags(&self) -> String {
+        let Plan { masters, faults_ms, clocks, log_rot, changes, .. } = self.plan(0);
+        let usual = Plan::new(0);
+        let mut flags = String::new();
+        let mut flag = |is_meant: bool, text: String| flags.push_str(if is_meant { &text } else { "" });
+        flag(log_rot, " --log-rot".to_owned());
+        flag(changes, " --changes".to_owned());
+        flag(clocks != usual.clocks, " --wild-clocks".to_owned());
+        flag(masters != usual.masters, format!(" --masters {masters}"));
+        flag(faults_ms != usual.faults_ms, format!(" --faults-ms {faults_ms}"));
+        if let Some(bug) = self.bug.as_ref().and_then(ValueEnum::to_possible_value) {
+            flag(true, format!(" --bug {}", bug.get_name()));
+        }
+        flags
     }
 
     fn replay(&self, seed: u64) -> Result<()> {
@@ -73,6 +107,7 @@ impl Cli {
         let began = Instant::now();
         let until = self.minutes.map(|minutes| Duration::from_secs(60 * minutes));
         let (mut ran, mut failed, mut simulated_ms, mut calls, mut slowest_ms) = (0, 0_u64, 0, 0, 0);
+        let (mut refused, mut admitted, mut snapshots) = (0, 0, 0);
         for seed in self.from..self.from.saturating_add(self.seeds) {
             if until.is_some_and(|until| began.elapsed() >= until) {
                 break;
@@ -82,11 +117,14 @@ impl Cli {
             ran += 1;
             simulated_ms += report.statistics.simulated_ms;
             calls += report.statistics.calls;
+            refused += report.statistics.refused;
+            admitted += report.statistics.admitted;
+            snapshots += report.statistics.snapshots;
             slowest_ms = slowest_ms.max(report.statistics.healed_after_ms);
             if let Err(failure) = report.verdict {
                 failed += 1;
                 println!("seed {seed} fails: {failure}");
-                println!("it fails with these of its faults; replay with --replay {seed} --shrunk:");
+                println!("it fails with these of its faults; replay with --replay {seed} --shrunk{}:", self.flags());
                 show(&shrink(plan, &plan.schedule(), failure.kind));
             }
         }
@@ -98,6 +136,11 @@ impl Cli {
             took.as_secs_f64(),
             Duration::from_millis(simulated_ms).as_secs_f64() / took.as_secs_f64()
         );
+        if refused + admitted + snapshots > 0 {
+            println!(
+                "{refused} logs refused for a flipped bit, {admitted} masters replaced, {snapshots} snapshots installed"
+            );
+        }
         if failed > 0 { bail!("{failed} of {ran} seeds failed") } else { Ok(()) }
     }
 }

@@ -32,6 +32,12 @@ pub enum Fault {
     DatabaseError { master: usize },
     /// Nothing more fits the disk.
     DiskFull { master: usize },
+    /// The process dies, and before it is back one bit of the log's files flips: as soon as the group can do without this
+    /// disk, if it can.
+    LogRot { master: usize },
+    /// The machine's disks are gone for good, as soon as the group can do without them, if it can. It comes back with empty
+    /// ones, and an operator has it take the place of the member it was.
+    DiskLost { master: usize },
     /// Somebody sets the wall clock.
     ClockJump { master: usize, by_ms: i64 },
     /// The leader is told to hand over.
@@ -86,6 +92,28 @@ impl Schedule {
             .collect();
         planned.sort_by_key(|planned| planned.at_ms);
         Schedule(planned)
+    }
+
+    /// Adds flips of bits in the logs. From dice of their own, so that what a seed brings without them stays as it is.
+    pub(crate) fn rot_logs(&mut self, seed: u64, masters: usize, within_ms: u64) {
+        let dice = Dice::new(seed, "log rot");
+        for _ in 0..dice.between(2, 8) {
+            self.add(&dice, within_ms, Fault::LogRot { master: dice.index(masters) });
+        }
+    }
+
+    /// Adds losses of disks, in the same way.
+    pub(crate) fn lose_disks(&mut self, seed: u64, masters: usize, within_ms: u64) {
+        let dice = Dice::new(seed, "disks");
+        for _ in 0..dice.between(1, 4) {
+            self.add(&dice, within_ms, Fault::DiskLost { master: dice.index(masters) });
+        }
+    }
+
+    fn add(&mut self, dice: &Dice, within_ms: u64, fault: Fault) {
+        let planned = Planned { at_ms: dice.below(within_ms), for_ms: dice.between(50, 1_500), fault };
+        let at = self.0.partition_point(|before| before.at_ms <= planned.at_ms);
+        self.0.insert(at, planned);
     }
 }
 

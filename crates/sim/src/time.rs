@@ -1,9 +1,35 @@
 //! Simulated time, and what each machine's clocks make of it.
 
+use crate::dice::Dice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use types::{Clock, Monotonic, UnixMs};
+
+/// At what rates the masters' clocks run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Clocks {
+    /// Each at a rate of its own, at most 4 % off. The lease allows for a tenth between two.
+    #[default]
+    Bounded,
+    /// Each at a rate of its own between less than a third and twice true time: no promise holds.
+    Wild,
+    /// In parts per thousand above true time: the first master's, and those of all others.
+    Set { first: i64, others: i64 },
+}
+
+impl Clocks {
+    /// The rate of the master at `at`, in parts per thousand above true time.
+    pub fn drift(self, at: usize, dice: &Dice) -> i64 {
+        let from_to = |from: i64, to: i64| from + i64::try_from(dice.below(from.abs_diff(to) + 1)).expect("small");
+        match self {
+            Clocks::Bounded => from_to(-40, 40),
+            Clocks::Wild => from_to(-700, 1000),
+            Clocks::Set { first, .. } if at == 0 => first,
+            Clocks::Set { others, .. } => others,
+        }
+    }
+}
 
 /// Milliseconds since 1970 at which simulations begin.
 const BEGINS: i64 = 1_700_000_000_000;

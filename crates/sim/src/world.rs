@@ -3,14 +3,17 @@
 
 mod faults;
 mod masters;
+mod members;
+mod snapshots;
 mod traffic;
 
 use crate::bug::Bug;
 use crate::calls::{Heard, perform};
 use crate::clients::Crowd;
 use crate::dice::Dice;
+use crate::fetching::{self, Ask, Fetching, Got};
 use crate::judge::{Failure, Judge, Kind};
-use crate::machine::{Machine, Work};
+use crate::machine::{Machine, NoStart, Work};
 use crate::schedule::{Fault, Schedule};
 use crate::time::{MachineClock, Timeline};
 use crate::trace::Trace;
@@ -18,7 +21,7 @@ use crate::under::{URI, Under};
 use crate::{Plan, Statistics};
 use bytes::Bytes;
 use journal::disk::DiskOp;
-use journal::{AppendBatch, BatchSeq, HardState, JournalLog, Outgoing};
+use journal::{AppendBatch, BatchSeq, Change, HardState, JournalLog, MemberId, Outgoing, SnapshotOffer};
 use master::core::{Action, Event, Job, JobOk, Ticket};
 use rpc::ClusterKey;
 use std::collections::BTreeMap;
@@ -36,6 +39,8 @@ const RESTART_US: u64 = 300_000;
 const LOOK_US: u64 = 50_000;
 /// How long a group without faults may take until all is well.
 pub const HEALS_WITHIN_MS: u64 = 30_000;
+/// How long a fault of a disk waits for the group to be able to do without it, and how often that is looked at.
+const SPARED_US: (u64, u64) = (2_000_000, 5_000);
 /// How long a client waits for one answer, at least and at most: the longest is longer than a master keeps a request.
 const PATIENCE_US: (u64, u64) = (600_000, 8_000_000);
 /// Turns of one master at one moment; more mean that it never comes to rest.
@@ -72,6 +77,15 @@ enum Happening {
         master: usize,
         life: u64,
     },
+    /// An operator looks after a master with empty disks.
+    Operate {
+        master: usize,
+    },
+    /// A leader calls one that waits by its id.
+    Admit {
+        master: usize,
+        id: MemberId,
+    },
     /// A fault of the schedule.
     Begin(usize),
     End(usize),
@@ -99,12 +113,26 @@ enum Happening {
 enum Inside {
     Tick,
     Deliver {
-        from: usize,
+        from: MemberId,
+        to: MemberId,
         message: Bytes,
         everywhere: LogIndex,
     },
     Unreachable {
-        to: usize,
+        to: MemberId,
+    },
+    /// Another master fetches a snapshot here.
+    Asked {
+        by: usize,
+        life: u64,
+        to: MemberId,
+        number: u64,
+        ask: Ask,
+    },
+    /// What it was answered.
+    Fetched {
+        number: u64,
+        answer: fetching::Answer,
     },
     Synced(Batch),
     /// `told`: the core was told before, by a bug.
@@ -160,6 +188,8 @@ pub struct World {
     trace: Trace,
     runtime: tokio::runtime::Runtime,
     statistics: Statistics,
+    /// The last change of the members is at or before this entry.
+    changed: LogIndex,
 }
 
 impl World {
@@ -168,8 +198,8 @@ impl World {
         let under = Under::new(line.clone(), Arc::new(MachineClock::new(line.clone(), 0)), plan.seed);
         let count = plan.masters;
         let machines = (0..count).map(|at| {
-            let drift = i64::try_from(dice.below(81)).expect("small") - 40;
-            Machine::new(u64::try_from(at + 1).expect("few"), &line, drift, plan.bug)
+            let drift = plan.clocks.drift(at, &dice);
+            Machine::new(u64::try_from(at + 1).expect("few"), &line, drift, plan.bug, plan.changes)
         });
         let machines: Vec<Machine> = machines.collect();
         let network = Network {
@@ -196,6 +226,7 @@ impl World {
             trace,
             runtime: runtime.expect("a runtime without IO"),
             statistics: Statistics::default(),
+            changed: LogIndex(0),
             plan,
             schedule,
             line,
@@ -279,6 +310,8 @@ impl World {
             Happening::At { master, life, what } => self.happen_at(master, life, what)?,
             Happening::Start { master } => self.start(master)?,
             Happening::Wake { master, life } => self.wake(master, life)?,
+            Happening::Operate { master } => self.operate(master)?,
+            Happening::Admit { master, id } => self.admit(master, id)?,
             Happening::Begin(at) => self.begin(at)?,
             Happening::End(at) => self.end(at),
             Happening::Next { client } => self.next_call(client),
@@ -350,11 +383,15 @@ impl World {
         let mut restless = Vec::new();
         let mut applied = Vec::new();
         let mut leaders = 0;
-        for machine in &self.machines {
+        for machine in self.machines.iter().filter(|machine| !machine.is_lost) {
             let Some(process) = &machine.process else {
-                restless.push(format!("{} is down", machine.id));
+                let what = if machine.is_waiting() { "waits to be taken in" } else { "is down" };
+                restless.push(format!("{} {what}", machine.address));
                 continue;
             };
+            if self.plan.changes && !self.knows_all(machine) {
+                restless.push(format!("{} does not know all members as such", machine.id));
+            }
             leaders += usize::from(process.rig.leads());
             applied.push(process.rig.applied());
             if process.rig.open_intents() > 0 {

@@ -1,6 +1,6 @@
 //! Whole clusters: what every seed must keep, what seeds have found, and that planted bugs are seen.
 
-use sim::{Bug, Fault, Keep, Kind, Plan, Planned, Schedule, run};
+use sim::{Bug, Clocks, Fault, Keep, Kind, Plan, Planned, Schedule, Statistics, run};
 
 /// Seeds of one sweep: fixed ones here, many more at night.
 fn seeds() -> u64 {
@@ -8,11 +8,13 @@ fn seeds() -> u64 {
 }
 
 /// Fails with all that is needed to look closer.
-fn must_hold(plan: Plan, schedule: &Schedule) {
-    if let Err(failure) = run(plan, schedule, Keep::Digest).verdict {
+fn must_hold(plan: Plan, schedule: &Schedule) -> Statistics {
+    let report = run(plan, schedule, Keep::Digest);
+    if let Err(failure) = report.verdict {
         let faults: Vec<String> = schedule.0.iter().map(ToString::to_string).collect();
         panic!("seed {} fails: {failure}\nfaults:\n{}", plan.seed, faults.join("\n"));
     }
+    report.statistics
 }
 
 fn at(at_ms: u64, for_ms: u64, fault: Fault) -> Planned {
@@ -29,13 +31,54 @@ fn every_seed_keeps_what_was_promised_and_heals() {
 
 #[test]
 fn two_runs_of_a_seed_say_the_same_byte_for_byte() {
-    for seed in [3, 1_000_003] {
-        let plan = Plan::new(seed);
+    for (seed, more) in [(3, false), (1_000_003, true)] {
+        let plan = Plan { changes: more, log_rot: more, ..Plan::new(seed) };
         let (first, second) = (run(plan, &plan.schedule(), Keep::Lines), run(plan, &plan.schedule(), Keep::Lines));
         assert!(first.log.lines().count() > 1_000, "a run says what happens");
         assert!(first.log == second.log, "seed {seed} says something else the second time");
         assert_eq!(first.digest, second.digest);
-        assert_ne!(first.digest, run(Plan::new(seed + 1), &plan.schedule(), Keep::Digest).digest);
+        assert_ne!(first.digest, run(Plan { seed: seed + 1, ..plan }, &plan.schedule(), Keep::Digest).digest);
+    }
+}
+
+/// It goes on with all it has called safe, or refuses its log with words that say so and stays away.
+#[test]
+fn a_flipped_bit_of_a_log_costs_no_more_than_its_member() {
+    let mut refused = 0;
+    for seed in 1..=seeds() / 2 {
+        let plan = Plan { log_rot: true, ..Plan::new(seed) };
+        refused += must_hold(plan, &plan.schedule()).refused;
+    }
+    assert!(refused > 0, "no flip hit anything");
+}
+
+/// Masters with empty disks take the place of lost ones, and who is behind what is kept of the log gets a snapshot.
+#[test]
+fn members_that_are_replaced_and_snapshots_keep_every_promise() {
+    let (mut admitted, mut snapshots) = (0, 0);
+    for seed in 1..=seeds() / 2 {
+        let plan = Plan { changes: true, log_rot: seed % 2 == 0, ..Plan::new(seed) };
+        let statistics = must_hold(plan, &plan.schedule());
+        (admitted, snapshots) = (admitted + statistics.admitted, snapshots + statistics.snapshots);
+    }
+    assert!(admitted > 0 && snapshots > 0, "{admitted} were replaced, {snapshots} snapshots arrived");
+}
+
+/// The first master leads, and is cut off as soon as it holds a lease.
+fn leader_cut_off() -> Schedule {
+    let once = |at_ms| [at(at_ms, 1, Fault::HandOver { to: 0 }), at(at_ms + 400, 2_000, Fault::Isolate { master: 0 })];
+    Schedule([once(500), once(3_500), once(6_500)].concat())
+}
+
+/// Nothing but the bound on the drift of clocks stands between a lease and the next one: the judge of leases sees that.
+#[test]
+fn two_leases_at_once_are_seen_where_clocks_drift_further_than_a_lease_allows() {
+    let wild = |seed| Plan { clocks: Clocks::Set { first: -700, others: 1_000 }, ..Plan::new(seed) };
+    let verdicts = (1..=5).map(|seed| run(wild(seed), &leader_cut_off(), Keep::Digest).verdict);
+    let kinds: Vec<_> = verdicts.map(|verdict| verdict.err().map(|failure| failure.kind)).collect();
+    assert!(kinds.contains(&Some(Kind::TwoLeases)), "{kinds:?}");
+    for seed in 1..=5 {
+        must_hold(Plan { clocks: Clocks::Set { first: -47, others: 47 }, ..Plan::new(seed) }, &leader_cut_off());
     }
 }
 
@@ -78,7 +121,8 @@ fn a_leader_with_a_slow_disk_finds_its_way_back_after_a_power_cut() {
 /// The first seed, of at most `within`, that shows the bug must fail as one of `kinds`.
 fn is_found(bug: Bug, within: u64, kinds: &[Kind], schedule: impl Fn(&Plan) -> Schedule) {
     for seed in 1..=within {
-        let plan = Plan { bug: Some(bug), ..Plan::new(seed) };
+        let changes = bug == Bug::SnapshotShort;
+        let plan = Plan { bug: Some(bug), changes, ..Plan::new(seed) };
         if let Err(failure) = run(plan, &schedule(&plan), Keep::Digest).verdict {
             assert!(kinds.contains(&failure.kind), "seed {seed} shows {bug:?} as {failure}");
             return;
@@ -145,6 +189,11 @@ fn a_deletion_that_comes_after_its_name_was_free_again_is_found() {
 #[test]
 fn an_old_value_in_the_cache_is_found() {
     is_found(Bug::OldCache, 30, &[Kind::Diverged, Kind::NotLinearisable, Kind::Panic], Plan::schedule);
+}
+
+#[test]
+fn a_snapshot_without_its_last_file_is_found() {
+    is_found(Bug::SnapshotShort, 20, &[Kind::Start, Kind::NotHealed], Plan::schedule);
 }
 
 #[test]

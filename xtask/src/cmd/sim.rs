@@ -7,7 +7,7 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-/// Simulate whole clusters: --seeds N, --minutes M, --from SEED, --replay SEED [--shrunk], --bug BUG
+/// Simulate whole clusters: --seeds N, --minutes M, --from SEED, --replay SEED [--shrunk], --changes, --log-rot, --bug BUG
 #[derive(Args, Debug)]
 pub struct Sim {
     /// Optimised, without debug assertions and overflow checks
@@ -28,10 +28,15 @@ impl Sim {
     }
 }
 
-/// So many seeds as one check of a report, after those of the tests.
+/// So many seeds as one check of a report, after those of the tests, and as many in which disks are lost and rot.
 pub fn seeds(report: &mut Report, root: &Path, release: bool, seeds: u64) -> Result<()> {
-    let args = ["--from".to_owned(), "10001".to_owned(), "--seeds".to_owned(), seeds.to_string()];
-    report.check(&format!("simulator, {seeds} seeds"), || Ok(run(root, release, &args)?.success()))
+    for (what, more) in [("", &[][..]), (" with lost and rotten disks", &["--changes", "--log-rot"])] {
+        let count = seeds.to_string();
+        let args = [&["--from", "10001", "--seeds", &count], more].concat();
+        let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
+        report.check(&format!("simulator{what}, {seeds} seeds"), || Ok(run(root, release, &args)?.success()))?;
+    }
+    Ok(())
 }
 
 /// Built as the tests are, so that nothing is built with other features.

@@ -114,6 +114,30 @@ impl SimDisk {
         }
     }
 
+    /// Flips one bit somewhere in the files of `dir`, on the platter too, as `seed` says: mostly where something was written.
+    /// Returns the file and the byte; None: the files are empty.
+    pub fn rot(&self, dir: &Path, seed: u64) -> Option<(PathBuf, usize)> {
+        let mut world = self.world();
+        let mut dice = Dice(seed);
+        let anywhere = dice.below(4) == 0;
+        let named = world.names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        let sectors = |id: &u64| world.inodes[id].cached.chunks(SECTOR).enumerate();
+        let places: Vec<(&PathBuf, u64, usize, usize)> = named
+            .flat_map(|(path, id)| sectors(id).map(move |(at, bytes)| (path, *id, at, bytes)))
+            .filter(|(.., bytes)| anywhere || bytes.iter().any(|byte| *byte != 0))
+            .map(|(path, id, at, bytes)| (path, id, at * SECTOR, bytes.len()))
+            .collect();
+        let (path, id, start, len) = *places.get(dice.below(places.len()))?;
+        let (path, offset, bit) = (path.clone(), start + dice.below(len), dice.below(8));
+        let inode = world.inodes.get_mut(&id).expect("named files exist");
+        inode.cached[offset] ^= 1 << bit;
+        let (cached, durable) = (&inode.cached, &mut inode.durable);
+        if let Some(byte) = durable.get_mut(offset) {
+            *byte = cached[offset];
+        }
+        Some((path, offset))
+    }
+
     /// Forgets a file as if an operator had deleted it.
     pub fn lose(&self, path: &Path) {
         let mut world = self.world();

@@ -49,7 +49,8 @@ impl Pipeline {
     }
 
     /// Takes the Ready `number`. If it has nothing to write and nothing is on its way, its messages come back: they may go
-    /// now and the Ready counts as persisted. A changed commit index alone is not worth a write; it rides with the next.
+    /// now and the Ready counts as persisted. A changed commit index alone is not worth a write; it rides with the next. But see
+    /// [`Pipeline::note_commit`].
     pub(super) fn add(
         &mut self,
         number: u64,
@@ -72,6 +73,14 @@ impl Pipeline {
         outstanding.done.last_ready = number;
         outstanding.done.messages.extend(messages);
         None
+    }
+
+    /// Has the commit index written even if nothing else is to be: a change of the members was handed out by the Ready `number`.
+    /// A member that forgets over a restart that the change is committed goes by the earlier members, and may wait for the
+    /// vote of one that is gone for good.
+    pub(super) fn note_commit(&mut self, number: u64) {
+        let next = self.next.get_or_insert_default();
+        next.last_ready = next.last_ready.max(number);
     }
 
     /// The next batch, unless one is outstanding or there is none. `state` is raft-rs' hard state now.

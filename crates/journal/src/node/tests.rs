@@ -398,6 +398,19 @@ fn a_rejection_that_was_delayed_does_not_strand_a_follower() {
     assert!(outputs.iter().all(|output| output.snapshots_wanted.is_empty()), "everything it lacks is here");
 }
 
+/// A member that had stood for election in vain got nothing of the log any more, once that had been cut: it was in a later term
+/// than its leader, who did not listen to that.
+#[test]
+fn a_member_of_a_later_term_makes_its_leader_begin_a_new_one_though_the_log_was_cut() {
+    let mut bench = leader_of_three();
+    bench.agreed();
+    bench.node.raft.mut_store().drop_below(250);
+    let mut later = Message { to: 1, from: 3, term: 3, ..Message::default() };
+    later.set_msg_type(MessageType::MsgAppendResponse);
+    bench.node.step(at(610), &wire::encode(&later)).expect("a well-formed message");
+    assert_eq!((bench.node.role(), bench.node.term()), (Role::Follower, Term(3)));
+}
+
 /// It would lead without a lease for ever, and whatever needs one, such as work at a store, would never be done.
 #[test]
 fn a_leader_whose_transfer_came_to_nothing_makes_room_for_a_new_term() {
@@ -497,6 +510,18 @@ fn a_change_behind_the_applied_index_is_handed_out_again() {
     assert!(again.node.members().is_voter(MemberId(3)));
     again.settle();
     assert!(!again.node.members().is_voter(MemberId(3)));
+}
+
+/// All members lost power after a change and nothing else, and then waited for the vote of one whose disk was gone by then.
+#[test]
+fn a_group_that_rested_since_a_change_of_its_members_knows_it_after_a_power_cut() {
+    let mut bench = leader_of_three();
+    bench.agreed();
+    bench.node.propose_change(1, &Change::Remove(MemberId(3))).expect("a leader");
+    bench.settle();
+    bench.agreed();
+    let changed = bench.applied.last().expect("the change").index;
+    assert_eq!(bench.log.recovered().hard_state.commit, changed);
 }
 
 #[test]

@@ -171,7 +171,8 @@ impl SegmentHeader {
         out
     }
 
-    /// Reads one sector. The version is looked at before the checksum: a newer layout may keep it elsewhere.
+    /// Reads one sector. The version is looked at before the checksum: a newer layout may keep it elsewhere. A header that
+    /// verifies with our version in its place is one of ours, damaged there.
     pub(crate) fn decode(sector: &[u8]) -> Result<SegmentHeader, Unreadable> {
         assert_eq!(sector.len(), SEGMENT_HEADER_BYTES, "callers read one sector");
         if sector[..8] != SEGMENT_MAGIC {
@@ -179,7 +180,9 @@ impl SegmentHeader {
         }
         match u32_at(sector, 8) {
             FORMAT_VERSION => {}
-            newer if newer > FORMAT_VERSION => return Err(Unreadable::Newer(newer)),
+            newer if newer > FORMAT_VERSION && !is_ours_but_for_the_version(sector) => {
+                return Err(Unreadable::Newer(newer));
+            }
             _ => return Err(Unreadable::Checksum),
         }
         if crc32c::crc32c(&sector[..SEGMENT_CRC_AT]) != u32_at(sector, SEGMENT_CRC_AT) {
@@ -198,6 +201,11 @@ impl SegmentHeader {
         let can_be = header.first > 0 && header.generation > 0 && header.segment_bytes > u64_of(2 * SECTOR);
         can_be.then_some(header).ok_or(Unreadable::Checksum)
     }
+}
+
+fn is_ours_but_for_the_version(sector: &[u8]) -> bool {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&sector[..8]), &FORMAT_VERSION.to_le_bytes());
+    crc32c::crc32c_append(crc, &sector[12..SEGMENT_CRC_AT]) == u32_at(sector, SEGMENT_CRC_AT)
 }
 
 /// Encodes one batch with its padding into `out`, which is cleared first. `header.entry_count` and `body_bytes` are
@@ -418,6 +426,9 @@ mod tests {
         assert_eq!(decode_batch_header(&bytes, CLUSTER, 4), None);
         let mut newer = segment().encode();
         newer[8] = 9;
+        assert_eq!(SegmentHeader::decode(&newer), Err(Unreadable::Checksum), "a flipped bit makes no newer release");
+        let crc = crc32c::crc32c(&newer[..SEGMENT_CRC_AT]).to_le_bytes();
+        newer[SEGMENT_CRC_AT..SEGMENT_CRC_AT + 4].copy_from_slice(&crc);
         assert_eq!(SegmentHeader::decode(&newer), Err(Unreadable::Newer(9)));
         assert_eq!(SegmentHeader::decode(&[0; SECTOR]), Err(Unreadable::NotOurs));
     }

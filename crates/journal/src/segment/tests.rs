@@ -171,7 +171,9 @@ fn foreign_newer_and_empty_directories_are_refused_by_sentence() {
     let foreign = SegmentLog::open(disk.clone(), dir(), Some(ClusterId(5)), SMALL).err().unwrap();
     assert!(foreign.to_string().contains("belongs to cluster-"), "{foreign}");
     let newer = fresh();
-    newer.open(&segment_path(dir(), 1)).unwrap().write_at(&[9], 8).unwrap();
+    let file = newer.open(&segment_path(dir(), 1)).unwrap();
+    // A layout of which nothing but the version is known.
+    file.write_at(&[9, 0, 0, 0, 1], 8).unwrap();
     assert!(refusal(&newer).to_string().contains("version 9, this program knows versions up to 1"));
     let empty = SimDisk::new();
     assert!(matches!(refusal(&empty), Error::NotFormatted { .. }));

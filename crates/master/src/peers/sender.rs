@@ -13,12 +13,12 @@ use proto::internal::{CheckpointFile, CheckpointResponse, FetchPiece, FetchReque
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
-use types::{ErrorKind, Monotonic};
+use types::{ErrorKind, LogIndex, Monotonic, Term};
 
 /// Bytes of one piece.
 const PIECE_BYTES: usize = 256 << 10;
@@ -113,11 +113,7 @@ impl Sender {
         fs::create_dir_all(&self.dir).map_err(failed)?;
         let id = format!("{:016x}", self.shared.entropy.next_u64());
         let place = self.dir.join(&id);
-        let index = self.shared.state.store().checkpoint(&place)?;
-        let term = self
-            .shared
-            .term_of(index)
-            .ok_or(Error::Starting("the term of the checkpoint's last entry is not known any more"))?;
+        let (index, term) = take(&self.shared, &place)?;
         let mut files = Vec::new();
         for entry in fs::read_dir(&place).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -190,6 +186,15 @@ impl Sender {
         *free_at = begins + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         begins - now
     }
+}
+
+/// Makes a checkpoint of the state at `place`, which must not exist. Returns its last entry and that one's term. Errors: as the
+/// database's; the term is not known any more, then a later one may be made.
+pub fn take(shared: &Shared, place: &Path) -> Result<(LogIndex, Term), Error> {
+    let index = shared.state.store().checkpoint(place)?;
+    let term = shared.term_of(index);
+    let term = term.ok_or(Error::Starting("the term of the checkpoint's last entry is not known any more"))?;
+    Ok((index, term))
 }
 
 fn under_way(verb: &str, what: &str, error: &io::Error) -> Error {

@@ -8,6 +8,15 @@ impl World {
             return Ok(());
         }
         let planned = self.schedule.0[at];
+        if let Fault::LogRot { master } | Fault::DiskLost { master } = planned.fault
+            && !self.can_spare(master)
+        {
+            let begins_us = self.healing_since_us - 1000 * self.plan.faults_ms.saturating_sub(planned.at_ms);
+            if self.line.now_us() < begins_us + SPARED_US.0 {
+                self.after(SPARED_US.1, Happening::Begin(at));
+            }
+            return Ok(());
+        }
         self.note(format_args!("fault {:?}", planned.fault));
         self.statistics.faults += 1;
         let lasts_us = 1000 * planned.for_ms;
@@ -38,13 +47,15 @@ impl World {
             Fault::Rain { loss, twice, late } => self.network.rain = (loss, twice, late),
             Fault::SlowLink { from, to, ms } => self.network.slow_ms[from][to] = ms,
             Fault::SlowDisk { master, ms } => self.machines[master].fsync_ms = ms,
-            Fault::WriteError { master } => self.machines[master].disk.fail_next(DiskOp::Write, ErrorKind::Other),
-            Fault::SyncError { master } => self.machines[master].disk.fail_next(DiskOp::Sync, ErrorKind::Other),
-            Fault::DatabaseError { master } => self.machines[master].files.fail_next(),
+            Fault::WriteError { master } => self.machines[master].home.log.fail_next(DiskOp::Write, ErrorKind::Other),
+            Fault::SyncError { master } => self.machines[master].home.log.fail_next(DiskOp::Sync, ErrorKind::Other),
+            Fault::DatabaseError { master } => self.machines[master].home.metastore.fail_next(),
             Fault::DiskFull { master } => {
-                self.machines[master].disk.set_capacity(0);
-                self.machines[master].files.set_full(true);
+                self.machines[master].home.log.set_capacity(0);
+                self.machines[master].home.metastore.set_full(true);
             }
+            Fault::LogRot { master } => self.rot(master, lasts_us),
+            Fault::DiskLost { master } => self.lose_disks(master),
             Fault::ClockJump { master, by_ms } => self.machines[master].clock.jump(by_ms),
             Fault::HandOver { to } => self.hand_over(to)?,
             Fault::StoreAway => self.under.set_weather(|weather| weather.away = true),
@@ -55,10 +66,22 @@ impl World {
         Ok(())
     }
 
-    fn cut_power(&mut self, master: usize, lasts_us: u64) {
+    pub(super) fn cut_power(&mut self, master: usize, lasts_us: u64) {
         self.machines[master].cut_power(&self.dice, self.flushing[master]);
         self.forget_process(master);
         self.after(lasts_us, Happening::Start { master });
+    }
+
+    fn rot(&mut self, master: usize, lasts_us: u64) {
+        if self.dice.once_in(2) {
+            self.cut_power(master, lasts_us);
+        } else {
+            self.machines[master].kill();
+            self.forget_process(master);
+            self.after(lasts_us, Happening::Start { master });
+        }
+        let place = self.machines[master].rot(&self.dice);
+        self.note(format_args!("a bit flips in {place} of master {}", master + 1));
     }
 
     fn hand_over(&mut self, to: usize) -> Result<(), Failure> {
@@ -88,8 +111,8 @@ impl World {
             Fault::SlowLink { from, to, .. } => self.network.slow_ms[from][to] = 0,
             Fault::SlowDisk { master, .. } => self.machines[master].fsync_ms = 0,
             Fault::DiskFull { master } => {
-                self.machines[master].disk.set_capacity(usize::MAX);
-                self.machines[master].files.set_full(false);
+                self.machines[master].home.log.set_capacity(usize::MAX);
+                self.machines[master].home.metastore.set_full(false);
             }
             Fault::StoreAway => self.under.set_weather(|weather| weather.away = false),
             Fault::StoreSlow { .. } => self.under.set_weather(|weather| weather.slow_ms = 0),
@@ -101,6 +124,8 @@ impl World {
             | Fault::WriteError { .. }
             | Fault::SyncError { .. }
             | Fault::DatabaseError { .. }
+            | Fault::LogRot { .. }
+            | Fault::DiskLost { .. }
             | Fault::ClockJump { .. }
             | Fault::HandOver { .. } => {}
         }
@@ -122,8 +147,8 @@ impl World {
         for master in 0..count {
             let machine = &mut self.machines[master];
             machine.fsync_ms = 0;
-            machine.disk.set_capacity(usize::MAX);
-            machine.files.mend();
+            machine.home.log.set_capacity(usize::MAX);
+            machine.home.metastore.mend();
             let life = machine.life;
             self.wake(master, life)?;
             self.start(master)?;

@@ -4,8 +4,20 @@ use super::*;
 
 impl World {
     pub(super) fn start(&mut self, master: usize) -> Result<(), Failure> {
-        if self.machines[master].process.is_some() {
+        let machine = &self.machines[master];
+        if machine.process.is_some() || machine.is_lost || machine.is_waiting() {
             return Ok(());
+        }
+        if machine.home.is_installing() && self.phase == Phase::Faults && self.dice.once_in(2) {
+            match self.machines[master].install_and_break(&self.dice) {
+                Ok(()) => {}
+                Err(NoStart::Disk(why)) => {
+                    self.note(format_args!("master {} loses power while it installs: {why}", master + 1));
+                    self.cut_power(master, RESTART_US);
+                    return Ok(());
+                }
+                Err(no) => return Err(Failure::new(Kind::Start, format!("master {}: {no}", master + 1))),
+            }
         }
         let dice = Dice::new(self.plan.seed, &format!("process {master} {}", self.machines[master].life));
         let count = u64::try_from(self.machines.len()).expect("few");
@@ -19,18 +31,24 @@ impl World {
                 self.at(master, first_us, Inside::Tick);
                 Ok(())
             }
-            Err(no) if no.is_disk && self.phase != Phase::Reading => {
-                self.note(format_args!("master {} cannot start: {}", master + 1, no.why));
-                self.machines[master].disk.kill_process();
+            Err(no @ NoStart::Disk(_)) if self.phase != Phase::Reading => {
+                self.note(format_args!("master {} cannot start: {no}", master + 1));
+                self.machines[master].home.log.kill_process();
                 self.after(RESTART_US, Happening::Start { master });
                 Ok(())
             }
-            Err(no) => Err(Failure::new(Kind::Start, format!("master {} cannot start: {}", master + 1, no.why))),
+            Err(no) if self.machines[master].is_rotten && no.is_rot() => {
+                self.note(format_args!("master {} refuses its log: {no}", master + 1));
+                self.statistics.refused += 1;
+                self.lose_disks(master);
+                Ok(())
+            }
+            Err(no) => Err(Failure::new(Kind::Start, format!("master {} cannot start: {no}", master + 1))),
         }
     }
 
     /// The process ends by itself, and is started again.
-    fn stop(&mut self, master: usize, why: &str) {
+    pub(super) fn stop(&mut self, master: usize, why: &str) {
         self.note(format_args!("master {} stops: {why}", master + 1));
         self.machines[master].kill();
         self.forget_process(master);
@@ -84,13 +102,6 @@ impl World {
     }
 
     pub(super) fn happen_at(&mut self, master: usize, life: Option<u64>, what: Inside) -> Result<(), Failure> {
-        let peers = |at: usize| self.machines[at].id;
-        let peer = match &what {
-            Inside::Deliver { from: at, .. } | Inside::Unreachable { to: at } => Some(peers(*at)),
-            Inside::Tick | Inside::Synced(_) | Inside::Flush { .. } | Inside::LateJob(_) | Inside::Request { .. } => {
-                None
-            }
-        };
         let machine = &mut self.machines[master];
         let now = machine.now();
         if life.is_some_and(|life| life != machine.life) {
@@ -102,17 +113,24 @@ impl World {
             }
             return Ok(());
         };
-        match (what, peer) {
-            (Inside::Deliver { message, everywhere, .. }, Some(from)) => {
+        match what {
+            // A connection is between two members: what was meant for an earlier one of this machine is gone with it.
+            Inside::Deliver { to, .. } | Inside::Asked { to, .. } if to != machine.id => return Ok(()),
+            Inside::Deliver { from, message, everywhere, .. } => {
                 process.rig.step(now, Event::PeerMessage { from, message, everywhere });
             }
-            (Inside::Unreachable { .. }, Some(to)) => process.rig.step(now, Event::Unreachable(to)),
-            (Inside::Deliver { .. } | Inside::Unreachable { .. }, None) => unreachable!("just looked up"),
-            (Inside::Tick, _) => {
+            Inside::Unreachable { to } => process.rig.step(now, Event::Unreachable(to)),
+            Inside::Asked { by, life, number, ask, .. } => self.asked(master, by, life, number, &ask),
+            Inside::Fetched { number, answer } => {
+                if let Some(fetching) = &process.fetching {
+                    fetching.answer(number, answer);
+                }
+            }
+            Inside::Tick => {
                 process.rig.step(now, Event::Tick);
                 self.at(master, TICK_US, Inside::Tick);
             }
-            (Inside::Synced(batch), _) => match process.log.sync() {
+            Inside::Synced(batch) => match process.log.sync() {
                 Ok(()) => {
                     process.prepare_log();
                     if self.plan.bug != Some(Bug::AckBeforeFsync) {
@@ -124,7 +142,7 @@ impl World {
                     return Ok(());
                 }
             },
-            (Inside::Flush { told }, _) => {
+            Inside::Flush { told } => {
                 let flushed = process.rig.flush();
                 self.flushing[master] = false;
                 match (flushed, told) {
@@ -136,11 +154,11 @@ impl World {
                     }
                 }
             }
-            (Inside::LateJob(job), _) => {
+            Inside::LateJob(job) => {
                 let result = process.rig.execute(job);
                 process.work.push(Work::Forgotten { result });
             }
-            (Inside::Request { client, attempt }, _) => self.serve(master, client, attempt),
+            Inside::Request { client, attempt } => self.serve(master, client, attempt),
         }
         self.pump(master)
     }
@@ -152,6 +170,7 @@ impl World {
                 return Ok(());
             }
             let mut busy = self.work(master);
+            busy |= self.go_on_fetching(master)?;
             let now = self.machines[master].now();
             let Some(process) = &mut self.machines[master].process else { return Ok(()) };
             process.read_clock();
@@ -251,8 +270,12 @@ impl World {
                 }
             }
             // The network knows them.
-            Action::Members(_) => {}
-            Action::Fetch(_) => unreachable!("every log is kept for everybody"),
+            Action::Members(_) => {
+                let applied =
+                    self.machines[master].process.as_ref().map_or(LogIndex(0), |process| process.rig.applied());
+                self.changed = self.changed.max(applied);
+            }
+            Action::Fetch(offer) => self.fetch(master, offer),
             Action::Reply(..) | Action::MountsChanged => unreachable!("the rig does these"),
         }
     }

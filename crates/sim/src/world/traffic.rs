@@ -4,22 +4,36 @@ use super::*;
 
 impl World {
     pub(super) fn send(&mut self, from: usize, message: Outgoing, everywhere: LogIndex) {
-        let to = usize::try_from(message.to.0 - 1).expect("few");
         let print = hash(&message.bytes);
-        self.note(format_args!("master {} to {}: {print:x}", from + 1, to + 1));
-        let (loss, twice, late) = self.network.rain;
-        let is_cut = self.network.cut[from][to] + self.network.isolated[from] + self.network.isolated[to] > 0;
-        if is_cut || self.dice.per_mille(loss) {
-            return self.at(from, 1_000, Inside::Unreachable { to });
+        self.note(format_args!("master {} to {}: {print:x}", from + 1, message.to));
+        let (id, member) = (self.machines[from].id, message.to);
+        // Whoever replaces it has another id.
+        let Some(to) = self.machine_of(member) else {
+            return self.at(from, 1_000, Inside::Unreachable { to: member });
+        };
+        if self.loses_between(from, to) {
+            return self.at(from, 1_000, Inside::Unreachable { to: member });
         }
+        let (_, twice, late) = self.network.rain;
         let copies = if self.dice.per_mille(twice) { 2 } else { 1 };
         for _ in 0..copies {
             let rainy_us = if self.dice.per_mille(late) { self.dice.below(600_000) } else { 0 };
             let in_us = self.dice.between(80, 900) + rainy_us + 1000 * self.network.slow_ms[from][to];
             let message = message.bytes.clone();
-            let what = Inside::Deliver { from, message, everywhere };
+            let what = Inside::Deliver { from: id, to: member, message, everywhere };
             self.after(in_us, Happening::At { master: to, life: None, what });
         }
+    }
+
+    /// Whether what goes from one master to another is lost.
+    pub(super) fn loses_between(&mut self, from: usize, to: usize) -> bool {
+        let is_cut = self.network.cut[from][to] + self.network.isolated[from] + self.network.isolated[to] > 0;
+        is_cut || self.dice.per_mille(self.network.rain.0)
+    }
+
+    /// How long it takes otherwise.
+    pub(super) fn way_us(&self, from: usize, to: usize) -> u64 {
+        self.dice.between(80, 900) + 1000 * self.network.slow_ms[from][to]
     }
 
     /// Whether what goes between a client and a master is lost.
