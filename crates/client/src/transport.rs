@@ -35,6 +35,8 @@ const MAX_MESSAGE_BYTES: usize = 8 << 20;
 const WRITES_QUEUED: usize = 4;
 /// Receipts queued for one stream; one that does not fit is left out, the next says more.
 const RECEIPTS_QUEUED: usize = 2;
+/// How long the end of a stream is waited for whose bytes have all come: it is right behind them.
+const END_PATIENCE: Duration = Duration::from_millis(100);
 
 fn stub(service: Service) -> BlockWorkerClient<Service> {
     BlockWorkerClient::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -64,7 +66,8 @@ pub(crate) struct ReadStream {
     /// Kept: the server forgets who we are when the last holder drops it.
     connection: Arc<Connection>,
     chunks: Streaming<ReadResponse>,
-    receipts: mpsc::Sender<ReadRequest>,
+    /// None: all bytes have come.
+    receipts: Option<mpsc::Sender<ReadRequest>>,
     at: u64,
     left: u64,
     patience: Duration,
@@ -91,7 +94,7 @@ impl ReadStream {
         let service = connection.service();
         let call = async move { stub(service).read_block(ReceiverStream::new(queued)).await };
         let chunks = timeout(patience, call).await.map_err(|_| silent(patience))??.into_inner();
-        Ok(ReadStream { connection, chunks, receipts, at: spec.offset, left: spec.length, patience })
+        Ok(ReadStream { connection, chunks, receipts: Some(receipts), at: spec.offset, left: spec.length, patience })
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -112,12 +115,24 @@ impl ReadStream {
             let length = u64::try_from(data.len()).expect("a message is small");
             self.at += length;
             self.left -= length;
-            let receipt = ReadRequest { offset_received: Some(signed(self.at)), ..ReadRequest::default() };
-            // A receipt is advice: without room for it, the next one will do.
-            let _ = self.receipts.try_send(receipt);
+            if self.left == 0 {
+                self.finish().await;
+            } else if let Some(receipts) = &self.receipts {
+                let receipt = ReadRequest { offset_received: Some(signed(self.at)), ..ReadRequest::default() };
+                // A receipt is advice: without room for it, the next one will do.
+                let _ = receipts.try_send(receipt);
+            }
             return Ok(Some(data));
         }
         Ok(None)
+    }
+
+    /// Ends the stream in good order. One that is dropped before is reset, and what still comes for it counts against its
+    /// connection, which bears about a thousand of that in its life.
+    async fn finish(&mut self) {
+        self.receipts = None;
+        // The bytes are all there, whatever it says.
+        let _ = timeout(END_PATIENCE, self.chunks.message()).await;
     }
 }
 
