@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::locations::Locations;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::room::Rooms;
 use crate::skipped::SkippedKeys;
 use crate::uploads::Uploads;
 use hashbrown::HashMap;
@@ -83,6 +84,7 @@ pub struct Shared {
     pub streams: Mutex<Streams>,
     pub skipped: Mutex<SkippedKeys>,
     pub uploads: Mutex<Uploads>,
+    pub rooms: Arc<Rooms>,
     pub authority: Authority,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
@@ -116,6 +118,7 @@ impl Shared {
             streams: Mutex::default(),
             skipped: Mutex::default(),
             uploads: Mutex::default(),
+            rooms: Arc::default(),
             authority,
             started: clock.monotonic(),
             clock,
