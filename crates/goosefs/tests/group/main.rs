@@ -2,6 +2,7 @@
 
 mod disks;
 mod members;
+mod page;
 mod reads;
 mod support;
 mod troubles;
