@@ -179,6 +179,29 @@ fn one_failed_sync_of_the_database_ends_the_leader_and_not_the_group() {
     a_single_error(Part::Leads, Call::Sync, ".sst", OFTEN);
 }
 
+#[test]
+fn one_failed_read_at_a_start_is_named_and_the_next_start_is_well() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut group = Group::format(dir.path(), &[OFTEN]);
+    group.preload = Some(library(dir.path(), "disk", ERRORS));
+    group.start_all();
+    group.run(&["fsadmin", "journal", "checkpoint"]);
+    group.stop_master(SICK);
+    for file in ["journal/segment-", "metastore/"] {
+        fail_next(dir.path(), SICK, Call::Read, file);
+        group.start_master(SICK);
+        let status = group.master(SICK).wait_exit(PATIENCE).expect("it refuses to start");
+        let said = group.master(SICK).output();
+        assert!(!status.success() && has_failed(dir.path(), SICK), "{said}");
+        let last = said.lines().last().expect("it says why");
+        assert!(last.contains(sick_place(dir.path(), "").join(file).to_str().expect("text")), "{last}");
+        assert!(last.contains("Input/output error") && !said.contains("panicked"), "{said}");
+        group.stop_or_ended(SICK);
+    }
+    group.start_master(SICK);
+    group.caught_up(SICK);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_failed_write_to_the_next_file_of_the_log_is_made_good_and_nobody_ends() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -326,6 +326,7 @@ fn disk_errors(dir: &Path, home: &str) -> PathBuf {
 pub enum Call {
     Write,
     Sync,
+    Read,
 }
 
 /// Has the next call of a kind fail that a master makes to a file with `part` in its path. It was started with the library
@@ -337,6 +338,7 @@ pub fn fail_next(dir: &Path, n: usize, call: Call, part: &str) {
     let kind: i64 = match call {
         Call::Write => 1,
         Call::Sync => 2,
+        Call::Read => 3,
     };
     file.write_all_at(&kind.to_ne_bytes(), 0).expect("written");
     file.write_all_at(&[part.as_bytes(), &[0]].concat(), 16).expect("written");
