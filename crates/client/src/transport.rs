@@ -66,8 +66,7 @@ pub(crate) struct ReadStream {
     /// Kept: the server forgets who we are when the last holder drops it.
     connection: Arc<Connection>,
     chunks: Streaming<ReadResponse>,
-    /// None: all bytes have come.
-    receipts: Option<mpsc::Sender<ReadRequest>>,
+    receipts: mpsc::Sender<ReadRequest>,
     at: u64,
     left: u64,
     patience: Duration,
@@ -94,7 +93,7 @@ impl ReadStream {
         let service = connection.service();
         let call = async move { stub(service).read_block(ReceiverStream::new(queued)).await };
         let chunks = timeout(patience, call).await.map_err(|_| silent(patience))??.into_inner();
-        Ok(ReadStream { connection, chunks, receipts: Some(receipts), at: spec.offset, left: spec.length, patience })
+        Ok(ReadStream { connection, chunks, receipts, at: spec.offset, left: spec.length, patience })
     }
 
     pub(crate) fn connection(&self) -> &Arc<Connection> {
@@ -117,20 +116,19 @@ impl ReadStream {
             self.left -= length;
             if self.left == 0 {
                 self.finish().await;
-            } else if let Some(receipts) = &self.receipts {
+            } else {
                 let receipt = ReadRequest { offset_received: Some(signed(self.at)), ..ReadRequest::default() };
                 // A receipt is advice: without room for it, the next one will do.
-                let _ = receipts.try_send(receipt);
+                let _ = self.receipts.try_send(receipt);
             }
             return Ok(Some(data));
         }
         Ok(None)
     }
 
-    /// Ends the stream in good order. One that is dropped before is reset, and what still comes for it counts against its
-    /// connection, which bears about a thousand of that in its life.
+    /// Lets the worker end the stream, which it does unasked. What is said after that, a half-close too, counts as an error
+    /// of ours at the worker.
     async fn finish(&mut self) {
-        self.receipts = None;
         // The bytes are all there, whatever it says.
         let _ = timeout(END_PATIENCE, self.chunks.message()).await;
     }

@@ -2,7 +2,7 @@
 
 use crate::support::{Group, MASTERS, PATIENCE};
 use crate::{content, path};
-use client::{FileStatus, FileSystem, Reader, WriteOptions};
+use client::{ClientConfig, FileStatus, FileSystem, Reader, WriteOptions};
 use testkit::eventually;
 use types::WriteType;
 
@@ -10,6 +10,9 @@ use types::WriteType;
 const BLOCKS: u64 = 4;
 /// Reads of the whole file while nobody leads, at least: more streams than a connection bears that are left without an end.
 const READS: usize = 1000;
+
+/// Readers that are dropped before the end: more than a connection bears by default.
+const DROPPED: usize = 5000;
 
 async fn read_all(mut reader: Reader) -> Vec<u8> {
     let mut data = Vec::new();
@@ -29,6 +32,22 @@ async fn cached_in_blocks(fs: &FileSystem, data: &[u8]) -> FileStatus {
     let status = fs.status(&path("/cached")).await.expect("found");
     assert_eq!(u64::try_from(status.blocks.len()).expect("few"), BLOCKS);
     status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_readers_dropped_in_the_middle_leave_the_connection_well() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let group = Group::start(dir.path(), &[]);
+    let config = ClientConfig { read_chunk_bytes: 4096, ..group.client_config() };
+    let fs = FileSystem::connect(config).await.expect("a master leads");
+    let data = content(1);
+    let status = cached_in_blocks(&fs, &data).await;
+    let reader = || fs.open_status(status.clone()).expect("a complete file");
+    for number in 0..DROPPED {
+        let first = reader().next_chunk().await.unwrap_or_else(|error| panic!("reader {number}: {error}"));
+        assert!(first.is_some_and(|first| data.starts_with(&first)));
+    }
+    assert!(read_all(reader()).await == data);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
