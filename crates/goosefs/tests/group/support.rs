@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use testkit::line::Line;
-use testkit::netns::Lan;
+use testkit::netns::{Lan, available, isolated};
 use testkit::process::{Builder, Process};
 
 /// How long a start, an election or a catching up may take on a loaded machine.
@@ -305,6 +305,16 @@ impl Group {
             .spawn()
             .expect("the binary starts")
     }
+}
+
+/// Runs a test whose ports nobody else takes, if this machine allows it: the kernel gives a port that was free a moment ago to
+/// any connection of another test.
+pub fn with_ports_of_its_own<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.expect("a runtime").block_on(test());
+    };
+    if available() { isolated(run).expect("a namespace") } else { run() }
 }
 
 /// Compiles a library that masters are to be started with.
