@@ -55,7 +55,8 @@ fn rides_through(mut group: Group, part: Part, words: &[&str], sicken: impl FnOn
         let last = said.lines().rev().find(|line| line.contains("stopped by itself")).expect("it was seen");
         words.iter().for_each(|word| assert!(last.contains(word), "{word:?} in {last}"));
         let handed = said.contains("hands the lead over") || said.contains("the lead went to another master");
-        assert_eq!(handed, part == Part::Leads, "{said}");
+        // A leader that cannot tell in that moment who could lead says nothing: the others elect one all the same.
+        assert!(!handed || part == Part::Leads, "{said}");
         assert!(!said.contains("panicked"), "{said}");
         goes_on(&count).await;
         group.stop_or_ended(SICK);
