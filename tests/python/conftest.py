@@ -1,4 +1,4 @@
-"""Real processes for the official Python clients: one `goosefs local` per session, on free ports."""
+"""Real processes for the official Python clients, on free ports: one `goosefs local` per session, groups of three masters."""
 
 import os
 import pathlib
@@ -104,6 +104,126 @@ class Local:
     @property
     def store(self):
         return self.directory / "ufs"
+
+
+class Group:
+    """Three masters and a worker, each a process."""
+
+    MASTERS = range(3)
+
+    def __init__(self, directory):
+        self.binary = os.environ.get("GOOSEFS_BIN", "goosefs")
+        self.directory = pathlib.Path(directory)
+        (self.directory / "ufs").mkdir(parents=True)
+        names = ["rpc", "web", "internal", "journal"]
+        ports = free_ports(len(names) * len(self.MASTERS) + 2)
+        self.worker_ports = ports[:2]
+        self.ports = [dict(zip(names, ports[2 + len(names) * n :])) for n in self.MASTERS]
+        self.processes = {}
+
+    def addresses(self, name):
+        return ",".join(f"127.0.0.1:{ports[name]}" for ports in self.ports)
+
+    def settings(self, home):
+        return {
+            "goosefs.work.dir": self.directory / home,
+            "goosefs.security.secret.key.file": self.directory / "secret.key",
+            "goosefs.master.mount.table.root.ufs": self.directory / "ufs",
+            "goosefs.master.hostname": "127.0.0.1",
+            "goosefs.worker.hostname": "127.0.0.1",
+            "goosefs.master.rpc.addresses": self.addresses("rpc"),
+            "goosefs.master.internal.rpc.addresses": self.addresses("internal"),
+            "goosefs.master.embedded.journal.addresses": self.addresses("journal"),
+        }
+
+    def command(self, words, home, settings=()):
+        settings = self.settings(home) | dict(settings)
+        return [self.binary, *words, *(f"-D{key}={value}" for key, value in settings.items())]
+
+    def master(self, n):
+        keys = {"rpc": "rpc", "web": "web", "internal": "internal.rpc", "journal": "embedded.journal"}
+        return {f"goosefs.master.{key}.port": self.ports[n][name] for name, key in keys.items()}
+
+    def run(self, *words, settings=()):
+        done = subprocess.run(self.command(words, words[0], settings), capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def spawn(self, name, command):
+        log = open(self.directory / f"{name}.log", "ab")
+        self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def start(self):
+        for n in self.MASTERS:
+            self.format(n)
+            self.start_master(n)
+        self.leader()
+        rpc, web = self.worker_ports
+        settings = {"goosefs.worker.rpc.port": rpc, "goosefs.worker.web.port": web}
+        self.spawn("worker", self.command(["worker"], "worker", settings))
+        eventually(lambda: get(web, "/readyz") is not None, START_SECONDS, "the worker to be ready")
+        return self
+
+    def format(self, n):
+        done = subprocess.run(self.command(["formatMaster"], f"master{n}", self.master(n)), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def start_master(self, n):
+        self.spawn(f"master{n}", self.command(["master"], f"master{n}", self.master(n)))
+
+    def kill(self, n):
+        process = self.processes.pop(f"master{n}")
+        process.kill()
+        process.wait()
+
+    def metric(self, n, name):
+        page = get(self.ports[n]["web"], "/metrics/prometheus") or ""
+        values = [line.split()[1] for line in page.splitlines() if line.startswith(f"{name} ")]
+        return int(values[0]) if values else None
+
+    def leader(self):
+        """Waits until a master leads; which."""
+        found = eventually(
+            lambda: [n for n in self.MASTERS if self.metric(n, "Master_IsLeader") == 1], START_SECONDS, "a master to lead"
+        )
+        return found[0]
+
+    def caught_up(self, n):
+        index = "Master_LastAppliedCommitJournalIndex"
+        target = self.metric(self.leader(), index)
+        eventually(lambda: (self.metric(n, index) or -1) >= target, START_SECONDS, f"master {n} to catch up")
+
+    def elect(self, n):
+        address = f"127.0.0.1:{self.ports[n]['journal']}"
+        self.run("fsadmin", "journal", "quorum", "elect", "-address", address)
+
+    def stop(self):
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+def get(port, path):
+    """The page there, if there is one."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
+            return answer.read().decode()
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+@pytest.fixture
+def group(tmp_path):
+    cluster = Group(tmp_path / "group")
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+def rounds(few):
+    """How often a random test repeats: `few`, or what the night says."""
+    return int(os.environ.get("GOOSEFS_TEST_ROUNDS", few))
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,9 @@ impl Error {
     pub(crate) fn refused(verb: &'static str, subject: impl Into<String>, status: &tonic::Status) -> Error {
         let (kind, message) = (crate::link::kind_of(status), status.message());
         let message = if message.is_empty() { format!("{:?}", status.code()) } else { message.to_owned() };
+        // Of a connection that broke only the innermost cause says how.
+        let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+        let message = causes.last().map_or_else(|| message.clone(), |cause| format!("{message}: {cause}"));
         Error::Refused { verb, subject: subject.into(), kind, message }
     }
 }

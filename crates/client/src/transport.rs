@@ -35,6 +35,8 @@ const MAX_MESSAGE_BYTES: usize = 8 << 20;
 const WRITES_QUEUED: usize = 4;
 /// Receipts queued for one stream; one that does not fit is left out, the next says more.
 const RECEIPTS_QUEUED: usize = 2;
+/// How long the end of a stream is waited for whose bytes have all come: it is right behind them.
+const END_PATIENCE: Duration = Duration::from_millis(100);
 
 fn stub(service: Service) -> BlockWorkerClient<Service> {
     BlockWorkerClient::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -112,12 +114,23 @@ impl ReadStream {
             let length = u64::try_from(data.len()).expect("a message is small");
             self.at += length;
             self.left -= length;
-            let receipt = ReadRequest { offset_received: Some(signed(self.at)), ..ReadRequest::default() };
-            // A receipt is advice: without room for it, the next one will do.
-            let _ = self.receipts.try_send(receipt);
+            if self.left == 0 {
+                self.finish().await;
+            } else {
+                let receipt = ReadRequest { offset_received: Some(signed(self.at)), ..ReadRequest::default() };
+                // A receipt is advice: without room for it, the next one will do.
+                let _ = self.receipts.try_send(receipt);
+            }
             return Ok(Some(data));
         }
         Ok(None)
+    }
+
+    /// Lets the worker end the stream, which it does unasked. What is said after that, a half-close too, counts as an error
+    /// of ours at the worker.
+    async fn finish(&mut self) {
+        // The bytes are all there, whatever it says.
+        let _ = timeout(END_PATIENCE, self.chunks.message()).await;
     }
 }
 

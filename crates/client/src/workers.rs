@@ -12,12 +12,16 @@ use rpc::{Connection, Pool};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::Status;
 use types::{BlockId, ErrorKind, WorkerId};
 
 /// Age at which the list is asked for again.
 const LIST_LIFETIME: Duration = Duration::from_secs(30);
+/// How long a caller waits for a new list when there is an old one: about an election.
+const LIST_PATIENCE: Duration = Duration::from_secs(1);
+/// When an old list is asked about again that no master answered for.
+const LIST_AGAIN: Duration = Duration::from_secs(5);
 /// Connections to one worker.
 const CONNECTIONS: usize = 1;
 /// How long a worker that failed is passed over.
@@ -31,6 +35,7 @@ pub(crate) struct Live {
 
 #[derive(Default)]
 struct Known {
+    /// Those of the last answer, and when the master is asked again.
     live: Option<(Arc<Live>, Instant)>,
     failed: HashMap<WorkerId, Instant>,
 }
@@ -102,14 +107,34 @@ impl Workers {
         Workers { config, known: Mutex::default(), connections }
     }
 
-    /// The live workers; asked of the master at most every [`LIST_LIFETIME`]. Error: none is live.
+    /// The live workers; asked of the master at most every [`LIST_LIFETIME`]. While no master answers, those of its last
+    /// answer. Error: none is live.
     pub(crate) async fn live(&self, master: &Master, verb: &'static str, subject: &str) -> Result<Arc<Live>> {
-        let kept = self.known.lock().live.clone();
-        if let Some((live, at)) = kept
-            && at.elapsed() < LIST_LIFETIME
-        {
-            return Ok(live);
+        let kept = {
+            let mut known = self.known.lock();
+            match &mut known.live {
+                Some((live, ask_at)) if Instant::now() < *ask_at => return Ok(live.clone()),
+                Some((live, ask_at)) => {
+                    // One caller asks, the others go on meanwhile.
+                    *ask_at = Instant::now() + LIST_AGAIN;
+                    Some(live.clone())
+                }
+                None => None,
+            }
+        };
+        let asked = self.ask(master, verb, subject);
+        let Some(kept) = kept else { return asked.await };
+        match timeout(LIST_PATIENCE, asked).await {
+            Ok(Err(error)) if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => Err(error),
+            Ok(Ok(live)) => Ok(live),
+            Ok(Err(_)) | Err(_) => {
+                tracing::debug!(verb, subject, "no master names the workers: going on with those known");
+                Ok(kept)
+            }
         }
+    }
+
+    async fn ask(&self, master: &Master, verb: &'static str, subject: &str) -> Result<Arc<Live>> {
         let call = |service| async move {
             let mut stub = WorkerManagerMasterClientServiceClient::new(service);
             stub.get_worker_info_list(GetWorkerInfoListPOptions {}).await
@@ -121,7 +146,7 @@ impl Workers {
         }
         let live = Arc::new(Live::new(members));
         let mut known = self.known.lock();
-        known.live = Some((live.clone(), Instant::now()));
+        known.live = Some((live.clone(), Instant::now() + LIST_LIFETIME));
         known.failed.retain(|_, at| at.elapsed() < FAILED_FOR);
         Ok(live)
     }
@@ -207,6 +232,19 @@ mod tests {
         let without = ids(&live.sources(&block(&[2]), 3, |id| id == WorkerId(2)));
         assert!(!without.contains(&2) && without.len() == 2, "{without:?}");
         assert_eq!(ids(&live.sources(&block(&[2]), 3, |_| true)), all);
+    }
+
+    #[tokio::test]
+    async fn while_no_master_answers_the_workers_are_those_of_its_last_answer() {
+        let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+        let masters = vec![("127.0.0.1".to_owned(), nobody.expect("a free port").port())];
+        let config = Arc::new(ClientConfig { masters, ..ClientConfig::default() });
+        let (workers, master) = (Workers::new(config.clone()), Master::new(config));
+        workers.known.lock().live = Some((Arc::new(Live::new(vec![worker(7)])), Instant::now()));
+        let live = workers.live(&master, "read", "/file").await.expect("the last ones");
+        assert_eq!(ids(&live.members), [7]);
+        let ask_at = workers.known.lock().live.as_ref().map(|(_, ask_at)| *ask_at);
+        assert!(ask_at.is_some_and(|at| at > Instant::now()), "not asked by every reader");
     }
 
     #[test]

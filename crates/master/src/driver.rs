@@ -367,6 +367,7 @@ impl Driver {
     /// Tells the core whether the log can grow; while it cannot, has that tried again.
     fn look_for_room(&mut self, now: Now) {
         let short = self.writer.is_short_of_room();
+        self.handle.shared.rooms.set_journal_short(short);
         if short == self.progress.short_of_room.is_none() {
             self.core.step(now, Event::ShortOfRoom(short));
         }

@@ -7,6 +7,7 @@ use crate::peers::{Group, Members};
 use journal::disk::RealDisk;
 use journal::{SegmentLog, SegmentOptions};
 use rpc::ClusterKey;
+use std::path::Path;
 use store::{DirDisk, HeapStore, RocksStore};
 use types::{ClusterId, Entropy};
 
@@ -38,6 +39,18 @@ pub fn format_to_join(config: &MasterConfig, entropy: &dyn Entropy, force: bool)
     make(config, entropy, force, true)
 }
 
+/// Removes what a directory holds. The directory stays: a disk may be mounted there.
+fn empty(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
 fn make(config: &MasterConfig, entropy: &dyn Entropy, force: bool, join: bool) -> Result<ClusterId, Error> {
     let start = |what: &str, err: &dyn std::error::Error| Error::Start(format!("{what}: {}", types::sentence(err)));
     let key_error = |err| start("make the cluster's key", &err);
@@ -64,8 +77,8 @@ fn make(config: &MasterConfig, entropy: &dyn Entropy, force: bool, join: bool) -
         install::forget(&config.journal_dir).map_err(|err| start("format the journal", &err))?;
     }
     if force && config.metastore_dir.exists() {
-        std::fs::remove_dir_all(&config.metastore_dir)
-            .map_err(|err| start(&format!("remove {}", config.metastore_dir.display()), &err))?;
+        empty(&config.metastore_dir)
+            .map_err(|err| start(&format!("empty {}", config.metastore_dir.display()), &err))?;
     }
     let options = SegmentOptions { segment_bytes: config.segment_bytes };
     SegmentLog::format(&RealDisk, &config.journal_dir, cluster, options, force)

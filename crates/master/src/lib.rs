@@ -19,6 +19,7 @@ mod record_file;
 mod registry;
 #[cfg(feature = "test-support")]
 pub mod rig;
+mod room;
 mod server;
 mod shared;
 mod skipped;

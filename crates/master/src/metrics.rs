@@ -84,6 +84,11 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.BlockLocationDrift".into(), shared.metrics.location_drift.load(Ordering::Relaxed));
     set("Master.StaleFences".into(), shared.metrics.stale_fences.load(Ordering::Relaxed));
     set("Master.SkippedStoreKeys".into(), shared.metrics.skipped_keys.load(Ordering::Relaxed));
+    let (short, free) = (shared.rooms.own(), &shared.rooms.free);
+    set("Master.JournalDiskShort".into(), u64::from(short.journal));
+    set("Master.JournalDiskFreeBytes".into(), free.journal.load(Ordering::Relaxed));
+    set("Master.MetastoreDiskShort".into(), u64::from(short.metastore));
+    set("Master.MetastoreDiskFreeBytes".into(), free.metastore.load(Ordering::Relaxed));
     timer(&mut set, "Master.JournalFlushTimer", &shared.metrics.commits);
     if let Some(journal) = shared.metrics.journal.get() {
         timer(&mut set, "Master.JournalSyncTimer", &journal.flushes);

@@ -22,6 +22,7 @@ pub use wait::wait_for_admission;
 
 use crate::driver::Handle;
 use crate::install::Snapshot;
+use crate::room::Rooms;
 use fetch::Fetch;
 use gate::Gate;
 use journal::{MemberId, Membership, Outgoing, SnapshotOffer};
@@ -61,6 +62,8 @@ struct Identity {
     token: WorkerToken,
     /// Who the members are, as far as this one has applied.
     members: Mutex<Arc<Membership>>,
+    /// What the masters say of their disks.
+    rooms: Arc<Rooms>,
     /// Whether this master leads at the moment.
     leads: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -72,9 +75,11 @@ impl Identity {
         own_address: String,
         members: Arc<Membership>,
         key: &ClusterKey,
+        rooms: Arc<Rooms>,
         leads: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Identity {
         Identity {
+            rooms,
             leads: Box::new(leads),
             own: group.own,
             disk: group.disk,
@@ -207,7 +212,8 @@ impl Peers {
         let inbox = Arc::new(Inbox::new(handle.clone()));
         let shared = handle.shared.clone();
         let leads = move || shared.leads();
-        let identity = Identity::new(config.group, config.own_address, config.members.clone(), key, leads);
+        let rooms = handle.shared.rooms.clone();
+        let identity = Identity::new(config.group, config.own_address, config.members.clone(), key, rooms, leads);
         let identity = Arc::new(Identity { priority: config.priority, ..identity });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

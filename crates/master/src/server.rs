@@ -65,6 +65,8 @@ const HANDS_OVER_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A hand-over that came to nothing is tried again after this long.
 const ASK_AGAIN: Duration = Duration::from_millis(700);
+/// How often it is looked how full the disks are.
+const LOOK_AT_DISKS_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a master that nobody asked to stop cannot go on as it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,6 +83,7 @@ pub struct Master {
     rpc: Running,
     internal: Running,
     web: tokio::task::JoinHandle<()>,
+    rooms: tokio::task::JoinHandle<()>,
     web_addr: SocketAddr,
     core: JoinHandle<()>,
     fatal: watch::Receiver<Option<String>>,
@@ -203,13 +206,14 @@ impl Master {
         let routes = Routes::new().service(workers);
         let internal = internal.serve(move |_| routes.clone()).map_err(start)?;
         let web_addr = web.local_addr().map_err(|err| Error::Start(format!("the web port: {err}")))?;
+        let rooms = tokio::spawn(look_at_disks(shared.clone()));
         let pages = crate::web::routes(shared.clone());
         let web = tokio::spawn(async move {
             if let Err(err) = axum::serve(web, pages).await {
                 tracing::error!(%err, "the web port stopped");
             }
         });
-        Ok(Master { handle, rpc, internal, web, web_addr, core, fatal: fatal_seen, fetched })
+        Ok(Master { handle, rpc, internal, web, web_addr, rooms, core, fatal: fatal_seen, fetched })
     }
 
     /// Where clients connect, with the real port.
@@ -303,9 +307,23 @@ impl Master {
         self.rpc.stop(drain).await;
         self.internal.stop(drain).await;
         self.web.abort();
+        self.rooms.abort();
         let drained = self.handle.drain(drain.max(Duration::from_secs(10))).await;
         end(&self.handle, self.core).await?;
         drained
+    }
+}
+
+/// Looks again and again how full the disks are. Ends when it is aborted.
+async fn look_at_disks(shared: Arc<Shared>) {
+    loop {
+        let looking = shared.clone();
+        // A disk that hangs holds up this look and no other work.
+        let look = move || looking.rooms.look(&looking.config.journal_dir, &looking.config.metastore_dir);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(look).await {
+            tracing::debug!(%error, "a disk cannot be asked how full it is");
+        }
+        tokio::time::sleep(LOOK_AT_DISKS_EVERY).await;
     }
 }
 

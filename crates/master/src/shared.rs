@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::locations::Locations;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::room::Rooms;
 use crate::skipped::SkippedKeys;
 use crate::uploads::Uploads;
 use hashbrown::HashMap;
@@ -87,6 +88,7 @@ pub struct Shared {
     pub streams: Mutex<Streams>,
     pub skipped: Mutex<SkippedKeys>,
     pub uploads: Mutex<Uploads>,
+    pub rooms: Arc<Rooms>,
     pub authority: Authority,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
@@ -120,6 +122,7 @@ impl Shared {
             streams: Mutex::default(),
             skipped: Mutex::default(),
             uploads: Mutex::default(),
+            rooms: Arc::default(),
             authority,
             started: clock.monotonic(),
             clock,

@@ -87,7 +87,10 @@ impl Connection {
             .tcp_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_frame_size(MAX_FRAME_BYTES);
+            .max_frame_size(MAX_FRAME_BYTES)
+            // What still comes for a stream that was dropped counts as an error of the peer, and the default bears about a
+            // thousand in the life of a connection. Readers are dropped in the middle all the time.
+            .http2_max_local_error_reset_streams(None);
         let connected = endpoint.connect().await;
         let channel = connected.map_err(|source| Error::Connect { address: address.to_owned(), source })?;
         let id = uuid::Uuid::new_v4().to_string();

@@ -1,4 +1,4 @@
-//! What tests, the demo and the benches stand on: an S3 server, a proxy that injects faults, child processes, ports,
+//! What tests, the demo and the benches stand on: an S3 server, a proxy that injects faults, a slow line, child processes, ports,
 //! network namespaces, reproducible bytes, and the one way to wait.
 //!
 //! Is:     real servers and real processes under a test's control.
@@ -11,6 +11,7 @@ pub mod damage;
 pub mod data;
 mod eventually;
 pub mod fuzz;
+pub mod line;
 pub mod mounts;
 pub mod netns;
 pub mod ports;

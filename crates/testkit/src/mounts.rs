@@ -39,12 +39,20 @@ fn run(how: &[&str], name: &str, body: impl FnOnce() + Send) {
         .expect("unshare starts");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+    print!("{out}");
 }
 
 /// Mounts an empty file system of `mib` MiB in memory there.
 pub fn in_memory(at: &Path, mib: u64) {
     std::fs::create_dir_all(at).expect("a directory");
     succeeds(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(at));
+}
+
+/// Has the existing file `at` hold `text`, for this child alone; `dir` is a directory of the test's own.
+pub fn over(at: &Path, dir: &Path, text: &str) {
+    let file = dir.join(at.file_name().expect("a file has a name"));
+    std::fs::write(&file, text).expect("written");
+    succeeds(Command::new("mount").arg("--bind").arg(&file).arg(at));
 }
 
 /// Makes an ext4 of `mib` MiB in the file `image` and mounts it there.

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use types::{
     BlockId, Clock, ContainerId, ErrorKind, Fingerprint, Mode, Monotonic, MountId, Principal, Proof, WriteType,
 };
@@ -29,6 +29,10 @@ const RIGHTS_KEPT: usize = 100_000;
 /// rights that stay valid.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 const WRITE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a read waits for a right to be confirmed that was granted before: about an election.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(1);
+/// How long such a right is not asked about again when no master answered.
+const UNCONFIRMED_FOR: Duration = Duration::from_secs(5);
 
 /// What the master says about one generation of one file.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,7 +112,7 @@ impl Resolver {
     }
 
     /// The facts for a read by `who`. Asks the master unless the right was granted lately; while no master answers, a
-    /// right once granted stays valid.
+    /// right once granted stays valid, and costs a read [`CONFIRM_PATIENCE`] every [`UNCONFIRMED_FOR`] at most.
     pub async fn for_read(&self, who: &Principal, container: ContainerId) -> Result<Arc<Facts>, WorkerError> {
         let user = user_of(who)?;
         let right = (container, Arc::clone(&user));
@@ -119,15 +123,18 @@ impl Resolver {
         {
             return Ok(Arc::clone(facts));
         }
-        match self.ask(container, &user, Access::Read).await {
-            Ok(facts) => Ok(facts),
-            Err(error) => match known.filter(|_| is_silence(&error)) {
-                Some(facts) => Ok(facts),
-                None => {
-                    self.rights.lock().remove(&right);
-                    Err(error)
-                }
-            },
+        let asked = self.ask(container, &user, Access::Read);
+        let Some(known) = known else { return asked.await };
+        match timeout(CONFIRM_PATIENCE, asked).await {
+            Ok(Ok(facts)) => Ok(facts),
+            Ok(Err(error)) if !is_silence(&error) => {
+                self.rights.lock().remove(&right);
+                Err(error)
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.rights.lock().insert(right, self.clock.monotonic() + UNCONFIRMED_FOR);
+                Ok(known)
+            }
         }
     }
 

@@ -14,8 +14,7 @@ pub struct Args {
     #[command(flatten)]
     server: ServerArgs,
     /// Most masters of the group are lost for good: this one goes on alone, from what it has, as a new incarnation. Read
-    /// docs/losing-a-master.md first: what only the lost ones had is gone, they must never be started again, and workers
-    /// must start with empty directories
+    /// docs/losing-a-master.md first: what only the lost ones had is gone, and they must never be started again
     #[arg(long = "recover-from-quorum-loss")]
     recover_from_quorum_loss: bool,
 }

@@ -3,6 +3,8 @@
 mod backup;
 mod disks;
 mod members;
+mod page;
+mod reads;
 mod support;
 mod troubles;
 

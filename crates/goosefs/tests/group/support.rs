@@ -1,12 +1,15 @@
-//! Three masters and a worker as four processes on free ports, and ways to kill them.
+//! Three masters and workers as processes on free ports, and ways to kill them.
 
 use client::ClientConfig;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use testkit::netns::Lan;
+use testkit::line::Line;
+use testkit::netns::{Lan, available, isolated};
 use testkit::process::{Builder, Process};
 
 /// How long a start, an election or a catching up may take on a loaded machine.
@@ -28,16 +31,29 @@ pub struct Group {
     dir: PathBuf,
     /// None: all on the loopback.
     lan: Option<Lan>,
+    /// On a network: from each master to each other one.
+    lines: Vec<Between>,
     /// A library each master is started with.
     pub preload: Option<PathBuf>,
+    /// How many workers are started.
+    pub worker_count: usize,
     ports: Vec<Ports>,
-    worker_ports: [u16; 2],
+    worker_ports: Vec<[u16; 2]>,
     extra: Vec<String>,
     masters: Vec<Option<Process>>,
-    worker: Option<Process>,
+    workers: Vec<Process>,
+}
+
+/// What one master says to another goes this way.
+struct Between {
+    masters: [usize; 2],
+    line: Line,
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Where on its own loopback a master of a network finds the line to the first one; the others follow.
+const FIRST_LINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 10);
+const WORKERS: usize = 2;
 
 impl Group {
     /// Formats a cluster and starts all of it. `extra`: further settings, `key=value`.
@@ -51,7 +67,7 @@ impl Group {
     pub fn start_all(&mut self) {
         (0..MASTERS).for_each(|n| self.start_master(n));
         self.leader();
-        self.start_worker();
+        (0..self.worker_count).for_each(|n| self.start_worker(n));
     }
 
     /// Formats a cluster.
@@ -59,17 +75,26 @@ impl Group {
         Group::format_on(None, dir, extra)
     }
 
-    /// Formats a cluster whose masters are the nodes of a network.
+    /// Formats a cluster whose masters are the nodes of a network, with lines between them.
     pub fn format_on(lan: Option<Lan>, dir: &Path, extra: &[&str]) -> Group {
         std::fs::create_dir_all(dir.join("ufs")).expect("a directory of the test's own");
-        let free = testkit::ports::free_ports(4 * MASTERS + 2).expect("free ports");
-        let ports =
-            free.chunks_exact(4).map(|p| Ports { rpc: p[0], web: p[1], internal: p[2], journal: p[3] }).collect();
-        let worker_ports = [free[4 * MASTERS], free[4 * MASTERS + 1]];
-        let extra = extra.iter().map(|&text| text.to_owned()).collect();
-        let masters = (0..MASTERS).map(|_| None).collect();
-        let group =
-            Group { dir: dir.to_owned(), lan, preload: None, ports, worker_ports, extra, masters, worker: None };
+        let free = testkit::ports::free_ports(4 * MASTERS + 2 * WORKERS).expect("free ports");
+        let (masters, workers) = free.split_at(4 * MASTERS);
+        let ports: Vec<Ports> =
+            masters.chunks_exact(4).map(|p| Ports { rpc: p[0], web: p[1], internal: p[2], journal: p[3] }).collect();
+        let lines = lan.as_ref().map_or_else(Vec::new, |lan| lines(lan, &ports));
+        let group = Group {
+            dir: dir.to_owned(),
+            lan,
+            lines,
+            preload: None,
+            worker_count: 1,
+            ports,
+            worker_ports: workers.chunks_exact(2).map(|p| [p[0], p[1]]).collect(),
+            extra: extra.iter().map(|&text| text.to_owned()).collect(),
+            masters: (0..MASTERS).map(|_| None).collect(),
+            workers: Vec::new(),
+        };
         (0..MASTERS).for_each(|n| group.format_master(n, &[]));
         group
     }
@@ -119,6 +144,19 @@ impl Group {
         self.lan.as_ref().expect("a network").mend(node(n)).expect("mended");
     }
 
+    /// Has everything between a master of a network and the others, both ways, take so much longer.
+    pub fn set_delay(&self, n: usize, delay: Duration) {
+        self.lines
+            .iter()
+            .filter(|between| between.masters.contains(&n))
+            .for_each(|between| between.line.set_delay(delay));
+    }
+
+    /// The disk of a master's journal.
+    pub fn journal_disk(dir: &Path, n: usize) -> PathBuf {
+        dir.join(format!("master{n}")).join("journal")
+    }
+
     /// Has a master's wall clock be wrong by so many seconds from now on. It was started with the library for that.
     pub fn set_clock(&self, n: usize, seconds: i64) {
         let mut file = std::fs::OpenOptions::new().write(true).open(self.dir.join(format!("master{n}.offset")));
@@ -161,12 +199,21 @@ impl Group {
         testkit::process::http_get(self.at(n, |p| p.web), "/readyz").is_ok_and(|(status, _)| status == 200)
     }
 
-    pub fn start_worker(&mut self) {
-        let [rpc, web] = self.worker_ports;
+    fn start_worker(&mut self, n: usize) {
+        let [rpc, web] = self.worker_ports[n];
         let own = [("worker.rpc.port", rpc.to_string()), ("worker.web.port", web.to_string())];
-        let worker = self.spawn("worker", "worker", LOOPBACK, &own, &[]);
+        let worker = self.spawn("worker", &format!("worker{n}"), LOOPBACK, &own, &[]);
         worker.wait_for_http((LOOPBACK, web).into(), "/readyz", PATIENCE).expect("the worker registers");
-        self.worker = Some(worker);
+        self.workers.push(worker);
+    }
+
+    /// A counter of the first worker.
+    pub fn worker_metric(&self, name: &str) -> Option<u64> {
+        let [_, web] = self.worker_ports[0];
+        let (_, text) = testkit::process::http_get((LOOPBACK, web).into(), "/metrics/prometheus").ok()?;
+        text.lines().find_map(|line| {
+            line.strip_prefix("goosefs_worker_")?.strip_prefix(name)?.strip_prefix("_total ")?.parse().ok()
+        })
     }
 
     pub fn rpc_addrs(&self) -> Vec<SocketAddr> {
@@ -175,7 +222,11 @@ impl Group {
 
     /// As `goosefs.master.embedded.journal.addresses` names it.
     pub fn journal_address(&self, n: usize) -> String {
-        self.at(n, |p| p.journal).to_string()
+        SocketAddr::from((self.journal_host(n), self.ports[n].journal)).to_string()
+    }
+
+    fn journal_host(&self, n: usize) -> IpAddr {
+        self.lan.as_ref().map_or(LOOPBACK, |_| IpAddr::V4(line_to(n)))
     }
 
     pub fn client_config(&self) -> ClientConfig {
@@ -212,6 +263,8 @@ impl Group {
             ("master.embedded.journal.port", journal),
         ];
         let own = own.map(|(key, port)| (key, port.to_string()));
+        // By this it knows which of the journals' addresses is its own.
+        let own: Vec<_> = own.into_iter().chain([("master.hostname", self.journal_host(n).to_string())]).collect();
         let spawn = || self.spawn(command, &format!("master{n}"), self.host(n), &own, how);
         match &self.lan {
             None => spawn(),
@@ -224,12 +277,10 @@ impl Group {
     }
 
     fn spawn_args(&self, args: &[&str], home: &str, host: IpAddr, own: &[(&str, String)]) -> Process {
-        let list = |port: fn(&Ports) -> u16| {
-            let addresses: Vec<String> = (0..MASTERS).map(|n| self.at(n, port).to_string()).collect();
-            addresses.join(",")
-        };
+        let all = |address: &dyn Fn(usize) -> String| (0..MASTERS).map(address).collect::<Vec<_>>().join(",");
+        let list = |port: fn(&Ports) -> u16| all(&|n| self.at(n, port).to_string());
         let place = |name: &str| self.dir.join(name).display().to_string();
-        let hosts = ["master.hostname", "master.bind.host", "master.web.bind.host"];
+        let hosts = ["master.bind.host", "master.web.bind.host"];
         let hosts = hosts.into_iter().chain(["worker.hostname", "worker.bind.host", "worker.web.bind.host"]);
         let common = [
             ("work.dir", place(home)),
@@ -237,12 +288,14 @@ impl Group {
             ("master.mount.table.root.ufs", place("ufs")),
             ("master.rpc.addresses", list(|ports| ports.rpc)),
             ("master.internal.rpc.addresses", list(|ports| ports.internal)),
-            ("master.embedded.journal.addresses", list(|ports| ports.journal)),
+            ("master.embedded.journal.addresses", all(&|n| self.journal_address(n))),
         ];
         let settings = hosts.map(|key| (key, host.to_string())).chain(common).chain(own.iter().cloned());
         let mut builder = Builder::new(env!("CARGO_BIN_EXE_goosefs"), &self.dir);
         if let Some(library) = &self.preload {
-            builder = builder.env("LD_PRELOAD", library).env("CLOCK_OFFSET", self.dir.join(format!("{home}.offset")));
+            let told = [("LD_PRELOAD", library.clone()), ("CLOCK_OFFSET", self.dir.join(format!("{home}.offset")))];
+            let disk = [("DISK", self.dir.join(home)), ("DISK_ERRORS", disk_errors(&self.dir, home))];
+            builder = told.into_iter().chain(disk).fold(builder, |builder, (name, value)| builder.env(name, value));
         }
         builder
             .args(args)
@@ -252,6 +305,77 @@ impl Group {
             .spawn()
             .expect("the binary starts")
     }
+}
+
+/// Runs a test whose ports nobody else takes, if this machine allows it: the kernel gives a port that was free a moment ago to
+/// any connection of another test.
+pub fn with_ports_of_its_own<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.expect("a runtime").block_on(test());
+    };
+    if available() { isolated(run).expect("a namespace") } else { run() }
+}
+
+/// Compiles a library that masters are to be started with.
+pub fn library(dir: &Path, name: &str, source: &str) -> PathBuf {
+    let (file, library) = (dir.join(format!("{name}.c")), dir.join(format!("{name}.so")));
+    std::fs::write(&file, source).expect("written");
+    let cc = Command::new("cc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(&file).arg("-ldl").status();
+    assert!(cc.expect("a C compiler").success(), "{} does not compile", file.display());
+    library
+}
+
+/// What tells a master's library which calls to its disk fail.
+fn disk_errors(dir: &Path, home: &str) -> PathBuf {
+    dir.join(format!("{home}.errors"))
+}
+
+/// Kinds of calls to a disk.
+#[derive(Clone, Copy)]
+pub enum Call {
+    Write,
+    Sync,
+    Read,
+}
+
+/// Has the next call of a kind fail that a master makes to a file with `part` in its path. It was started with the library
+/// for that.
+pub fn fail_next(dir: &Path, n: usize, call: Call, part: &str) {
+    let file = std::fs::OpenOptions::new().write(true).open(disk_errors(dir, &format!("master{n}")));
+    let file = file.expect("made by the library");
+    // As `disk.c` numbers them.
+    let kind: i64 = match call {
+        Call::Write => 1,
+        Call::Sync => 2,
+        Call::Read => 3,
+    };
+    file.write_all_at(&kind.to_ne_bytes(), 0).expect("written");
+    file.write_all_at(&[part.as_bytes(), &[0]].concat(), 16).expect("written");
+    // Last: from here on it counts.
+    file.write_all_at(&1_i64.to_ne_bytes(), 8).expect("written");
+}
+
+/// Whether the call that was to fail has failed.
+pub fn has_failed(dir: &Path, n: usize) -> bool {
+    let order = std::fs::read(disk_errors(dir, &format!("master{n}"))).expect("made by the library");
+    i64::from_ne_bytes(order[8..16].try_into().expect("eight bytes")) <= 0
+}
+
+/// What each master takes for the address of one of them.
+fn line_to(n: usize) -> Ipv4Addr {
+    Ipv4Addr::from_bits(FIRST_LINE.to_bits() + u32::from(node(n)))
+}
+
+fn lines(lan: &Lan, ports: &[Ports]) -> Vec<Between> {
+    let pairs = (0..MASTERS).flat_map(|from| (0..MASTERS).map(move |to| [from, to])).filter(|[from, to]| from != to);
+    let between = |masters: [usize; 2]| {
+        let [from, to] = masters;
+        let (near, far) = (line_to(to), Lan::address(node(to)));
+        let start = || Line::start_at((near, ports[to].journal).into(), (far, ports[to].journal).into());
+        Between { masters, line: lan.within(node(from), start).expect("a line") }
+    };
+    pairs.map(between).collect()
 }
 
 fn node(n: usize) -> u8 {

@@ -1,22 +1,29 @@
-//! Clients under load while one master after the other is killed, hangs, is cut off or gets another wall clock: nothing
-//! acknowledged is lost or doubled, and nobody sees an error that is not documented.
+//! Clients under load while one master after the other is killed, hangs, is cut off or far away, has a full disk or another
+//! wall clock: nothing acknowledged is lost or doubled, and nobody sees an error that is not documented.
 
-use crate::support::{Group, MASTERS, PATIENCE};
+use crate::support::{Group, MASTERS, PATIENCE, library};
 use crate::{GIVEN_UP, content, make_and_rename, official, path, read, write_and_read};
 use client::{FileSystem, MakeDirectory};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use testkit::eventually_async;
-use testkit::netns::{Lan, available, isolated};
+use std::time::Duration;
+use testkit::netns::Lan;
+use testkit::{Chance, eventually, eventually_async, mounts};
 use types::Mode;
 
 /// Operations a client must have had acknowledged before, during and after each trouble.
 const BETWEEN: u64 = 10;
 /// How far a wall clock jumps, in seconds.
 const HOUR: i64 = 3600;
+/// Lies about the wall clock.
 const CLOCK: &str = include_str!("clock.c");
+/// Of the disk below each master's journal. It holds what the log keeps for a master that is away.
+const DISK_MIB: u64 = 48;
+/// How much later everything arrives on a slow line, at least and at most: less than the others take for silence.
+const SLOW_MS: [usize; 2] = [20, 150];
+/// Rounds without a seed of their own; each trouble is among them.
+const FEW_ROUNDS: u64 = 6;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Trouble {
@@ -26,44 +33,92 @@ enum Trouble {
     Hangs,
     /// Nothing reaches it or leaves it, and connections do not break.
     CutOff,
-    /// Its wall clock is an hour ahead or behind, and then right again.
-    WrongClock,
+    /// What it says to the other masters arrives late, and what they say.
+    FarAway(Duration),
+    /// The disk of its journal is full: it hands the lead over, and ends of that.
+    FullDisk,
+    /// Its wall clock is that many seconds ahead, and then right again.
+    WrongClock(i64),
 }
 
-const TROUBLES: [Trouble; 4] = [Trouble::Killed, Trouble::Hangs, Trouble::CutOff, Trouble::WrongClock];
+/// One trouble of one master.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    trouble: Trouble,
+    /// Of a follower: the group must not even notice.
+    of_a_follower: bool,
+}
+
+/// What a seed chooses: the rounds of one turn, each trouble once.
+fn turn(seed: u64) -> Vec<Round> {
+    let mut chance = Chance::new(seed);
+    let slow = SLOW_MS[0] + chance.below(SLOW_MS[1] - SLOW_MS[0]);
+    let slow = Duration::from_millis(u64::try_from(slow).expect("small"));
+    let jump = if chance.one_in(2) { HOUR } else { -HOUR };
+    let mut left = vec![
+        Trouble::Killed,
+        Trouble::Hangs,
+        Trouble::CutOff,
+        Trouble::FarAway(slow),
+        Trouble::FullDisk,
+        Trouble::WrongClock(jump),
+    ];
+    let mut rounds = Vec::new();
+    while !left.is_empty() {
+        let trouble = left.swap_remove(chance.below(left.len()));
+        rounds.push(Round { trouble, of_a_follower: chance.one_in(4) });
+    }
+    rounds
+}
 
 impl Trouble {
-    fn begin(self, group: &mut Group, n: usize, ahead: bool) {
+    fn begin(self, group: &mut Group, n: usize, dir: &Path) {
         match self {
             Trouble::Killed => group.kill9(n),
             Trouble::Hangs => group.master(n).pause().expect("it can be stopped"),
             Trouble::CutOff => group.cut(n),
-            Trouble::WrongClock => group.set_clock(n, if ahead { HOUR } else { -HOUR }),
+            Trouble::FarAway(delay) => group.set_delay(n, delay),
+            Trouble::FullDisk => mounts::fill(&filler(dir, n)),
+            Trouble::WrongClock(seconds) => group.set_clock(n, seconds),
         }
     }
 
-    fn end(self, group: &mut Group, n: usize) {
+    fn end(self, group: &mut Group, n: usize, dir: &Path) {
         match self {
             Trouble::Killed => group.start_master(n),
             Trouble::Hangs => group.master(n).resume().expect("it goes on"),
             Trouble::CutOff => group.mend(n),
-            Trouble::WrongClock => group.set_clock(n, 0),
+            Trouble::FarAway(_) => group.set_delay(n, Duration::ZERO),
+            // It may have ended, or be about to, or still have had room.
+            Trouble::FullDisk => {
+                group.stop_or_ended(n);
+                std::fs::remove_file(filler(dir, n)).expect("it was full");
+                group.start_master(n);
+            }
+            Trouble::WrongClock(_) => group.set_clock(n, 0),
         }
     }
 
     /// Whether an official client, too, goes on meanwhile: it waits minutes for one who is silent.
     fn is_heard_of(self) -> bool {
-        matches!(self, Trouble::Killed | Trouble::WrongClock)
+        !matches!(self, Trouble::Hangs | Trouble::CutOff)
+    }
+
+    /// Waits until the master suffers from it, under load.
+    fn bites(self, group: &Group, n: usize) {
+        let ended = || group.master(n).exit_status().expect("known").is_some();
+        if self == Trouble::FullDisk {
+            eventually(PATIENCE, || ended() || group.metric(n, "Master.JournalDiskShort") == Some(1));
+        }
+    }
+
+    fn needs_a_network(self) -> bool {
+        matches!(self, Trouble::CutOff | Trouble::FarAway(_))
     }
 }
 
-/// Builds what lies about the wall clock.
-fn wrong_clock(dir: &Path) -> PathBuf {
-    let (source, library) = (dir.join("clock.c"), dir.join("clock.so"));
-    std::fs::write(&source, CLOCK).expect("written");
-    let cc = Command::new("cc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
-    assert!(cc.expect("a C compiler").success(), "{} does not compile", source.display());
-    library
+fn filler(dir: &Path, n: usize) -> PathBuf {
+    Group::journal_disk(dir, n).join("somebody-elses")
 }
 
 struct Load {
@@ -88,7 +143,7 @@ impl Load {
     }
 }
 
-async fn ride(group: &mut Group, can_cut: bool) {
+async fn ride(group: &mut Group, dir: &Path, has_network: bool) {
     let fs = FileSystem::connect(group.client_config()).await.expect("a master leads");
     let sdk = official(group).await;
     let parents = MakeDirectory { recursive: false, allow_exists: false, mode: Mode::new(0o755) };
@@ -103,28 +158,30 @@ async fn ride(group: &mut Group, can_cut: bool) {
         stop,
         counts,
     };
-    let rounds = testkit::rounds(5);
-    for round in 0..rounds {
-        let trouble = TROUBLES[usize::try_from(round).expect("few") % TROUBLES.len()];
-        if trouble == Trouble::CutOff && !can_cut {
+    let rounds = testkit::rounds(FEW_ROUNDS);
+    let count = usize::try_from(rounds).expect("few");
+    for (number, round) in (0..).flat_map(turn).take(count).enumerate() {
+        let trouble = round.trouble;
+        if trouble.needs_a_network() && !has_network {
             continue;
         }
         load.goes_on(true).await;
         let leader = group.leader();
-        // Now and then a follower: the group must not even notice.
-        let who = if round % 7 == 6 { (leader + 1) % MASTERS } else { leader };
-        println!("round {round}: {trouble:?} of master {who}, {leader} leads");
-        trouble.begin(group, who, round % 2 == 0);
+        let who = if round.of_a_follower { (leader + 1) % MASTERS } else { leader };
+        println!("round {number}: {trouble:?} of master {who}, {leader} leads");
+        trouble.begin(group, who, dir);
         load.goes_on(trouble.is_heard_of() || who != leader).await;
-        trouble.end(group, who);
+        trouble.bites(group, who);
+        trouble.end(group, who, dir);
         load.goes_on(true).await;
         (0..MASTERS).for_each(|n| group.caught_up(n));
     }
     load.stop.store(true, Ordering::Relaxed);
     let (written, given_up) = load.official.await.expect("the official client never failed");
-    let bound = GIVEN_UP * usize::try_from(rounds).expect("few");
+    let bound = GIVEN_UP * count;
     assert!(given_up <= bound, "{given_up} calls given up in {rounds} troubles: it did not find the new leader");
     let made = load.own.await.expect("our own client never failed");
+    println!("{rounds} troubles: {made} directories, {} files, {given_up} calls given up", written.len());
     for n in written {
         assert!(read(&sdk, &format!("/official/f{n}")).await == content(n), "file {n}");
     }
@@ -134,16 +191,19 @@ async fn ride(group: &mut Group, can_cut: bool) {
 
 #[test]
 fn clients_ride_through_whatever_befalls_a_master_and_nothing_is_lost_or_doubled() {
-    let test = || {
+    let name = "troubles::clients_ride_through_whatever_befalls_a_master_and_nothing_is_lost_or_doubled";
+    mounts::own(name, || {
         let dir = tempfile::tempdir().expect("a directory");
-        let lan = available().then(|| Lan::new(u8::try_from(MASTERS).expect("few")).expect("a network"));
-        let can_cut = lan.is_some();
-        let mut group = Group::format_on(lan, dir.path(), &["goosefs.master.journal.checkpoint.period.entries=200"]);
-        group.preload = Some(wrong_clock(dir.path()));
+        (0..MASTERS).for_each(|n| mounts::in_memory(&Group::journal_disk(dir.path(), n), DISK_MIB));
+        let lan = Lan::available().then(|| Lan::new(u8::try_from(MASTERS).expect("few")).expect("a network"));
+        let has_network = lan.is_some();
+        let small =
+            ["goosefs.master.journal.checkpoint.period.entries=2000", "goosefs.master.journal.log.size.bytes.max=64KB"];
+        let mut group = Group::format_on(lan, dir.path(), &small);
+        group.preload = Some(library(dir.path(), "clock", CLOCK));
+        group.worker_count = 2;
         group.start_all();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        runtime.expect("a runtime").block_on(ride(&mut group, can_cut));
-    };
-    // Without privilege no cable can be pulled.
-    if available() { isolated(test).expect("a namespace") } else { test() }
+        runtime.expect("a runtime").block_on(ride(&mut group, dir.path(), has_network));
+    });
 }

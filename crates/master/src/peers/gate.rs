@@ -4,6 +4,7 @@ use super::sender::Sender;
 use super::{Identity, Inbox, Members, Network, SESSION, VERSION, random};
 use crate::core::Event;
 use crate::error::Error;
+use crate::room::Short;
 use journal::MemberId;
 use parking_lot::Mutex;
 use proto::internal::peers_server::Peers;
@@ -224,7 +225,11 @@ impl Peers for Gate {
             return Err(Error::Starting("it was just taken into the group").into());
         }
         let mut messages = request.into_inner();
-        while let Some(PeerMessage { message, everywhere }) = messages.message().await? {
+        let mut told = None;
+        while let Some(PeerMessage { message, everywhere, short_of_room }) = messages.message().await? {
+            if told.replace(short_of_room) != Some(short_of_room) {
+                self.identity.rooms.heard(from, Short::from_wire(short_of_room));
+            }
             if self.identity.was_removed(from) {
                 return Err(Error::Refused(removed(from)).into());
             }

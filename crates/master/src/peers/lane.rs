@@ -53,6 +53,7 @@ pub struct Course {
 
 /// The sending end.
 pub struct Lane {
+    identity: Arc<Identity>,
     /// Present while there is a connection.
     queue: Arc<Mutex<Option<mpsc::Sender<PeerMessage>>>>,
     waiting_bytes: Arc<AtomicUsize>,
@@ -67,10 +68,10 @@ impl Drop for Lane {
 
 impl Lane {
     pub fn start(course: Course, runtime: &tokio::runtime::Handle) -> Lane {
-        let (queue, waiting_bytes) = (Arc::default(), Arc::default());
+        let (identity, queue, waiting_bytes) = (Arc::clone(&course.identity), Arc::default(), Arc::default());
         let task = Task { course, queue: Arc::clone(&queue), waiting_bytes: Arc::clone(&waiting_bytes) };
         let task = runtime.spawn(task.run());
-        Lane { queue, waiting_bytes, task }
+        Lane { identity, queue, waiting_bytes, task }
     }
 
     /// Queues a message; false when there is no connection, or too much waits already.
@@ -82,7 +83,8 @@ impl Lane {
             return false;
         }
         self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let queued = queue.try_send(PeerMessage { message, everywhere: everywhere.0 }).is_ok();
+        let short_of_room = self.identity.rooms.own().to_wire();
+        let queued = queue.try_send(PeerMessage { message, everywhere: everywhere.0, short_of_room }).is_ok();
         if !queued {
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }

@@ -18,7 +18,7 @@ fn identity(dir: &Path, key: &ClusterKey, own: u64, members: &[&str], disk: u128
     std::fs::create_dir_all(&home).expect("a directory");
     let group = Group::create(&home, MemberId(own), members.clone(), disk).expect("written");
     let membership = Arc::new(members.membership());
-    Arc::new(Identity::new(group, "x:1".to_owned(), membership, key, || true))
+    Arc::new(Identity::new(group, "x:1".to_owned(), membership, key, Arc::default(), || true))
 }
 
 fn serve(identity: Arc<Identity>) -> (Running, Arc<Inbox>) {
@@ -120,7 +120,8 @@ async fn who_was_removed_is_told_so_and_a_waiting_master_is_taken_in_by_the_lead
     std::fs::create_dir_all(&home).expect("a directory");
     let waiting = Group::create_waiting(&home, 99).expect("written");
     let none = Arc::new(Membership::founding([]));
-    let (waiting, _inbox) = serve(Arc::new(Identity::new(waiting, "d:1".to_owned(), none, &key, || false)));
+    let (waiting, _inbox) =
+        serve(Arc::new(Identity::new(waiting, "d:1".to_owned(), none, &key, Arc::default(), || false)));
     let call = |as_whom: u64, identity: Arc<Identity>| Course { to: MemberId(as_whom), ..course(identity, &waiting) };
     let three = identity(dir.path(), &key, 3, &list, 33);
     let why = open(&call(2, three.clone())).await.map(drop).expect_err("a voter");

@@ -23,7 +23,7 @@ pub async fn wait_for_admission(
     entropy: Arc<dyn Entropy>,
 ) -> Result<(), rpc::Error> {
     let members = Arc::new(Membership::founding([]));
-    let identity = Arc::new(Identity::new(group, address.to_owned(), members, key, || false));
+    let identity = Arc::new(Identity::new(group, address.to_owned(), members, key, Arc::default(), || false));
     let gate = Arc::new(Gate::new(identity.clone(), Arc::new(Inbox::default()), entropy));
     let mut admitted = gate.admitted();
     let routes = Routes::new().service(PeersServer::from_arc(gate).max_decoding_message_size(MESSAGE_BYTES));

@@ -6,6 +6,7 @@ use super::namespace::{Wish, empty_update};
 use crate::backup::{Backups, Destination};
 use crate::error::Error;
 use crate::registry::{Registry, State, Worker};
+use crate::room::Short;
 use crate::shared::Shared;
 use journal::{Change, MemberId, Membership, Seat};
 use meta::{Mount, Op};
@@ -121,6 +122,21 @@ fn members(shared: &Arc<Shared>) -> Vec<Member> {
     view.members.as_ref().map(|group| group.iter().map(member).collect()).unwrap_or_default()
 }
 
+/// The masters whose disks are short of room.
+fn short_of_room(shared: &Arc<Shared>, own_address: &str) -> Vec<ShortOfRoom> {
+    let view = shared.group();
+    let own = shared.rooms.own();
+    let all: Vec<(String, Short)> = match &view.members {
+        None => vec![(own_address.to_owned(), own)],
+        Some(group) => {
+            let of = |id| if view.own == Some(id) { own } else { shared.rooms.of(id) };
+            group.iter().map(|(id, seat)| (seat.address.clone(), of(id))).collect()
+        }
+    };
+    let short = all.into_iter().filter(|(_, short)| short.is_any());
+    short.map(|(master, Short { journal, metastore })| ShortOfRoom { master, journal, metastore }).collect()
+}
+
 /// Who the members are; refused by a master alone.
 fn group_of(shared: &Arc<Shared>) -> Result<Arc<Membership>, Error> {
     shared
@@ -173,8 +189,10 @@ impl Admin for Operators {
             rpc_port: u32::from(worker.rpc_port),
             last_contact_ms: i64::try_from((now - worker.last_contact).as_millis()).unwrap_or(i64::MAX),
         });
+        let rpc_address = format!("{}:{}", shared.config.hostname, shared.config.rpc_addr.port());
         Ok(Response::new(MasterInfoResponse {
-            rpc_address: format!("{}:{}", shared.config.hostname, shared.config.rpc_addr.port()),
+            short_of_room: short_of_room(shared, &rpc_address),
+            rpc_address,
             rpc_port: u32::from(shared.config.rpc_addr.port()),
             web_port: u32::from(shared.config.web_addr.port()),
             started_unix_ms: shared.clock.unix().0 - uptime_ms,

@@ -17,6 +17,10 @@ use tokio::net::TcpStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tower::Service;
 
+/// Frames for streams that have ended which a connection may bring in its life. A reader's receipts cross the end of the
+/// stream all the time, so it is far above the default of 1024; each costs some memory if the client does not read.
+const LATE_FRAMES: usize = 100_000;
+
 /// Serves until the client leaves or the drain lets it go.
 pub(super) async fn serve<S, B>(stream: std::net::TcpStream, service: S, core: &Core)
 where
@@ -59,7 +63,8 @@ where
         .max_frame_size(config.max_frame_bytes)
         .max_send_buf_size(config.send_buffer_bytes)
         .max_concurrent_streams(config.max_streams)
-        .max_header_list_size(config.max_header_bytes);
+        .max_header_list_size(config.max_header_bytes)
+        .max_local_error_reset_streams(LATE_FRAMES);
     let remote = peer.remote_addr;
     let call = service_fn(move |mut request: Request<Incoming>| {
         // For handlers that log who called.

@@ -17,6 +17,11 @@ pub struct Lan {
 }
 
 impl Lan {
+    /// Whether this machine has what a network is made with: `ip` of iproute2.
+    pub fn available() -> bool {
+        Command::new("ip").arg("-V").output().is_ok_and(|output| output.status.success())
+    }
+
     /// Call it in a namespace of one's own ([`super::isolated`]), where it becomes the bridge. Errors: `ip` of iproute2 is
     /// missing or refused.
     pub fn new(nodes: u8) -> io::Result<Lan> {

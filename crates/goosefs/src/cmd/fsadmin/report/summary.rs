@@ -43,6 +43,12 @@ fn layout(info: &MasterInfo, zone: &TimeZone) -> String {
         };
         field("Journal Member", format!("{} ({state})", member.address));
     }
+    for short in &info.short_of_room {
+        for (disk, _) in [("journal", short.journal), ("metadata", short.metastore)].iter().filter(|(_, short)| *short)
+        {
+            field("Short Of Room", format!("{}: the disk of the {disk}", short.master));
+        }
+    }
     field("Version", info.version.clone());
     field("Safe Mode", info.safe_mode.to_string());
     field("Zookeeper Enabled", info.zookeeper_enabled.to_string());
@@ -63,7 +69,10 @@ fn layout(info: &MasterInfo, zone: &TimeZone) -> String {
 fn document(info: &MasterInfo) -> serde_json::Value {
     let (capacity, used) = totals(info);
     let tier = |t: &proto::admin::TierUse| json!({ "alias": t.alias, "capacityBytes": t.capacity_bytes, "usedBytes": t.used_bytes });
+    let short =
+        |s: &proto::admin::ShortOfRoom| json!({ "master": s.master, "journal": s.journal, "metastore": s.metastore });
     json!({
+        "shortOfRoom": info.short_of_room.iter().map(short).collect::<Vec<_>>(),
         "masterAddress": info.rpc_address,
         "webPort": info.web_port,
         "rpcPort": info.rpc_port,
@@ -84,7 +93,7 @@ fn document(info: &MasterInfo) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::admin::TierUse;
+    use proto::admin::{ShortOfRoom, TierUse};
 
     #[test]
     fn layout_of_the_lineage() {
@@ -118,6 +127,26 @@ mod tests {
         Tier: SSD  Size: 64.00MB
     Free Capacity: 9.94GB
 "
+        );
+    }
+
+    #[test]
+    fn masters_with_full_disks_are_named() {
+        let short = |master: &str, journal, metastore| ShortOfRoom { master: master.to_owned(), journal, metastore };
+        let short_of_room =
+            vec![short("m1:9202", true, false), short("m2:9202", false, true), short("m3:9202", true, true)];
+        let info = MasterInfo { short_of_room, ..MasterInfo::default() };
+        let shown = layout(&info, &TimeZone::UTC);
+        for line in [
+            "    Short Of Room: m1:9202: the disk of the journal\n",
+            "    Short Of Room: m2:9202: the disk of the metadata\n",
+            "    Short Of Room: m3:9202: the disk of the journal\n    Short Of Room: m3:9202: the disk of the metadata\n",
+        ] {
+            assert!(shown.contains(line), "{line} in {shown}");
+        }
+        assert_eq!(
+            document(&info)["shortOfRoom"][1],
+            json!({ "master": "m2:9202", "journal": false, "metastore": true })
         );
     }
 }
