@@ -102,6 +102,34 @@ impl MemoryIo {
         MemoryIo { disk: Arc::new(Mutex::new(after)) }
     }
 
+    /// The disk as it is after the power went, where chance decides what of the unsynced survives: of a file its old
+    /// content, its new one or the head of it; of a directory each name as it was or as it is.
+    ///
+    /// - `below`: a number below its argument.
+    pub fn crash_in_part(&self, mut below: impl FnMut(u64) -> u64) -> MemoryIo {
+        let disk = self.disk.lock();
+        let mut after = Disk { dirs: disk.dirs.clone(), space_bytes: disk.space_bytes, ..Disk::default() };
+        let paths: BTreeSet<&PathBuf> = disk.durable.keys().chain(disk.files.keys()).collect();
+        for path in paths {
+            let (was, is) = (disk.durable.get(path), disk.files.get(path));
+            let Some(content) = (if below(2) == 0 { was } else { is }) else { continue };
+            let content = content.lock();
+            let mut left = content.synced.clone();
+            if content.now != content.synced && below(2) == 1 {
+                left.clone_from(&content.now);
+                if below(2) == 1 {
+                    let safe = if left.starts_with(&content.synced) { content.synced.len() } else { 0 };
+                    let rest = u64::try_from(left.len() - safe).expect("a file in memory is small");
+                    left.truncate(safe + at(below(rest + 1)));
+                }
+            }
+            let content = Arc::new(Mutex::new(Content { now: left.clone(), synced: left }));
+            after.files.insert(path.clone(), Arc::clone(&content));
+            after.durable.insert(path.clone(), content);
+        }
+        MemoryIo { disk: Arc::new(Mutex::new(after)) }
+    }
+
     /// The disk as it is after the process was killed: everything written is there, nobody holds a lock.
     pub fn kill(&self) -> MemoryIo {
         let disk = self.disk.lock();
