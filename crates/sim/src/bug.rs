@@ -26,10 +26,14 @@ pub enum Bug {
     CollectorLate,
     /// A read of the database sometimes gives what was there before the last commit, and the cache keeps it.
     OldCache,
+    /// A worker reports blocks that left it once more.
+    LocationResurrected,
+    /// Workers read from the store what stood at a place before, whatever version they ask for.
+    OldBlock,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 10] = [
+    pub const ALL: [Bug; 12] = [
         Bug::AckBeforeFsync,
         Bug::VoteForgotten,
         Bug::AppliedTwice,
@@ -40,5 +44,7 @@ impl Bug {
         Bug::LoadResurrects,
         Bug::CollectorLate,
         Bug::OldCache,
+        Bug::LocationResurrected,
+        Bug::OldBlock,
     ];
 }

@@ -33,6 +33,9 @@ struct Cli {
     /// How many masters
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=7))]
     masters: u8,
+    /// How many workers; with any, files are written through them and read
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
+    workers: u8,
     /// How long there are faults, in simulated milliseconds
     #[arg(long, default_value_t = 10_000)]
     faults_ms: u64,
@@ -48,7 +51,14 @@ fn main() -> Result<()> {
 
 impl Cli {
     fn plan(&self, seed: u64) -> Plan {
-        Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) }
+        let plan = if self.workers == 0 { Plan::new(seed) } else { Plan::with_workers(seed) };
+        Plan {
+            bug: self.bug,
+            masters: usize::from(self.masters),
+            workers: usize::from(self.workers),
+            faults_ms: self.faults_ms,
+            ..plan
+        }
     }
 
     fn replay(&self, seed: u64) -> Result<()> {

@@ -50,6 +50,7 @@ impl World {
             Fault::StoreAway => self.under.set_weather(|weather| weather.away = true),
             Fault::StoreSlow { ms } => self.under.set_weather(|weather| weather.slow_ms = ms),
             Fault::StoreForgetful { per_mille } => self.under.set_weather(|weather| weather.forgetful = per_mille),
+            Fault::Worker(fault) => self.begin_worker_fault(fault, lasts_us),
         }
         self.after(lasts_us, Happening::End(at));
         Ok(())
@@ -94,6 +95,7 @@ impl World {
             Fault::StoreAway => self.under.set_weather(|weather| weather.away = false),
             Fault::StoreSlow { .. } => self.under.set_weather(|weather| weather.slow_ms = 0),
             Fault::StoreForgetful { .. } => self.under.set_weather(|weather| weather.forgetful = 0),
+            Fault::Worker(fault) => self.end_worker_fault(fault),
             Fault::PowerCut { .. }
             | Fault::Blackout
             | Fault::Kill { .. }
@@ -128,6 +130,6 @@ impl World {
             self.wake(master, life)?;
             self.start(master)?;
         }
-        Ok(())
+        self.heal_workers()
     }
 }

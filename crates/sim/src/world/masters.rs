@@ -1,6 +1,7 @@
 //! Masters: their processes start, stop, stand still, and do what their cores ask for.
 
 use super::*;
+use crate::porters::Reply;
 
 impl World {
     pub(super) fn start(&mut self, master: usize) -> Result<(), Failure> {
@@ -46,6 +47,7 @@ impl World {
                 self.after(in_us, Happening::Broken { client, attempt, why: "the master is gone" });
             }
         }
+        self.break_calls_at(master);
     }
 
     pub(super) fn wake(&mut self, master: usize, life: u64) -> Result<(), Failure> {
@@ -87,9 +89,13 @@ impl World {
         let peers = |at: usize| self.machines[at].id;
         let peer = match &what {
             Inside::Deliver { from: at, .. } | Inside::Unreachable { to: at } => Some(peers(*at)),
-            Inside::Tick | Inside::Synced(_) | Inside::Flush { .. } | Inside::LateJob(_) | Inside::Request { .. } => {
-                None
-            }
+            Inside::Tick
+            | Inside::Synced(_)
+            | Inside::Flush { .. }
+            | Inside::LateJob(_)
+            | Inside::Request { .. }
+            | Inside::FromWorker { .. }
+            | Inside::Porter { .. } => None,
         };
         let machine = &mut self.machines[master];
         let now = machine.now();
@@ -97,8 +103,18 @@ impl World {
             return Ok(());
         }
         let Some(process) = &mut machine.process else {
-            if let Inside::Request { client, attempt } = what {
-                self.after(2_000, Happening::Broken { client, attempt, why: "nobody listens" });
+            match what {
+                Inside::Request { client, attempt } => {
+                    self.after(2_000, Happening::Broken { client, attempt, why: "nobody listens" });
+                }
+                Inside::FromWorker { call, .. } => self.nobody_listens(call),
+                Inside::Porter { porter, attempt } => self.nobody_listens_to(porter, attempt),
+                Inside::Tick
+                | Inside::Deliver { .. }
+                | Inside::Unreachable { .. }
+                | Inside::Synced(_)
+                | Inside::Flush { .. }
+                | Inside::LateJob(_) => {}
             }
             return Ok(());
         };
@@ -141,6 +157,8 @@ impl World {
                 process.work.push(Work::Forgotten { result });
             }
             (Inside::Request { client, attempt }, _) => self.serve(master, client, attempt),
+            (Inside::FromWorker { call, request }, _) => self.serve_worker(master, call, *request),
+            (Inside::Porter { porter, attempt }, _) => self.serve_porter(master, porter, attempt),
         }
         self.pump(master)
     }
@@ -181,6 +199,7 @@ impl World {
     fn work(&mut self, master: usize) -> bool {
         let now = self.machines[master].now();
         let (mut ended, mut refused) = (Vec::new(), Vec::new());
+        let (mut replies, mut answers) = (Vec::new(), Vec::new());
         let Some(process) = &mut self.machines[master].process else { return false };
         let mut context = Context::from_waker(Waker::noop());
         let (mut any, mut lists) = (false, false);
@@ -203,6 +222,14 @@ impl World {
                     }
                     Poll::Pending => process.work.push(work),
                 },
+                Work::Porter { porter, attempt, answer } => match answer.as_mut().poll(&mut context) {
+                    Poll::Ready(result) => replies.push((*porter, *attempt, Reply::of_master(result))),
+                    Poll::Pending => process.work.push(work),
+                },
+                Work::OfWorker { call, answer } => match answer.as_mut().poll(&mut context) {
+                    Poll::Ready(answer) => answers.push((*call, answer)),
+                    Poll::Pending => process.work.push(work),
+                },
                 Work::Forgotten { result } => {
                     if result.as_mut().poll(&mut context).is_pending() {
                         process.work.push(work);
@@ -217,9 +244,15 @@ impl World {
             // A listing is made by a task of its own.
             self.runtime.block_on(tokio::task::yield_now());
         }
-        any |= !ended.is_empty();
+        any |= !ended.is_empty() || !replies.is_empty() || !answers.is_empty();
         for (client, attempt, heard) in ended {
             self.answer(master, client, attempt, heard);
+        }
+        for (porter, attempt, reply) in replies {
+            self.answer_to_porter(master, porter, attempt, reply);
+        }
+        for (call, answer) in answers {
+            self.answer_to_worker(master, call, answer);
         }
         any
     }
