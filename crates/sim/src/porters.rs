@@ -443,16 +443,16 @@ impl Crew {
         let asked = doing.asking.clone();
         match (reply, &asked) {
             (Reply::Wrong(what), _) => {
-                return Err(Failure::new(
-                    Kind::Answer,
-                    format!("porter {at} asked {} and was told {what}", told(&asked)),
-                ));
+                let what = format!("porter {at} asked {} and was told {what}", told(&asked));
+                Err(Failure::new(Kind::Answer, what))
             }
+            // Official clients do not send a file to its store again: it is given up.
+            (Reply::Again(_), Some(Ask::Worker(_, WorkerAsk::Store { .. }))) => Ok(self.give_up_step(at, rest_us)),
             (Reply::Again(_), Some(Ask::Worker(..))) => {
                 doing.tries += 1;
-                return Ok(if doing.tries < TRIES { Then::Again } else { self.give_up_step(at, rest_us) });
+                Ok(if doing.tries < TRIES { Then::Again } else { self.give_up_step(at, rest_us) })
             }
-            (Reply::Again(_), _) => return Ok(Then::Again),
+            (Reply::Again(_), _) => Ok(Then::Again),
             (reply, _) => self.went_on(at, reply, rest_us),
         }
     }

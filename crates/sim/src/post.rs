@@ -137,16 +137,20 @@ pub fn frame(message: &impl Message) -> Bytes {
     frame.freeze()
 }
 
+/// The status of an answer, unless it is OK.
+pub fn refusal(answer: &Whole) -> Option<Status> {
+    let end = Status::from_header_map(answer.headers())
+        .or_else(|| answer.body().trailers().and_then(Status::from_header_map))
+        .unwrap_or_else(|| Status::unavailable("the answer has no end"));
+    (end.code() != Code::Ok).then_some(end)
+}
+
 /// The messages of an answer. Errors: its status, unless it is OK.
 pub fn messages<M: Message + Default>(answer: Whole) -> Result<Vec<M>, Status> {
-    let (head, body) = answer.into_parts();
-    let end = Status::from_header_map(&head.headers)
-        .or_else(|| body.trailers().and_then(Status::from_header_map))
-        .unwrap_or_else(|| Status::unavailable("the answer has no end"));
-    if end.code() != Code::Ok {
-        return Err(end);
+    if let Some(refusal) = refusal(&answer) {
+        return Err(refusal);
     }
-    let mut bytes = body.to_bytes();
+    let mut bytes = answer.into_body().to_bytes();
     let mut messages = Vec::new();
     while bytes.len() >= 5 {
         bytes.advance(1);

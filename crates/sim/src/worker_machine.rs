@@ -106,6 +106,7 @@ impl WorkerMachine {
     /// The process is gone; what it wrote is still in the machine.
     pub fn kill(&mut self) {
         self.process = None;
+        self.disk.lose_power_at(0);
         self.life += 1;
         self.is_paused = false;
     }

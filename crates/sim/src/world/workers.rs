@@ -427,10 +427,14 @@ impl World {
             self.yard.mail[call.worker].push(Errand::Answer { call, answer });
             return Ok(());
         }
+        let refusal = answer.as_ref().map_or_else(|status| Some(status.clone()), post::refusal);
         let tell = machine.process.as_mut().and_then(|process| process.open.remove(&call.number));
         if let Some((_, tell)) = tell {
             // It may have given up waiting.
             let _ = tell.send(answer);
+        }
+        if let Some(refusal) = refusal {
+            self.note(format_args!("worker {} hears {:?}: {}", call.worker + 1, refusal.code(), refusal.message()));
         }
         self.work_worker(call.worker)
     }
