@@ -17,18 +17,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use tonic::{Code, Status};
 use types::{BlockId, Entropy, FileId, OperationId};
 
+/// What is said of a file that is to come to the store.
+pub const NOT_PERSISTED: &str = "is not persisted";
 /// All names lie below this directory.
 pub const BELOW: &str = "w";
-const WRITERS: usize = 3;
+const WRITERS: usize = 4;
 const READERS: usize = 2;
 const NAMES_EACH: usize = 3;
 /// Names that are replaced from outside.
 const OUTSIDE: usize = 2;
-const BLOCK_BYTES: u64 = 128 << 10;
+const BLOCK_BYTES: u64 = 64 << 10;
 const LENGTH_MAX: u64 = 170_000;
 /// Workers asked for one thing, one after the other, before it is given up.
 const TRIES: u32 = 4;
-const REST_US: u64 = 200_000;
+const REST_US: u64 = 80_000;
 
 /// What a file is written for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,7 +82,7 @@ pub enum Reply {
     Content(Bytes),
     Refused(Refusal),
     /// Try again, elsewhere.
-    Again(String),
+    Again(#[allow(dead_code, reason = "for the log of events")] String),
     /// Nothing a healthy cluster says.
     Wrong(String),
 }
@@ -625,7 +627,7 @@ impl Crew {
                 && !self.is_excused(*file)
                 && under.content(key_of(&slot.path)).is_none()
             {
-                restless.push(format!("{} is not persisted", slot.path));
+                restless.push(format!("{} {NOT_PERSISTED}", slot.path));
             }
         }
         restless

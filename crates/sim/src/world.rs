@@ -338,8 +338,9 @@ impl World {
                 if restless.is_empty() {
                     self.statistics.healed_after_ms = (now_us - self.healing_since_us) / 1000;
                     self.read_all();
-                } else if now_us - self.healing_since_us > 1000 * HEALS_WITHIN_MS {
-                    let what = format!("not well {HEALS_WITHIN_MS} ms after the last fault: {}", restless.join("; "));
+                } else if now_us - self.healing_since_us > 1000 * self.heals_within_ms(&restless) {
+                    let since_ms = (now_us - self.healing_since_us) / 1000;
+                    let what = format!("not well {since_ms} ms after the last fault: {}", restless.join("; "));
                     let kind = if self.misplaced().is_empty() { Kind::NotHealed } else { Kind::Places };
                     return Err(Failure::new(kind, what));
                 }
@@ -350,7 +351,7 @@ impl World {
                         self.judge.recount(machine)?;
                     }
                     self.phase = Phase::Over;
-                } else if now_us - self.healing_since_us > 2 * 1000 * HEALS_WITHIN_MS {
+                } else if now_us - self.healing_since_us > 1000 * (workers::PERSISTS_WITHIN_MS + HEALS_WITHIN_MS) {
                     return Err(Failure::new(Kind::NotHealed, "the last reads do not end".to_owned()));
                 }
             }

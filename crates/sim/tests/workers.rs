@@ -79,7 +79,7 @@ fn is_found(bug: Bug, within: u64, kind: Kind) {
 
 #[test]
 fn a_location_that_comes_back_is_found() {
-    is_found(Bug::LocationResurrected, 10, Kind::Places);
+    is_found(Bug::LocationResurrected, 30, Kind::Places);
 }
 
 #[test]

@@ -524,7 +524,7 @@ impl Inner {
         let begun = match self.io.pace() {
             None => tokio::task::spawn_blocking(work),
             Some(pace) => tokio::spawn(async move {
-                tokio::time::sleep(pace).await;
+                io::step(pace).await;
                 work()
             }),
         };

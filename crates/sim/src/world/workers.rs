@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::AnswerWork;
-use crate::porters::{Ask, Crew, Reply, Then, WorkerAsk, perform};
+use crate::porters::{Ask, Crew, NOT_PERSISTED, Reply, Then, WorkerAsk, perform};
 use crate::post::{self, Letter, To};
 use crate::schedule::WorkerFault;
 use crate::worker_machine::{Serving, WorkerMachine};
@@ -26,7 +26,7 @@ const TICK_US: u64 = 5_000;
 /// How long a porter waits for one answer, at least and at most.
 const PATIENCE_US: (u64, u64) = (1_000_000, 12_000_000);
 /// Bytes of one message of a write.
-const CHUNK_BYTES: usize = 64 << 10;
+const CHUNK_BYTES: usize = 24 << 10;
 /// In a thousand: writes whose sender goes away in the middle.
 const TORN: u64 = 40;
 /// The steps of a disk within which its power goes, once it is to go.
@@ -35,6 +35,8 @@ const POWER_STEPS: u64 = 30;
 const POWER_US: u64 = 100_000;
 /// How late a message may come twice while everything echoes.
 const ECHO_US: u64 = 3_000_000;
+/// How long a group without faults may take until every file is in the store that is to be there.
+pub(super) const PERSISTS_WITHIN_MS: u64 = 100_000;
 /// Between two replacements from outside.
 const OUTSIDE_US: u64 = 700_000;
 /// Longest time between a process that died and its next start.
@@ -678,6 +680,13 @@ impl World {
         restless.extend(self.yard.crew.restless(&self.under));
         restless.extend(self.misplaced());
         restless
+    }
+
+    /// How long all may take to be well, when this is what is left.
+    pub(super) fn heals_within_ms(&self, restless: &[String]) -> u64 {
+        // A master waits for up to a minute after a persist that failed, and then for its end.
+        let only_persists = restless.iter().all(|what| what.ends_with(NOT_PERSISTED));
+        if only_persists { PERSISTS_WITHIN_MS } else { HEALS_WITHIN_MS }
     }
 
     /// Locations without a block, and blocks without a location or an owner, as far as masters and workers are up.

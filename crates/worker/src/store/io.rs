@@ -57,6 +57,11 @@ pub trait BlockIo: Send + Sync + 'static {
     }
 }
 
+/// Passes as much time as a step of a disk with this pace takes.
+pub async fn step(pace: Duration) {
+    tokio::time::sleep(pace).await;
+}
+
 /// An open file. Positions are explicit, so that one handle serves many at once.
 pub trait BlockFile: Send + Sync {
     /// Fills all of `into`, or `UnexpectedEof`.
