@@ -685,8 +685,8 @@ impl World {
     /// How long all may take to be well, when this is what is left.
     pub(super) fn heals_within_ms(&self, restless: &[String]) -> u64 {
         // A master waits for up to a minute after a persist that failed, and then for its end.
-        let only_persists = restless.iter().all(|what| what.ends_with(NOT_PERSISTED));
-        if only_persists { PERSISTS_WITHIN_MS } else { HEALS_WITHIN_MS }
+        let waits = restless.iter().any(|what| what.ends_with(NOT_PERSISTED));
+        if waits { PERSISTS_WITHIN_MS } else { HEALS_WITHIN_MS }
     }
 
     /// Locations without a block, and blocks without a location or an owner, as far as masters and workers are up.
