@@ -37,6 +37,8 @@ const POWER_US: u64 = 100_000;
 const ECHO_US: u64 = 3_000_000;
 /// How long a group without faults may take until every file is in the store that is to be there.
 pub(super) const PERSISTS_WITHIN_MS: u64 = 100_000;
+/// How long it may take until all is well behind the last persist.
+const PERSISTED_MS: u64 = 5_000;
 /// Between two replacements from outside.
 const OUTSIDE_US: u64 = 700_000;
 /// Longest time between a process that died and its next start.
@@ -120,6 +122,8 @@ pub struct Yard {
     calls: u64,
     /// In a thousand: messages that come twice, the second time late.
     echo: u64,
+    /// When a file still waited for its persist, once faults were over.
+    persists_us: u64,
     /// By worker and master, what is brought back by [`Bug::LocationResurrected`].
     left: BTreeMap<(usize, usize), Vec<u64>>,
 }
@@ -138,6 +142,7 @@ impl Yard {
             token: Arc::new(key.token()),
             calls: 0,
             echo: 0,
+            persists_us: 0,
             left: BTreeMap::new(),
         }
     }
@@ -683,10 +688,14 @@ impl World {
     }
 
     /// How long all may take to be well, when this is what is left.
-    pub(super) fn heals_within_ms(&self, restless: &[String]) -> u64 {
+    pub(super) fn heals_within_ms(&mut self, restless: &[String]) -> u64 {
         // A master waits for up to a minute after a persist that failed, and then for its end.
-        let waits = restless.iter().any(|what| what.ends_with(NOT_PERSISTED));
-        if waits { PERSISTS_WITHIN_MS } else { HEALS_WITHIN_MS }
+        if restless.iter().any(|what| what.ends_with(NOT_PERSISTED)) {
+            self.yard.persists_us = self.line.now_us();
+            return PERSISTS_WITHIN_MS;
+        }
+        let since_ms = self.yard.persists_us.saturating_sub(self.healing_since_us) / 1000;
+        (since_ms + PERSISTED_MS).max(HEALS_WITHIN_MS)
     }
 
     /// Locations without a block, and blocks without a location or an owner, as far as masters and workers are up.
