@@ -10,8 +10,8 @@ use crate::under::{URI, Under};
 use bytes::{Bytes, BytesMut};
 use proto::grpc::file::{
     CompleteFilePOptions, CompleteFilePRequest, CreateFilePOptions, CreateFilePRequest, DeletePOptions, DeletePRequest,
-    FileInfo, FileSystemMasterCommonPOptions, GetStatusPOptions, GetStatusPRequest, LoadMetadataPType,
-    ScheduleAsyncPersistencePOptions, WritePType,
+    FileInfo, FileSystemMasterCommonPOptions, GetStatusPOptions, GetStatusPRequest, LoadMetadataPType, RenamePOptions,
+    RenamePRequest, ScheduleAsyncPersistencePOptions, WritePType,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::{Code, Status};
@@ -28,6 +28,8 @@ const NAMES_EACH: usize = 3;
 const OUTSIDE: usize = 2;
 const BLOCK_BYTES: u64 = 64 << 10;
 const LENGTH_MAX: u64 = 170_000;
+/// What a name that was moved ends with.
+const MOVED: &str = "m";
 /// Workers asked for one thing, one after the other, before it is given up.
 const TRIES: u32 = 4;
 const REST_US: u64 = 80_000;
@@ -45,6 +47,7 @@ pub enum MasterAsk {
     Create { path: String, write: Write },
     Complete { path: String, file: i64, length: u64, persist: bool },
     Remove { path: String },
+    Rename { from: String, to: String },
     Status { path: String, anew: bool },
 }
 
@@ -132,6 +135,9 @@ struct Writing {
 enum Job {
     Write(Writing),
     Remove {
+        slot: usize,
+    },
+    Rename {
         slot: usize,
     },
     /// `slot`: of its own.
@@ -234,6 +240,11 @@ fn key_of(path: &str) -> &str {
     path.trim_start_matches('/')
 }
 
+/// Every file has two names, and is moved from one to the other.
+fn other_name(path: &str) -> String {
+    path.strip_suffix(MOVED).map_or_else(|| format!("{path}{MOVED}"), str::to_owned)
+}
+
 fn outside_path(number: usize) -> String {
     format!("/{BELOW}/x{number}")
 }
@@ -331,6 +342,7 @@ impl Crew {
                 let (block, worker) = (block_of(*file, dice.below(blocks)), dice.index(self.workers));
                 Job::Evict { block, worker }
             }
+            State::Stored { .. } if dice.once_in(4) => Job::Rename { slot },
             State::Stored { .. } if dice.once_in(2) => {
                 Job::Look { path: porter.slots[slot].path.clone(), slot: Some(slot) }
             }
@@ -378,6 +390,11 @@ impl Crew {
             }
             Job::Remove { slot } => {
                 Ask::Master(MasterAsk::Remove { path: porter.slots[*slot].path.clone() }, doing.operation)
+            }
+            Job::Rename { slot } => {
+                let from = porter.slots[*slot].path.clone();
+                let to = other_name(&from);
+                Ask::Master(MasterAsk::Rename { from, to }, doing.operation)
             }
             Job::Look { path, .. } => {
                 let anew = path.contains('x') && dice.once_in(2);
@@ -469,7 +486,9 @@ impl Crew {
             Job::Write(writing) => Job::Remove { slot: writing.slot },
             // Where its blocks are is asked once more.
             Job::Read { path, slot, .. } if is_final => Job::Look { path, slot },
-            Job::Read { .. } | Job::Remove { .. } | Job::Look { .. } | Job::Evict { .. } => return Then::Rest(rest_us),
+            Job::Read { .. } | Job::Remove { .. } | Job::Rename { .. } | Job::Look { .. } | Job::Evict { .. } => {
+                return Then::Rest(rest_us);
+            }
         };
         porter.doing = Some(Doing { job, operation, tries: 0, asking: None });
         Then::Again
@@ -486,6 +505,10 @@ impl Crew {
                     Reply::Done | Reply::Refused(Refusal::NotFound) => State::Absent,
                     _ => State::Dirty,
                 };
+                None
+            }
+            Job::Rename { slot } => {
+                self.renamed(at, slot, &reply)?;
                 None
             }
             Job::Look { path, slot } => self.looked(at, path, slot, reply)?,
@@ -531,6 +554,20 @@ impl Crew {
             }
             _ => remove,
         }
+    }
+
+    /// Nobody else touches either name, so only a file that is being moved already can be in the way.
+    fn renamed(&mut self, at: usize, slot: usize, reply: &Reply) -> Result<(), Failure> {
+        let slot = &mut self.porters[at].slots[slot];
+        match reply {
+            Reply::Done => slot.path = other_name(&slot.path),
+            Reply::Refused(Refusal::Precondition) => {}
+            other => {
+                let what = format!("porter {at} renames {} and is told {other:?}", slot.path);
+                return Err(Failure::new(Kind::NotLinearisable, what));
+            }
+        }
+        Ok(())
     }
 
     /// A status shows what its porter was told, and begins a read.
@@ -738,6 +775,12 @@ pub async fn perform(fs: Service, ask: MasterAsk, operation: OperationId) -> Res
         MasterAsk::Remove { path } => {
             let options = DeletePOptions { common_options: common(), ..Default::default() };
             fs.remove(asked(DeletePRequest { path: Some(path), options: Some(options) })).await?;
+            Ok(Reply::Done)
+        }
+        MasterAsk::Rename { from, to } => {
+            let options = RenamePOptions { common_options: common(), ..Default::default() };
+            let request = RenamePRequest { path: Some(from), dst_path: Some(to), options: Some(options) };
+            fs.rename(asked(request)).await?;
             Ok(Reply::Done)
         }
         MasterAsk::Status { path, anew } => {
