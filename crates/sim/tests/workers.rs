@@ -4,7 +4,7 @@ use sim::{Bug, Fault, Keep, Kind, Plan, Planned, Schedule, WorkerFault, run};
 
 /// Seeds of one sweep: fixed ones here, many more at night.
 fn seeds() -> u64 {
-    testkit::rounds(8) * 2
+    testkit::rounds(20) * 2
 }
 
 /// Fails with all that is needed to look closer. Returns the bytes that were read and found right.
@@ -43,7 +43,7 @@ fn two_runs_of_a_seed_with_workers_say_the_same_byte_for_byte() {
 
 #[test]
 fn power_that_goes_in_the_middle_of_a_write_takes_nothing_that_was_acknowledged() {
-    for seed in 1..=seeds() / 4 {
+    for seed in 1..=seeds() / 8 {
         let plan = Plan::with_workers(seed);
         let cut = |number: usize| {
             let at_ms = 300 + 900 * u64::try_from(number).expect("few");
@@ -55,7 +55,7 @@ fn power_that_goes_in_the_middle_of_a_write_takes_nothing_that_was_acknowledged(
 
 #[test]
 fn heartbeats_and_registrations_that_come_twice_and_late_leave_no_location_behind() {
-    for seed in 1..=seeds() / 4 {
+    for seed in 1..=seeds() / 8 {
         let plan = Plan::with_workers(seed);
         let mut planned = vec![at(0, 9_900, WorkerFault::Echo { per_mille: 400 })];
         planned.extend((0..4).map(|number| at(1_000 + 2_000 * number, 100, WorkerFault::Kill { worker: 0 })));
