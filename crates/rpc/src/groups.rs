@@ -233,6 +233,7 @@ mod tests {
         assert_eq!(groups.of("root").await.first().map(String::as_str), Some("root"));
         assert!(groups.of("no such user, surely").await.is_empty());
         assert!(groups.of("nul\0inside").await.is_empty());
+        assert!(Groups::none(Arc::new(SystemClock)).of("root").await.is_empty(), "of a system without groups");
         assert!(groups.cached("root").is_some());
     }
 

@@ -45,6 +45,7 @@ pub struct BlockDisk {
 }
 
 impl BlockDisk {
+    /// An empty one, with power.
     pub fn new() -> BlockDisk {
         let disk = BlockDisk::default();
         disk.set_slow(0);

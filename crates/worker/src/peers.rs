@@ -48,6 +48,7 @@ struct Reading {
 }
 
 impl Sockets {
+    /// `nosasl`: other workers ask for no name.
     pub fn new(nosasl: bool) -> Sockets {
         Sockets { auth: if nosasl { AuthType::NoSasl } else { AuthType::Simple } }
     }

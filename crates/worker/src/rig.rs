@@ -44,6 +44,7 @@ pub struct Served {
     task: AbortHandle,
 }
 
+/// One run of one worker.
 pub struct Rig {
     // Dropped first: tasks end before what they use.
     runtime: Runtime,

@@ -307,3 +307,32 @@ impl BlockFile for MemoryFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_any_part_of_what_came_after() {
+        let (io, dir) = (MemoryIo::default(), Path::new("/d"));
+        io.make_dir(dir).expect("in memory");
+        let kept = io.create(&dir.join("kept")).expect("in memory");
+        kept.write_at(b"ab", 0).expect("in memory");
+        kept.sync().expect("in memory");
+        io.sync_dir(dir).expect("in memory");
+        kept.write_at(b"cd", 2).expect("in memory");
+        io.create(&dir.join("new")).expect("in memory");
+        let (mut lengths, mut names, mut seed) = (BTreeSet::new(), BTreeSet::new(), 1_u64);
+        for _ in 0..200 {
+            let after = io.crash_in_part(|bound| {
+                seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+                (seed >> 33) % bound
+            });
+            let content = after.read(&dir.join("kept"), 10).expect("its name was synced");
+            assert!(content.starts_with(b"ab") && b"abcd".starts_with(&content[..]), "{content:?}");
+            lengths.insert(content.len());
+            names.insert(after.paths().len());
+        }
+        assert_eq!((lengths, names), (BTreeSet::from([2, 3, 4]), BTreeSet::from([1, 2])), "every outcome comes up");
+    }
+}
