@@ -330,7 +330,7 @@ impl World {
         is_cut || self.dice.per_mille(self.network.rain.0)
     }
 
-    fn way_us(&mut self) -> u64 {
+    fn letter_us(&mut self) -> u64 {
         let late_us = if self.dice.per_mille(self.network.rain.2) { self.dice.below(600_000) } else { 0 };
         self.dice.between(80, 900) + late_us
     }
@@ -359,7 +359,7 @@ impl World {
         let master = match to {
             To::Master(master) => master,
             To::Worker(other) => {
-                let in_us = self.way_us();
+                let in_us = self.letter_us();
                 let request = request.map(post::body);
                 return self.errand_in(in_us, Errand::Request { worker: other, asker: Asker::Worker(call), request });
             }
@@ -369,10 +369,10 @@ impl World {
             world.after(in_us, Happening::At { master, life: None, what });
         };
         for (_, within_us) in copies.into_iter().filter(|(is_copied, _)| *is_copied) {
-            let in_us = self.way_us() + self.dice.below(within_us);
+            let in_us = self.letter_us() + self.dice.below(within_us);
             deliver(self, in_us, None, request.clone());
         }
-        let in_us = self.way_us();
+        let in_us = self.letter_us();
         deliver(self, in_us, Some(call), request);
     }
 
@@ -421,7 +421,7 @@ impl World {
             let in_us = self.dice.between(10_000, 300_000);
             return self.break_off(Asker::Worker(call), in_us, "the answer is lost");
         }
-        let in_us = self.way_us();
+        let in_us = self.letter_us();
         self.errand_in(in_us, Errand::Answer { call, answer });
     }
 
@@ -476,7 +476,7 @@ impl World {
             let in_us = self.dice.between(10_000, 300_000);
             return self.break_off(asker, in_us, "the answer is lost");
         }
-        let in_us = self.way_us();
+        let in_us = self.letter_us();
         match asker {
             Asker::Worker(call) => self.errand_in(in_us, Errand::Answer { call, answer }),
             Asker::Porter { porter, attempt } => {
@@ -530,7 +530,7 @@ impl World {
                 } else {
                     request.map(post::body)
                 };
-                let in_us = self.way_us();
+                let in_us = self.letter_us();
                 self.errand_in(in_us, Errand::Request { worker, asker, request });
             }
         }
