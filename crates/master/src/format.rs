@@ -40,7 +40,7 @@ pub fn format_to_join(config: &MasterConfig, entropy: &dyn Entropy, force: bool)
 }
 
 /// Removes what a directory holds. The directory stays: a disk may be mounted there.
-fn empty(dir: &Path) -> std::io::Result<()> {
+pub fn empty(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         match entry.file_type()?.is_dir() {

@@ -12,16 +12,21 @@ use crate::error::Error;
 use crate::shared::Shared;
 use crate::stores::Stores;
 use crate::wire::file_system::{Checks, FileSystem};
+use crate::wire::worker_master::WorkerGate;
 use journal::{Boot, LogReader, MemberId, Membership, Node, Recovered};
-use meta::{MountSpec, ROOT_MOUNT, Read, StoreError};
+use meta::{Family, MountSpec, ROOT_MOUNT, Read, StoreError};
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
+use proto::internal::worker_master_server::WorkerMasterServer;
 use rpc::ClusterKey;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use types::{Clock, Entropy, LogIndex, Term};
+use tonic::codegen::http::Request;
+use tower::Service as _;
+use types::{BlockId, Clock, ContainerId, Entropy, LogIndex, Term, WorkerId};
 use ufs::UnderStore;
 
 pub use crate::core::{Job, JobId};
@@ -42,6 +47,9 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
 }
 
+/// The answer to a worker's request, to be driven by whoever holds it.
+pub type Answering = Pin<Box<dyn Future<Output = rpc::Answer> + Send>>;
+
 /// Work at the under store, to be driven by whoever holds it.
 pub type Work = Pin<Box<dyn Future<Output = Result<JobOk, JobError>> + Send>>;
 
@@ -51,6 +59,7 @@ pub struct Rig {
     stores: Arc<Stores>,
     under: Arc<dyn UnderStore>,
     fs: FileSystem,
+    gate: Arc<WorkerGate>,
     inbox: Inbox,
     waiting: BTreeMap<Ticket, Reply>,
 }
@@ -83,14 +92,25 @@ impl Rig {
         let (handle, inbox) = channel(shared.clone());
         let stores = Arc::new(Stores::new(shared.clone(), key.clone()));
         stores.put(ROOT_MOUNT, under.clone());
+        let groups = rpc::Groups::none(shared.clock.clone());
+        let gate = Arc::new(WorkerGate::new(handle.clone(), stores.clone(), &key, groups));
         let fs = FileSystem { handle, checks: Arc::new(Checks::default()), key };
         let core = Core::new(core_config, node, namespace, shared.clone());
-        Ok(Rig { core, shared, stores, under, fs, inbox, waiting: BTreeMap::new() })
+        Ok(Rig { core, shared, stores, under, fs, gate, inbox, waiting: BTreeMap::new() })
     }
 
     /// The service official clients call. What it is asked is taken up by the next [`Rig::turn`].
     pub fn file_system(&self) -> Arc<dyn FileSystemMasterClientService> {
         Arc::new(self.fs.clone())
+    }
+
+    /// Serves a request of a worker, as the internal port hands it over. What it asks for is taken up by the next
+    /// [`Rig::turn`].
+    pub fn serve_worker(&self, request: Request<rpc::Body>) -> Answering {
+        let answer = WorkerMasterServer::from_arc(self.gate.clone())
+            .max_decoding_message_size(rpc::MAX_MESSAGE_BYTES)
+            .call(request);
+        Box::pin(async move { answer.await.unwrap_or_else(|never: Infallible| match never {}) })
     }
 
     pub fn step(&mut self, now: Now, event: Event) {
@@ -180,6 +200,22 @@ impl Rig {
 
     pub fn open_intents(&self) -> usize {
         self.core.namespace().intents().count()
+    }
+
+    /// Every block this master knows a place of, with the worker that holds it, in order.
+    pub fn locations(&self) -> Vec<(BlockId, WorkerId)> {
+        let (containers, _) = self.shared.locations.containers(ContainerId(0), usize::MAX);
+        let of = |container: ContainerId| {
+            let rows = self.shared.locations.of(container).into_iter();
+            rows.filter_map(move |(index, worker, _)| Some((container.block(index)?, worker)))
+        };
+        containers.into_iter().flat_map(of).collect()
+    }
+
+    /// Whether a file owns this container.
+    pub fn is_owned(&self, container: ContainerId) -> Result<bool, Error> {
+        let key = meta::container_key(container);
+        self.shared.read_any(|read| Ok(read.get(Family::Containers, &key)?.is_some()))
     }
 
     /// What is broken in the records, by a full recount.

@@ -30,7 +30,8 @@ pub type GroupList = Arc<[String]>;
 
 /// The cache. One per server; shared by its threads.
 pub struct Groups {
-    source: Arc<Source>,
+    /// None: nobody has any.
+    source: Option<Arc<Source>>,
     clock: Arc<dyn Clock>,
     ttl: Duration,
     cache: Mutex<Cache>,
@@ -64,9 +65,20 @@ impl Groups {
         source: impl Fn(&str) -> Vec<String> + Send + Sync + 'static,
     ) -> Arc<Groups> {
         Arc::new(Groups {
-            source: Arc::new(source),
+            source: Some(Arc::new(source)),
             clock,
             ttl,
+            cache: Mutex::default(),
+            lookups: Semaphore::new(MAX_LOOKUPS),
+        })
+    }
+
+    /// Of a system without groups: asks nobody, and never waits.
+    pub fn none(clock: Arc<dyn Clock>) -> Arc<Groups> {
+        Arc::new(Groups {
+            source: None,
+            clock,
+            ttl: GROUPS_TTL,
             cache: Mutex::default(),
             lookups: Semaphore::new(MAX_LOOKUPS),
         })
@@ -81,6 +93,7 @@ impl Groups {
 
     /// The groups of `user`; none for a user the system does not know. Cancel-safe. Needs a tokio runtime.
     pub async fn of(&self, user: &str) -> GroupList {
+        let Some(source) = &self.source else { return Arc::from([]) };
         if let Some(groups) = self.cached(user) {
             return groups;
         }
@@ -89,7 +102,7 @@ impl Groups {
         if let Some(groups) = self.cached(user) {
             return groups;
         }
-        let (source, name) = (self.source.clone(), user.to_owned());
+        let (source, name) = (source.clone(), user.to_owned());
         let groups: GroupList = match tokio::task::spawn_blocking(move || source(&name)).await {
             Ok(groups) => groups.into(),
             Err(error) => {
@@ -220,6 +233,7 @@ mod tests {
         assert_eq!(groups.of("root").await.first().map(String::as_str), Some("root"));
         assert!(groups.of("no such user, surely").await.is_empty());
         assert!(groups.of("nul\0inside").await.is_empty());
+        assert!(Groups::none(Arc::new(SystemClock)).of("root").await.is_empty(), "of a system without groups");
         assert!(groups.cached("root").is_some());
     }
 

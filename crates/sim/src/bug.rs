@@ -28,10 +28,14 @@ pub enum Bug {
     OldCache,
     /// A checkpoint for another master lacks its last file. Needs members that are replaced.
     SnapshotShort,
+    /// A worker reports blocks that left it once more.
+    LocationResurrected,
+    /// Workers read from the store what stood at a place before, whatever version they ask for.
+    OldBlock,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 11] = [
+    pub const ALL: [Bug; 13] = [
         Bug::AckBeforeFsync,
         Bug::VoteForgotten,
         Bug::AppliedTwice,
@@ -43,5 +47,7 @@ impl Bug {
         Bug::CollectorLate,
         Bug::OldCache,
         Bug::SnapshotShort,
+        Bug::LocationResurrected,
+        Bug::OldBlock,
     ];
 }

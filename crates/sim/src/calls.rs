@@ -214,7 +214,7 @@ pub async fn perform(fs: Service, room: Room, call: Call, operation: OperationId
     }
 }
 
-fn asked<T>(message: T) -> Request<T> {
+pub fn asked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.extensions_mut().insert(Principal { user: "root".into(), groups: Vec::new(), proof: Proof::Claimed });
     request

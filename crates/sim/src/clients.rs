@@ -120,7 +120,7 @@ impl Crowd {
             let name = if is_stored { format!("s{at}") } else { format!("r{at}") };
             let mut begins = State::default();
             if is_stored {
-                OBJECTS.iter().for_each(|(key, content)| under.put(&format!("{name}/{key}"), content));
+                OBJECTS.iter().for_each(|(key, content)| under.put(&format!("{name}/{key}"), *content));
                 let length = |content: &[u8]| i64::try_from(content.len()).expect("short");
                 let files: Vec<(String, i64)> =
                     OBJECTS.iter().map(|(key, content)| ((*key).to_owned(), length(content))).collect();

@@ -3,6 +3,7 @@
 use crate::clients::Crowd;
 use crate::history::Verdict;
 use crate::machine::Machine;
+use crate::porters::is_porters;
 use crate::under::{Gone, Under};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,10 @@ pub enum Kind {
     Recount,
     /// An object went that nobody asked to go, or stayed though it was to go.
     Store,
+    /// A worker gave other bytes than were written.
+    Content,
+    /// A location without a block, or a block without a location or an owner.
+    Places,
     NotHealed,
     /// A member refuses its own files.
     Start,
@@ -156,7 +161,7 @@ impl Judge {
     /// Each object version that went was asked to go by a call that was not over when the version came. What is left is
     /// what the last listing showed.
     pub fn store(&self, crowd: &Crowd, under: &Under) -> Result<(), Failure> {
-        for gone in &self.gone {
+        for gone in self.gone.iter().filter(|gone| !is_porters(&gone.key)) {
             let (made_us, by) = under.made(&gone.version);
             // A tree is moved after the answer, and an attempt that was broken off is made again over what it left.
             let is_own_copy = gone.verb == Verb::Copy && by == Some(Verb::Copy);
@@ -173,8 +178,11 @@ impl Judge {
                 return Err(Failure::new(Kind::Store, what));
             }
         }
-        let left: Vec<String> =
-            under.keys().into_iter().filter(|key| !key.ends_with('/') && !crowd.was_shown(key)).collect();
+        let left: Vec<String> = under
+            .keys()
+            .into_iter()
+            .filter(|key| !key.ends_with('/') && !is_porters(key) && !crowd.was_shown(key))
+            .collect();
         if !left.is_empty() {
             let what = format!("the store holds what no listing shows: {}", left.join(", "));
             return Err(Failure::new(Kind::Store, what));

@@ -1,4 +1,4 @@
-//! A whole cluster in one seeded thread: real masters over simulated clocks, network, disks and an under store, with
+//! A whole cluster in one seeded thread: real masters and workers over simulated clocks, network, disks and an under store, with
 //! clients, faults, and judges of what the clients were promised.
 //!
 //! Is:     a queue of events ([`run`]), and what stands around the product's own code in it.
@@ -9,6 +9,7 @@
 
 #![deny(clippy::disallowed_methods)]
 
+mod blocks;
 mod bug;
 mod calls;
 mod clients;
@@ -20,16 +21,19 @@ mod home;
 mod judge;
 mod machine;
 mod model;
+mod porters;
+mod post;
 mod schedule;
 mod shrink;
 mod time;
 mod trace;
 mod under;
+mod worker_machine;
 mod world;
 
 pub use bug::Bug;
 pub use judge::{Failure, Kind};
-pub use schedule::{Fault, Planned, Schedule};
+pub use schedule::{Fault, Planned, Schedule, WorkerFault};
 pub use shrink::shrink;
 pub use time::Clocks;
 pub use trace::Keep;
@@ -47,6 +51,8 @@ use world::World;
 pub struct Plan {
     pub seed: u64,
     pub masters: usize,
+    /// With any, files are written through them and read.
+    pub workers: usize,
     pub rooms: usize,
     pub clients_per_room: usize,
     /// How long there are faults.
@@ -65,6 +71,7 @@ impl Plan {
         Plan {
             seed,
             masters: 3,
+            workers: 0,
             rooms: 3,
             clients_per_room: 3,
             faults_ms: 10_000,
@@ -75,9 +82,17 @@ impl Plan {
         }
     }
 
+    /// Three masters, two workers, and clients that bring files to them; no rooms.
+    pub fn with_workers(seed: u64) -> Plan {
+        Plan { workers: 2, rooms: 0, ..Plan::new(seed) }
+    }
+
     /// The faults that the seed brings.
     pub fn schedule(&self) -> Schedule {
-        let mut schedule = Schedule::of(self.seed, self.masters, self.faults_ms);
+        let mut schedule = match self.workers {
+            0 => Schedule::of(self.seed, self.masters, self.faults_ms),
+            workers => Schedule::with_workers(self.seed, self.masters, workers, self.faults_ms),
+        };
         if self.log_rot {
             schedule.rot_logs(self.seed, self.masters, self.faults_ms);
         }
@@ -95,6 +110,8 @@ pub struct Statistics {
     pub simulated_ms: u64,
     /// Calls of clients that had an outcome.
     pub calls: usize,
+    /// Bytes that porters read and found right.
+    pub read_bytes: u64,
     /// Terms somebody led.
     pub leaders: usize,
     pub starts: u64,
@@ -163,5 +180,9 @@ fn quietly<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     PANIC.set(Some(String::new()));
     let outcome = catch_unwind(AssertUnwindSafe(f));
     let said = PANIC.take().unwrap_or_default();
-    outcome.map_err(|_| said)
+    match outcome {
+        // A runtime keeps the panics of its tasks to itself.
+        Ok(outcome) if said.is_empty() => Ok(outcome),
+        _ => Err(said),
+    }
 }

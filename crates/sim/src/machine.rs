@@ -6,6 +6,7 @@ use crate::database::{FileDisk, Watched};
 use crate::dice::Dice;
 use crate::fetching::Fetching;
 use crate::home::{Home, JOURNAL};
+use crate::porters::Reply;
 use crate::time::{MachineClock, StoppedClock, Timeline};
 use crate::under::Under;
 use journal::disk::SimDisk;
@@ -51,12 +52,23 @@ pub enum Work {
         id: JobId,
         result: master::rig::Work,
     },
+    Porter {
+        porter: usize,
+        attempt: u64,
+        answer: PorterWork,
+    },
+    OfWorker {
+        call: Option<crate::world::Call>,
+        answer: AnswerWork,
+    },
     /// Nobody waits for it: see [`Bug::CollectorLate`].
     Forgotten {
         result: master::rig::Work,
     },
 }
 
+pub type PorterWork = Pin<Box<dyn Future<Output = Result<Reply, tonic::Status>>>>;
+pub type AnswerWork = Pin<Box<dyn Future<Output = Result<worker::rig::Whole, tonic::Status>> + Send>>;
 pub type CallWork = Pin<Box<dyn Future<Output = Result<Answer, tonic::Status>>>>;
 
 /// A run of the process.

@@ -42,6 +42,9 @@ struct Cli {
     /// How many masters
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=7))]
     masters: u8,
+    /// How many workers; with any, files are written through them and read
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
+    workers: u8,
     /// How long there are faults, in simulated milliseconds
     #[arg(long, default_value_t = 10_000)]
     faults_ms: u64,
@@ -57,20 +60,22 @@ fn main() -> Result<()> {
 
 impl Cli {
     fn plan(&self, seed: u64) -> Plan {
+        let plan = if self.workers == 0 { Plan::new(seed) } else { Plan::with_workers(seed) };
         Plan {
             bug: self.bug,
             masters: usize::from(self.masters),
+            workers: usize::from(self.workers),
             faults_ms: self.faults_ms,
             clocks: if self.wild_clocks { Clocks::Wild } else { Clocks::Bounded },
             log_rot: self.log_rot,
             changes: self.changes || self.bug == Some(Bug::SnapshotShort),
-            ..Plan::new(seed)
+            ..plan
         }
     }
 
     /// What else is to be said for the same plan.
     fn flags(&self) -> String {
-        let Plan { masters, faults_ms, clocks, log_rot, changes, .. } = self.plan(0);
+        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, .. } = self.plan(0);
         let usual = Plan::new(0);
         let mut flags = String::new();
         let mut flag = |is_meant: bool, text: String| flags.push_str(if is_meant { &text } else { "" });
@@ -78,6 +83,7 @@ impl Cli {
         flag(changes, " --changes".to_owned());
         flag(clocks != usual.clocks, " --wild-clocks".to_owned());
         flag(masters != usual.masters, format!(" --masters {masters}"));
+        flag(workers != usual.workers, format!(" --workers {workers}"));
         flag(faults_ms != usual.faults_ms, format!(" --faults-ms {faults_ms}"));
         if let Some(bug) = self.bug.as_ref().and_then(ValueEnum::to_possible_value) {
             flag(true, format!(" --bug {}", bug.get_name()));

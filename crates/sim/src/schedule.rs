@@ -48,6 +48,27 @@ pub enum Fault {
     StoreSlow { ms: u64 },
     /// The store does what it is asked, and the answer is lost.
     StoreForgetful { per_mille: u64 },
+    /// Something goes wrong at a worker.
+    Worker(WorkerFault),
+}
+
+/// Something that goes wrong at a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WorkerFault {
+    /// The process dies, the machine does not.
+    Kill { worker: usize },
+    /// The machine loses power, in the middle of what it writes, and comes back.
+    PowerCut { worker: usize },
+    /// The process stands still.
+    Pause { worker: usize },
+    /// It hears and reaches nobody.
+    Isolate { worker: usize },
+    /// Each step of its disk takes so much longer.
+    SlowDisk { worker: usize, ms: u64 },
+    /// Its disk is replaced by an empty one.
+    LoseDisk { worker: usize },
+    /// Registrations, heartbeats and reports come twice, the second time late.
+    Echo { per_mille: u64 },
 }
 
 /// A fault and its time.
@@ -69,6 +90,31 @@ impl fmt::Display for Planned {
 pub struct Schedule(pub Vec<Planned>);
 
 impl Schedule {
+    /// The faults of [`Schedule::of`], and those this seed brings upon `workers` workers.
+    pub fn with_workers(seed: u64, masters: usize, workers: usize, within_ms: u64) -> Schedule {
+        let Schedule(mut planned) = Schedule::of(seed, masters, within_ms);
+        let dice = Dice::new(seed, "schedule of workers");
+        if dice.once_in(3) {
+            planned.clear();
+        }
+        for _ in 0..dice.between(1, 3 + within_ms / 1_000) {
+            let (at_ms, for_ms) = (dice.below(within_ms), dice.between(20, 4_000));
+            let worker = dice.index(workers);
+            let fault = match dice.below(13) {
+                0 | 1 => WorkerFault::Kill { worker },
+                2..=4 => WorkerFault::PowerCut { worker },
+                5 | 6 => WorkerFault::Pause { worker },
+                7 | 8 => WorkerFault::Isolate { worker },
+                9 => WorkerFault::SlowDisk { worker, ms: dice.between(5, 200) },
+                10 => WorkerFault::LoseDisk { worker },
+                _ => WorkerFault::Echo { per_mille: dice.between(50, 500) },
+            };
+            planned.push(Planned { at_ms, for_ms, fault: Fault::Worker(fault) });
+        }
+        planned.sort_by_key(|planned| planned.at_ms);
+        Schedule(planned)
+    }
+
     /// The faults this seed brings upon `masters` masters within `within_ms`.
     pub fn of(seed: u64, masters: usize, within_ms: u64) -> Schedule {
         let dice = Dice::new(seed, "schedule");

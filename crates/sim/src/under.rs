@@ -6,14 +6,15 @@
 use crate::dice::Dice;
 use crate::time::Timeline;
 use async_trait::async_trait;
-use futures::FutureExt;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use types::{Clock, Fingerprint, Mode, UnixMs};
 use ufs::{
     Attributes, Capabilities, Failure, Key, MemoryStore, ObjectInfo, Page, PageToken, ReadStream, Removal, UfsError,
@@ -50,9 +51,13 @@ struct State {
     next: u64,
     effects: BTreeMap<(u64, u64), Effect>,
     answers: BTreeSet<u64>,
+    /// Who waits for any answer.
+    waiting: Vec<Waker>,
     gone: Vec<Gone>,
     /// When a version came, and by what; none: from outside.
     made: BTreeMap<String, (u64, Option<Verb>)>,
+    /// What stood at a key before what stands there now.
+    before: BTreeMap<String, Bytes>,
 }
 
 /// Clones are the same store.
@@ -70,16 +75,16 @@ type Slot<T> = Arc<Mutex<Option<Result<T, UfsError>>>>;
 struct Answer<T> {
     slot: Slot<T>,
     at_us: u64,
-    line: Timeline,
+    under: Under,
 }
 
 impl<T> std::future::Future for Answer<T> {
     type Output = Result<T, UfsError>;
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.line.now_us() < self.at_us {
-            return Poll::Pending;
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = if self.under.line.now_us() < self.at_us { None } else { self.slot.lock().take() };
+        if answer.is_none() {
+            self.under.state.lock().waiting.push(context.waker().clone());
         }
-        let answer = self.slot.lock().take();
         answer.map_or(Poll::Pending, Poll::Ready)
     }
 }
@@ -91,9 +96,22 @@ impl Under {
     }
 
     /// Puts an object there from outside, at once.
-    pub fn put(&self, key: &str, content: &'static [u8]) {
+    pub fn put(&self, key: &str, content: impl Into<Bytes>) {
+        self.note_before(key);
         self.inner.put_raw(key, content);
         self.note_made(key, None);
+    }
+
+    /// What stands at a key now.
+    pub fn content(&self, key: &str) -> Option<Bytes> {
+        let key = Key::parse(key).ok()?;
+        let length = ready(self.inner.stat(&key)).ok()??.length;
+        let mut body = ready(self.inner.read(&key, 0..length, None)).ok()?.body;
+        let mut content = BytesMut::new();
+        while let Some(bytes) = ready(body.next()) {
+            content.extend_from_slice(&bytes.ok()?);
+        }
+        Some(content.freeze())
     }
 
     pub fn set_weather(&self, change: impl FnOnce(&mut Weather)) {
@@ -121,9 +139,14 @@ impl Under {
             let Some(effect) = due else { break };
             effect();
         }
-        let mut state = self.state.lock();
-        let later = state.answers.split_off(&(now_us + 1));
-        !std::mem::replace(&mut state.answers, later).is_empty()
+        let (is_due, waiting) = {
+            let mut state = self.state.lock();
+            let later = state.answers.split_off(&(now_us + 1));
+            let is_due = !std::mem::replace(&mut state.answers, later).is_empty();
+            (is_due, if is_due { std::mem::take(&mut state.waiting) } else { Vec::new() })
+        };
+        waiting.into_iter().for_each(Waker::wake);
+        is_due
     }
 
     /// Whether no request is under way.
@@ -159,6 +182,12 @@ impl Under {
         }
     }
 
+    fn note_before(&self, key: &str) {
+        if let Some(content) = self.content(key) {
+            self.state.lock().before.insert(key.to_owned(), content);
+        }
+    }
+
     fn note_gone(&self, key: &str, was: Option<String>, verb: Verb) {
         let is = self.version(key);
         if let Some(version) = was.filter(|was| is.as_ref() != Some(was)) {
@@ -176,7 +205,7 @@ impl Under {
     ) -> Result<T, UfsError> {
         let slot: Slot<T> = Slot::default();
         let at_us = self.send(verb, key, slot.clone(), act);
-        Answer { slot, at_us, line: self.line.clone() }.await
+        Answer { slot, at_us, under: self.clone() }.await
     }
 
     fn send<T: Send + 'static>(
@@ -203,6 +232,9 @@ impl Under {
         let (this, name) = (self.clone(), key.as_str().to_owned());
         let effect = move || {
             let was = this.version(&name);
+            if verb == Verb::Write {
+                this.note_before(&name);
+            }
             let result = ready(act(this.inner.clone()));
             if verb.is_mutation() {
                 this.note_gone(&name, was, verb);
@@ -254,9 +286,8 @@ impl UnderStore for Under {
         let act = move |store: Arc<MemoryStore>| async move { store.read(&at, range, expected.as_ref()).await }.boxed();
         self.call(Verb::Read, key, act).await
     }
-    async fn write(&self, key: &Key, _: WriteOptions) -> Result<Box<dyn Writer>, UfsError> {
-        let words = "masters write no objects, and no worker takes part".to_owned();
-        Err(UfsError::new(Verb::Write, URI, Some(key), Failure::Unsupported { words }))
+    async fn write(&self, key: &Key, options: WriteOptions) -> Result<Box<dyn Writer>, UfsError> {
+        Ok(Box::new(Upload { under: self.clone(), key: key.clone(), options, content: BytesMut::new() }))
     }
     async fn delete(&self, key: &Key, expected: Option<&Fingerprint>) -> Result<Removal, UfsError> {
         let (at, expected) = (key.clone(), expected.cloned());
@@ -284,5 +315,100 @@ impl UnderStore for Under {
     }
     async fn sweep(&self, _: UnixMs) -> Result<u64, UfsError> {
         Ok(0)
+    }
+}
+
+/// An object that is being sent. All of it goes with the request that makes it visible.
+struct Upload {
+    under: Under,
+    key: Key,
+    options: WriteOptions,
+    content: BytesMut,
+}
+
+#[async_trait]
+impl Writer for Upload {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), UfsError> {
+        self.content.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<ObjectInfo, UfsError> {
+        let (key, options, content) = (self.key.clone(), self.options.clone(), self.content.clone().freeze());
+        let act = move |store: Arc<MemoryStore>| {
+            async move {
+                let mut writer = store.write(&key, options).await?;
+                writer.write(content).await?;
+                writer.finish().await
+            }
+            .boxed()
+        };
+        self.under.call(Verb::Write, &self.key, act).await
+    }
+
+    async fn abort(&mut self) -> Result<(), UfsError> {
+        Ok(())
+    }
+}
+
+/// The store as workers see it with [`crate::Bug::OldBlock`]: it answers with what stood there before, whatever version
+/// was asked for.
+pub struct Backward(pub Under);
+
+#[async_trait]
+impl UnderStore for Backward {
+    fn uri(&self) -> &str {
+        URI
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+    async fn check(&self) -> Result<(), UfsError> {
+        self.0.check().await
+    }
+    async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>, UfsError> {
+        self.0.stat(key).await
+    }
+    async fn list(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
+        self.0.list(dir, after, limit).await
+    }
+    async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
+        self.0.list_recursive(dir, after, limit).await
+    }
+    async fn read(&self, key: &Key, range: Range<u64>, expected: Option<&Fingerprint>) -> Result<ReadStream, UfsError> {
+        let opened = self.0.read(key, range.clone(), expected).await?;
+        let before = self.0.state.lock().before.get(key.as_str()).cloned();
+        let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let old = before
+            .zip(bounds)
+            .and_then(|(before, (start, end))| (end <= before.len()).then(|| before.slice(start..end)));
+        Ok(match old {
+            Some(old) => ReadStream { fingerprint: opened.fingerprint, body: futures::stream::iter([Ok(old)]).boxed() },
+            None => opened,
+        })
+    }
+    async fn write(&self, key: &Key, options: WriteOptions) -> Result<Box<dyn Writer>, UfsError> {
+        self.0.write(key, options).await
+    }
+    async fn delete(&self, key: &Key, expected: Option<&Fingerprint>) -> Result<Removal, UfsError> {
+        self.0.delete(key, expected).await
+    }
+    async fn delete_dir(&self, dir: &Key) -> Result<Removal, UfsError> {
+        self.0.delete_dir(dir).await
+    }
+    async fn make_dir(&self, dir: &Key, mode: Option<Mode>) -> Result<(), UfsError> {
+        self.0.make_dir(dir, mode).await
+    }
+    async fn rename(&self, from: &Key, to: &Key) -> Result<(), UfsError> {
+        self.0.rename(from, to).await
+    }
+    async fn copy(&self, from: &Key, to: &Key, expected: Option<&Fingerprint>) -> Result<ObjectInfo, UfsError> {
+        self.0.copy(from, to, expected).await
+    }
+    async fn set_attributes(&self, key: &Key, attributes: &Attributes) -> Result<(), UfsError> {
+        self.0.set_attributes(key, attributes).await
+    }
+    async fn sweep(&self, older_than: UnixMs) -> Result<u64, UfsError> {
+        self.0.sweep(older_than).await
     }
 }

@@ -6,6 +6,7 @@ mod masters;
 mod members;
 mod snapshots;
 mod traffic;
+mod workers;
 
 use crate::bug::Bug;
 use crate::calls::{Heard, perform};
@@ -30,6 +31,8 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use types::LogIndex;
+pub use workers::{Asker, Call};
+use workers::{Errand, Yard};
 
 /// How often a master looks at the time, as the product's driver.
 const TICK_US: u64 = 20_000;
@@ -107,6 +110,8 @@ enum Happening {
         attempt: u64,
     },
     Look,
+    /// Something around workers.
+    Errand(Box<Errand>),
 }
 
 /// Something that happens at a master's process.
@@ -142,6 +147,14 @@ enum Inside {
     LateJob(Job),
     Request {
         client: usize,
+        attempt: u64,
+    },
+    FromWorker {
+        call: Option<Call>,
+        request: Box<http::Request<Bytes>>,
+    },
+    Porter {
+        porter: usize,
         attempt: u64,
     },
 }
@@ -180,6 +193,7 @@ pub struct World {
     key: Arc<ClusterKey>,
     network: Network,
     crowd: Crowd,
+    yard: Yard,
     queue: BTreeMap<(u64, u64), Happening>,
     next: u64,
     phase: Phase,
@@ -209,6 +223,7 @@ impl World {
             rain: (0, 0, 0),
         };
         let crowd = Crowd::new(&plan, &under);
+        let yard = Yard::new(&plan, &line, &under, &key);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let mut world = World {
             judge: Judge::new(),
@@ -219,6 +234,7 @@ impl World {
             key,
             network,
             crowd,
+            yard,
             queue: BTreeMap::new(),
             next: 0,
             phase: Phase::Begin,
@@ -238,6 +254,7 @@ impl World {
         for client in 0..world.crowd.clients.len() {
             world.after(0, Happening::Next { client });
         }
+        world.begin_workers();
         world.after(LOOK_US, Happening::Look);
         world
     }
@@ -250,6 +267,7 @@ impl World {
         self.statistics.simulated_ms = self.line.now_us() / 1000;
         self.statistics.leaders = self.judge.leaders();
         self.statistics.calls = self.crowd.calls();
+        self.statistics.read_bytes = self.yard.crew.read_bytes;
         self.trace.line(self.line.now_us(), format_args!("verdict {verdict:?}"));
         (verdict, self.statistics, self.trace)
     }
@@ -269,6 +287,7 @@ impl World {
             self.happen(happening)?;
             self.look_at_leases()?;
         }
+        self.judge_workers()?;
         self.judge.histories(&self.crowd)?;
         self.judge.store(&self.crowd, &self.under)
     }
@@ -293,6 +312,7 @@ impl World {
             for master in 0..self.machines.len() {
                 self.pump(master)?;
             }
+            self.work_workers()?;
         }
         let gone = self.under.take_gone();
         for gone in &gone {
@@ -323,6 +343,7 @@ impl World {
                 }
             }
             Happening::Look => self.look()?,
+            Happening::Errand(errand) => self.errand(*errand)?,
         }
         Ok(())
     }
@@ -350,18 +371,20 @@ impl World {
                 if restless.is_empty() {
                     self.statistics.healed_after_ms = (now_us - self.healing_since_us) / 1000;
                     self.read_all();
-                } else if now_us - self.healing_since_us > 1000 * HEALS_WITHIN_MS {
-                    let what = format!("not well {HEALS_WITHIN_MS} ms after the last fault: {}", restless.join("; "));
-                    return Err(Failure::new(Kind::NotHealed, what));
+                } else if now_us - self.healing_since_us > 1000 * self.heals_within_ms(&restless) {
+                    let since_ms = (now_us - self.healing_since_us) / 1000;
+                    let what = format!("not well {since_ms} ms after the last fault: {}", restless.join("; "));
+                    let kind = if self.misplaced().is_empty() { Kind::NotHealed } else { Kind::Places };
+                    return Err(Failure::new(kind, what));
                 }
             }
             Phase::Reading => {
-                if self.crowd.has_read_all() {
+                if self.crowd.has_read_all() && self.yard.crew.has_read_all() {
                     for machine in &self.machines {
                         self.judge.recount(machine)?;
                     }
                     self.phase = Phase::Over;
-                } else if now_us - self.healing_since_us > 2 * 1000 * HEALS_WITHIN_MS {
+                } else if now_us - self.healing_since_us > 1000 * (workers::PERSISTS_WITHIN_MS + HEALS_WITHIN_MS) {
                     return Err(Failure::new(Kind::NotHealed, "the last reads do not end".to_owned()));
                 }
             }
@@ -376,6 +399,7 @@ impl World {
         for client in self.crowd.readers() {
             self.after(1_000, Happening::Next { client });
         }
+        self.read_all_files();
     }
 
     /// What is not well.
@@ -408,6 +432,7 @@ impl World {
             restless.push(format!("applied indexes are {applied:?}"));
         }
         restless.extend(self.crowd.busy());
+        restless.extend(self.restless_workers());
         if !self.under.is_idle() {
             restless.push("the store is busy".to_owned());
         }

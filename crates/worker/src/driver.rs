@@ -123,8 +123,7 @@ impl Driver {
         });
         self.work.abort_all();
         while self.work.join_next().await.is_some() {}
-        let store = self.parts.store.clone();
-        let _ = tokio::task::spawn_blocking(move || store.tidy()).await;
+        self.parts.store.tidied().await;
     }
 
     fn step(&mut self, seat: Option<Seat>, event: Event) {
@@ -177,9 +176,7 @@ impl Driver {
         self.ticks = 0;
         self.tidying = true;
         let store = self.parts.store.clone();
-        self.work.spawn(async move {
-            let _ = tokio::task::spawn_blocking(move || store.tidy()).await;
-        });
+        self.work.spawn(async move { store.tidied().await });
     }
 
     fn act(&mut self, seat: Seat, action: Action) {
@@ -301,9 +298,7 @@ async fn register(parts: &Arc<Parts>, seat: Seat, known: Known) -> Event {
             ..own
         };
         if joined != own {
-            let store = parts.store.clone();
-            let written = tokio::task::spawn_blocking(move || store.set_identity(&joined)).await;
-            written.map_err(|_| WorkerError::Stopping)??;
+            parts.store.keep_identity(joined).await?;
             parts.leader.set_own(joined);
             parts.links.iter().for_each(|link| link.set_own(joined));
         }

@@ -5,9 +5,11 @@
 //! Never:  trusts a client's word about a store, a length or a write type; serves a byte whose checksum fails.
 //! See:    `docs/design/0006-worker-store.md`, `docs/formats/blocks.md`.
 
+mod assembly;
 mod budget;
 mod config;
 mod core;
+mod dial;
 mod driver;
 mod error;
 mod fetch;
@@ -15,11 +17,14 @@ mod grpc;
 mod master_link;
 mod metrics;
 mod mounts;
+mod peers;
 mod persist;
 mod read;
 mod recent;
 mod report;
 mod resolve;
+#[cfg(feature = "test-support")]
+pub mod rig;
 mod store;
 mod web;
 mod worker;

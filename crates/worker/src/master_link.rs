@@ -5,6 +5,7 @@
 //! Never:  decides when to register or beat (the core does); sends the key.
 
 use crate::core::Known;
+use crate::dial::{Dial, Wire};
 use crate::error::WorkerError;
 use crate::store::{DirectoryReport, Identity, Report};
 use bytes::Bytes;
@@ -17,10 +18,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::{Binary, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use types::{Attempt, ClusterId, ContainerId, ErrorKind, Fingerprint, Incarnation, MountId, Secret, WorkerId};
 
@@ -44,8 +43,7 @@ pub struct MasterLink {
     masters: Vec<String>,
     token: Arc<WorkerToken>,
     patience: Duration,
-    /// Connections live here, however short-lived the runtime of a caller is.
-    runtime: Handle,
+    dial: Arc<dyn Dial>,
     own: Mutex<Identity>,
     state: tokio::sync::Mutex<State>,
 }
@@ -62,7 +60,7 @@ struct State {
 }
 
 struct Session {
-    client: WorkerMasterClient<Channel>,
+    client: WorkerMasterClient<Wire>,
     header: MetadataValue<Binary>,
     key: SessionKey,
 }
@@ -106,9 +104,14 @@ pub struct MountFacts {
 }
 
 impl MasterLink {
-    pub fn new(masters: Vec<String>, token: Arc<WorkerToken>, patience: Duration, own: Identity) -> MasterLink {
-        let runtime = Handle::current();
-        MasterLink { masters, token, patience, runtime, own: Mutex::new(own), state: tokio::sync::Mutex::default() }
+    pub fn new(
+        masters: Vec<String>,
+        token: Arc<WorkerToken>,
+        patience: Duration,
+        dial: Arc<dyn Dial>,
+        own: Identity,
+    ) -> MasterLink {
+        MasterLink { masters, token, patience, dial, own: Mutex::new(own), state: tokio::sync::Mutex::default() }
     }
 
     /// Who this worker is; updated when it joined a cluster.
@@ -398,21 +401,7 @@ impl MasterLink {
             let kind = rpc::kind_of(&status);
             WorkerError::Master { verb, kind, words: format!("{address} says: {}", status.message()) }
         };
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| WorkerError::Invalid(format!("{address:?} is no address of a master: {error}")))?
-            .connect_timeout(self.patience)
-            .tcp_nodelay(true);
-        // The connection's task must not end with the runtime of whoever asked first.
-        let connected = self.runtime.spawn(async move { endpoint.connect().await }).await;
-        let channel = match connected {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(error)) => {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                return Err(WorkerError::NoMaster { verb, words: format!("{address}: {error}{cause}") });
-            }
-            Err(_) => return Err(WorkerError::Stopping),
-        };
-        let mut client = WorkerMasterClient::new(channel);
+        let mut client = WorkerMasterClient::new(self.dial.dial(address).await?);
         let own = self.own();
         let challenge = Transcript::challenge();
         let hello = wire::HelloRequest {

@@ -11,10 +11,18 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Clock, Entropy, Monotonic, MountId};
-use ufs::{Key, LayerOptions, Layered, UnderStore};
+use ufs::{Key, LayerOptions, Layered, UfsError, UnderStore};
 
 /// How long a description is believed. A new credential is used within this time.
 const BELIEVED: Duration = Duration::from_secs(30);
+
+/// Opens the store of a mount, without retries or deadlines.
+pub type OpenStore = dyn Fn(&MountFacts) -> Result<Arc<dyn UnderStore>, UfsError> + Send + Sync;
+
+/// As the master describes it.
+pub fn open_described(facts: &MountFacts) -> Result<Arc<dyn UnderStore>, UfsError> {
+    ufs::open(&facts.uri, &facts.properties, &facts.secrets)
+}
 
 /// An open store. Clones share it.
 #[derive(Clone)]
@@ -51,6 +59,7 @@ pub fn parse_key(text: &str) -> Result<Key, WorkerError> {
 /// All mounts.
 pub struct Mounts {
     link: Arc<MasterLink>,
+    opens: Arc<OpenStore>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     streams_per_store: usize,
@@ -60,11 +69,12 @@ pub struct Mounts {
 impl Mounts {
     pub fn new(
         link: Arc<MasterLink>,
+        opens: Arc<OpenStore>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         streams_per_store: usize,
     ) -> Mounts {
-        Mounts { link, clock, entropy, streams_per_store, open: Mutex::default() }
+        Mounts { link, opens, clock, entropy, streams_per_store, open: Mutex::default() }
     }
 
     /// The store of a mount. An open one is used on while no master answers.
@@ -87,8 +97,7 @@ impl Mounts {
             }
             (Err(error), _) => return Err(error),
         };
-        let opened = ufs::open(&facts.uri, &facts.properties, &facts.secrets);
-        let store = opened.map_err(|source| WorkerError::StoreOpen { mount: mount.0, source })?;
+        let store = (self.opens)(&facts).map_err(|source| WorkerError::StoreOpen { mount: mount.0, source })?;
         let options = LayerOptions { streams_max: self.streams_per_store, ..LayerOptions::default() };
         let layered = Layered::new(store, options, Arc::clone(&self.clock), Arc::clone(&self.entropy));
         let mounted = Mounted { store: Arc::new(layered), facts: Arc::new(facts), asked_at: now };

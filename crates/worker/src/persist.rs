@@ -10,22 +10,15 @@ use crate::error::WorkerError;
 use crate::master_link::MasterLink;
 use crate::metrics::Metrics;
 use crate::mounts::{Mounts, parse_key};
+use crate::peers::Peers;
 use crate::report::{take_back, told};
 use crate::store::{BlockStore, ReadOutcome};
 use bytes::Bytes;
-use proto::grpc::block::ReadRequest;
-use proto::grpc::block::block_worker_client::BlockWorkerClient;
-use rpc::{AuthType, Identity, Pool};
+use futures::StreamExt;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout};
 use types::{Attempt, BlockId, ContainerId, Fingerprint, Mode, MountId};
 use ufs::{WriteOptions, Writer};
-
-/// How long another worker may be silent.
-const PEER_PATIENCE: Duration = Duration::from_secs(30);
-const PEER_MESSAGE_BYTES: usize = 8 << 20;
 
 /// One file to upload, as the master asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,8 +60,8 @@ pub struct Persister {
     mounts: Arc<Mounts>,
     link: Arc<MasterLink>,
     metrics: Arc<Metrics>,
+    peers: Arc<dyn Peers>,
     slots: Semaphore,
-    nosasl: bool,
 }
 
 impl Persister {
@@ -77,10 +70,10 @@ impl Persister {
         mounts: Arc<Mounts>,
         link: Arc<MasterLink>,
         metrics: Arc<Metrics>,
+        peers: Arc<dyn Peers>,
         concurrency: usize,
-        nosasl: bool,
     ) -> Persister {
-        Persister { store, mounts, link, metrics, slots: Semaphore::new(concurrency.max(1)), nosasl }
+        Persister { store, mounts, link, metrics, peers, slots: Semaphore::new(concurrency.max(1)) }
     }
 
     /// Uploads one file and tells the master how it went. Ends early and silently when `cancelled` becomes true, without a
@@ -246,36 +239,10 @@ impl Persister {
         writer: &mut dyn Writer,
         written: &mut u64,
     ) -> Result<(), WorkerError> {
-        let silent = || WorkerError::NoMaster {
-            verb: "read a block from another worker",
-            words: format!("worker {address} was silent for {} s", PEER_PATIENCE.as_secs()),
-        };
-        let refused = |status: tonic::Status| WorkerError::Master {
-            verb: "read a block from another worker",
-            kind: rpc::kind_of(&status),
-            words: format!("worker {address} about {block}: {}", status.message()),
-        };
         // In the owner's name, who may read the file.
-        let auth = if self.nosasl { AuthType::NoSasl } else { AuthType::Simple };
-        let pool = Pool::new(Identity { user: task.owner.clone(), auth }, 1);
-        let connection = pool.get(address, Instant::now() + PEER_PATIENCE).await.map_err(|error| {
-            let words = format!("worker {address}: {error}");
-            WorkerError::Master { verb: "read a block from another worker", kind: error.kind(), words }
-        })?;
-        let request = ReadRequest {
-            block_id: Some(block.to_wire()),
-            offset: Some(0),
-            length: Some(i64::try_from(length).unwrap_or(i64::MAX)),
-            chunk_size: Some(i64::try_from(BUFFER_BYTES).unwrap_or(i64::MAX)),
-            ..ReadRequest::default()
-        };
-        let mut client = BlockWorkerClient::new(connection.service()).max_decoding_message_size(PEER_MESSAGE_BYTES);
-        let call = client.read_block(tokio_stream::iter([request]));
-        let mut chunks = timeout(PEER_PATIENCE, call).await.map_err(|_| silent())?.map_err(refused)?.into_inner();
+        let mut arriving = self.peers.read(address, &task.owner, block, length).await?;
         while *written < length {
-            let message = timeout(PEER_PATIENCE, chunks.message()).await.map_err(|_| silent())?.map_err(refused)?;
-            let Some(message) = message else { return Err(WorkerError::NotHere { block }) };
-            let data = message.chunk.and_then(|chunk| chunk.data).unwrap_or_default();
+            let Some(data) = arriving.next().await.transpose()? else { return Err(WorkerError::NotHere { block }) };
             let bytes = u64::try_from(data.len()).expect("a message is small");
             if *written + bytes > length {
                 return Err(WorkerError::Bug(format!("worker {address} sent more of {block} than was asked for")));

@@ -402,6 +402,19 @@ impl BlockStore {
         inner.reopen();
     }
 
+    /// [`BlockStore::tidy`], where waiting for a disk is allowed. Cancel-safe: what began is finished.
+    pub async fn tidied(&self) {
+        let store = self.clone();
+        // Fails only when the worker stops: the next start tidies.
+        let _ = self.inner.blocking(move || store.tidy()).await;
+    }
+
+    /// [`BlockStore::set_identity`], where waiting for a disk is allowed. Cancel-safe: what began is finished.
+    pub async fn keep_identity(&self, identity: Identity) -> Result<(), WorkerError> {
+        let store = self.clone();
+        self.inner.blocking(move || store.set_identity(&identity)).await?
+    }
+
     /// Gives the directories to whoever comes next. The last thing a worker does: nothing is written afterwards.
     pub fn release(&self) {
         self.inner.locks.lock().clear();
@@ -506,6 +519,21 @@ fn adopt(
 }
 
 impl Inner {
+    /// Runs what waits for a disk where waiting is allowed. Cancel-safe: what began is finished.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+        let begun = match self.io.pace() {
+            None => tokio::task::spawn_blocking(work),
+            Some(pace) => tokio::spawn(async move {
+                io::step(pace).await;
+                work()
+            }),
+        };
+        begun.await.map_err(|error| match error.is_cancelled() {
+            true => WorkerError::Stopping,
+            false => WorkerError::Bug(format!("work on a disk panicked: {error}")),
+        })
+    }
+
     fn dir(&self, index: DirIndex) -> &Dir {
         &self.dirs[usize::from(index.0)]
     }
@@ -555,7 +583,7 @@ impl Inner {
         // From here on the open counts; the guard gives it back if this future is dropped.
         let guard = block::OpenGuard::new(Arc::clone(self), copy);
         let inner = Arc::clone(self);
-        let loaded = blocking(move || inner.load(copy, dir)).await?;
+        let loaded = self.blocking(move || inner.load(copy, dir)).await?;
         match loaded {
             Ok(loaded) => {
                 let mut state = self.state.lock();
@@ -730,12 +758,4 @@ impl Inner {
             }
         }
     }
-}
-
-/// Runs what waits for a disk where waiting is allowed. Cancel-safe: what began is finished.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| match error.is_cancelled() {
-        true => WorkerError::Stopping,
-        false => WorkerError::Bug(format!("work on a disk panicked: {error}")),
-    })
 }

@@ -1,21 +1,18 @@
 //! A worker, put together.
 
-use crate::budget::Budget;
+use crate::assembly::{Assembly, Ways, open_store};
 use crate::config::WorkerConfig;
-use crate::driver::{Driver, Parts};
+use crate::dial::Tcp;
 use crate::error::WorkerError;
-use crate::fetch::{Fetcher, Sequences};
-use crate::grpc::{ASYNC_CACHES_MAX, READ_BLOCK, Service, WRITE_BLOCK};
+use crate::fetch::Fetcher;
+use crate::grpc::{READ_BLOCK, Service, WRITE_BLOCK};
 use crate::master_link::MasterLink;
 use crate::metrics::Metrics;
-use crate::mounts::Mounts;
-use crate::persist::Persister;
-use crate::read::Reads;
-use crate::resolve::Resolver;
+use crate::mounts::open_described;
+use crate::peers::Sockets;
 use crate::store::BlockStore;
 use crate::store::io::BlockIo;
 use crate::web::{Web, router};
-use crate::write::Writes;
 use proto::admin::worker_admin_server::WorkerAdminServer;
 use proto::grpc::block::block_worker_server::BlockWorkerServer;
 use rpc::{
@@ -26,16 +23,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tower::Layer;
 use tracing::{info, warn};
 use types::{Clock, Entropy, WorkerId};
-
-/// Of the memory budget, the share block data in flight may take; connections, tables and the runtime have the rest.
-const DATA_SHARE: u64 = 2;
 
 /// What a worker takes from outside.
 #[derive(Clone)]
@@ -81,13 +75,10 @@ impl Worker {
         let setup = |error: rpc::Error| WorkerError::Layout { why: types::sentence(&error) };
         let token = WorkerToken::load(&config.key_file).map_err(setup)?;
         let metrics = Arc::new(Metrics::default());
-        let budget = Budget::new(config.memory_budget_bytes / DATA_SHARE);
         let (store, identity) = {
-            let (config, io, budget, metrics) =
-                (config.clone(), Arc::clone(&env.io), Arc::clone(&budget), Arc::clone(&metrics));
+            let (config, io, metrics) = (config.clone(), Arc::clone(&env.io), Arc::clone(&metrics));
             let fresh = env.entropy.next_u128();
-            let settings = config.tier_settings();
-            let open = move || BlockStore::open(&config.directories, settings, io, budget, metrics, fresh);
+            let open = move || open_store(&config, io, metrics, fresh);
             tokio::task::spawn_blocking(open).await.map_err(|_| WorkerError::Stopping)?.map_err(no_directory)?
         };
         std::fs::create_dir_all(&config.work_dir)
@@ -119,69 +110,22 @@ impl Worker {
         };
         let web_addr = web_listener.local_addr().map_err(unknown)?;
 
-        let tasks = TaskTracker::new();
-        let (token, patience) = (Arc::new(token), config.master_timeout);
-        let link =
-            |masters: &[String]| Arc::new(MasterLink::new(masters.to_vec(), Arc::clone(&token), patience, identity));
-        let leader = link(&config.masters);
-        // With one master both ways are one.
-        let links = match &config.masters[..] {
-            [] | [_] => vec![Arc::clone(&leader)],
-            several => several.iter().map(|master| link(std::slice::from_ref(master))).collect(),
-        };
-        let link = Arc::clone(&leader);
-        let resolver = Arc::new(Resolver::new(Arc::clone(&link), Arc::clone(&env.clock), Arc::clone(&metrics)));
-        let mounts = Arc::new(Mounts::new(
-            Arc::clone(&link),
-            Arc::clone(&env.clock),
-            Arc::clone(&env.entropy),
-            config.fetches_per_store,
-        ));
-        let fetcher =
-            Fetcher::new(budget, Arc::clone(&metrics), Arc::clone(&mounts), Arc::clone(&resolver), tasks.clone());
-        let reads = Arc::new(Reads {
-            store: store.clone(),
-            resolver: Arc::clone(&resolver),
-            fetcher: fetcher.clone(),
-            sequences: Sequences::default(),
-            metrics: Arc::clone(&metrics),
-        });
-        let writes = Arc::new(Writes {
-            store: store.clone(),
-            resolver: Arc::clone(&resolver),
-            mounts: Arc::clone(&mounts),
-            metrics: Arc::clone(&metrics),
+        let ways = Ways {
+            token: Arc::new(token),
+            dial: Arc::new(Tcp::new(config.master_timeout)),
+            opens: Arc::new(open_described),
+            peers: Arc::new(Sockets::new(config.nosasl)),
             clock: Arc::clone(&env.clock),
-        });
-        let loads = Arc::new(Semaphore::new(ASYNC_CACHES_MAX));
-        let service = Arc::new(Service { reads, writes, tasks: tasks.clone(), loads });
-        let server = serve(server, &config, service, channels, &env).map_err(setup)?;
+            entropy: Arc::clone(&env.entropy),
+        };
+        let parts = Assembly::new(config.clone(), ways, store.clone(), identity, Arc::clone(&metrics));
+        let server = serve(server, &config, Arc::clone(&parts.service), channels, &env).map_err(setup)?;
         info!(rpc = %server.local_addr(), web = %web_addr, blocks = store.block_count(), "worker serves");
 
-        let registered = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = watch::channel(false);
-        let persister = Persister::new(
-            store.clone(),
-            mounts,
-            Arc::clone(&link),
-            Arc::clone(&metrics),
-            config.persist_concurrency,
-            config.nosasl,
-        );
-        let parts = Parts {
-            store: store.clone(),
-            links,
-            leader,
-            resolver,
-            persister: Arc::new(persister),
-            metrics: Arc::clone(&metrics),
-            clock: Arc::clone(&env.clock),
-            host: config.hostname.clone(),
-            rpc_port: server.local_addr().port(),
-            web_port: web_addr.port(),
-            registered: Arc::clone(&registered),
-        };
-        let driver = tokio::spawn(Driver::new(parts, env.entropy.next_u64()).run(stopped.clone()));
+        let driver = parts.driver(server.local_addr().port(), web_addr.port());
+        let driver = tokio::spawn(driver.run(stopped.clone()));
+        let Assembly { leader: link, fetcher, tasks, registered, .. } = parts;
         let pages =
             router(Web { store: store.clone(), metrics: Arc::clone(&metrics), registered: Arc::clone(&registered) });
         let web = tokio::spawn(async move {

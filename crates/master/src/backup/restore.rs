@@ -11,8 +11,8 @@
 use super::archive::{Decoder, Head, Part, Record};
 use crate::config::{MasterConfig, Metastore};
 use crate::error::Error;
-use crate::format::make_work_dir;
-use crate::install::{self, INCOMING, Place, Snapshot};
+use crate::format::{empty, make_work_dir};
+use crate::install::{self, Dirs, INCOMING, Place, Snapshot};
 use crate::peers::{Group, Members};
 use crate::server::open_state;
 use crate::stores::Opener;
@@ -102,7 +102,10 @@ pub async fn format_from_backup(
     if force {
         Group::remove(&config.journal_dir).map_err(start("format the journal"))?;
         install::forget(&config.journal_dir).map_err(start("format the journal"))?;
-        remove(&config.metastore_dir)?;
+        if config.metastore_dir.exists() {
+            let what = format!("empty {}", config.metastore_dir.display());
+            empty(&config.metastore_dir).map_err(start(&what))?;
+        }
     }
     let options = SegmentOptions { segment_bytes: config.segment_bytes };
     SegmentLog::format(&RealDisk, &config.journal_dir, cluster, options, force).map_err(start("format the journal"))?;
@@ -137,7 +140,8 @@ pub async fn format_from_backup(
     remove(&incoming)?;
     filled.store.checkpoint(&incoming)?;
     drop(filled);
-    let place = Place { journal: &config.journal_dir, metastore: &config.metastore_dir, cluster, options };
+    let dirs = Dirs { journal: &config.journal_dir, metastore: &config.metastore_dir };
+    let place = Place { files: dirs, cluster, options };
     place.begin(&Snapshot { index, term: head.term, files: files(&incoming)? }).map_err(start("restore"))?;
     place.finish().map_err(start("restore"))?;
     if let Some(group) = &config.group {

@@ -61,6 +61,7 @@ impl World {
             Fault::StoreAway => self.under.set_weather(|weather| weather.away = true),
             Fault::StoreSlow { ms } => self.under.set_weather(|weather| weather.slow_ms = ms),
             Fault::StoreForgetful { per_mille } => self.under.set_weather(|weather| weather.forgetful = per_mille),
+            Fault::Worker(fault) => self.begin_worker_fault(fault, lasts_us),
         }
         self.after(lasts_us, Happening::End(at));
         Ok(())
@@ -117,6 +118,7 @@ impl World {
             Fault::StoreAway => self.under.set_weather(|weather| weather.away = false),
             Fault::StoreSlow { .. } => self.under.set_weather(|weather| weather.slow_ms = 0),
             Fault::StoreForgetful { .. } => self.under.set_weather(|weather| weather.forgetful = 0),
+            Fault::Worker(fault) => self.end_worker_fault(fault),
             Fault::PowerCut { .. }
             | Fault::Blackout
             | Fault::Kill { .. }
@@ -153,6 +155,6 @@ impl World {
             self.wake(master, life)?;
             self.start(master)?;
         }
-        Ok(())
+        self.heal_workers()
     }
 }

@@ -1,6 +1,7 @@
 //! Masters: their processes start, stop, stand still, and do what their cores ask for.
 
 use super::*;
+use crate::porters::Reply;
 
 impl World {
     pub(super) fn start(&mut self, master: usize) -> Result<(), Failure> {
@@ -64,6 +65,7 @@ impl World {
                 self.after(in_us, Happening::Broken { client, attempt, why: "the master is gone" });
             }
         }
+        self.break_calls_at(master);
     }
 
     pub(super) fn wake(&mut self, master: usize, life: u64) -> Result<(), Failure> {
@@ -108,8 +110,20 @@ impl World {
             return Ok(());
         }
         let Some(process) = &mut machine.process else {
-            if let Inside::Request { client, attempt } = what {
-                self.after(2_000, Happening::Broken { client, attempt, why: "nobody listens" });
+            match what {
+                Inside::Request { client, attempt } => {
+                    self.after(2_000, Happening::Broken { client, attempt, why: "nobody listens" });
+                }
+                Inside::FromWorker { call, .. } => self.nobody_listens(call),
+                Inside::Porter { porter, attempt } => self.nobody_listens_to(porter, attempt),
+                Inside::Tick
+                | Inside::Deliver { .. }
+                | Inside::Unreachable { .. }
+                | Inside::Asked { .. }
+                | Inside::Fetched { .. }
+                | Inside::Synced(_)
+                | Inside::Flush { .. }
+                | Inside::LateJob(_) => {}
             }
             return Ok(());
         };
@@ -159,6 +173,8 @@ impl World {
                 process.work.push(Work::Forgotten { result });
             }
             Inside::Request { client, attempt } => self.serve(master, client, attempt),
+            Inside::FromWorker { call, request } => self.serve_worker(master, call, *request),
+            Inside::Porter { porter, attempt } => self.serve_porter(master, porter, attempt),
         }
         self.pump(master)
     }
@@ -200,6 +216,7 @@ impl World {
     fn work(&mut self, master: usize) -> bool {
         let now = self.machines[master].now();
         let (mut ended, mut refused) = (Vec::new(), Vec::new());
+        let (mut replies, mut answers) = (Vec::new(), Vec::new());
         let Some(process) = &mut self.machines[master].process else { return false };
         let mut context = Context::from_waker(Waker::noop());
         let (mut any, mut lists) = (false, false);
@@ -222,6 +239,14 @@ impl World {
                     }
                     Poll::Pending => process.work.push(work),
                 },
+                Work::Porter { porter, attempt, answer } => match answer.as_mut().poll(&mut context) {
+                    Poll::Ready(result) => replies.push((*porter, *attempt, Reply::of_master(result))),
+                    Poll::Pending => process.work.push(work),
+                },
+                Work::OfWorker { call, answer } => match answer.as_mut().poll(&mut context) {
+                    Poll::Ready(answer) => answers.push((*call, answer)),
+                    Poll::Pending => process.work.push(work),
+                },
                 Work::Forgotten { result } => {
                     if result.as_mut().poll(&mut context).is_pending() {
                         process.work.push(work);
@@ -236,9 +261,15 @@ impl World {
             // A listing is made by a task of its own.
             self.runtime.block_on(tokio::task::yield_now());
         }
-        any |= !ended.is_empty();
+        any |= !ended.is_empty() || !replies.is_empty() || !answers.is_empty();
         for (client, attempt, heard) in ended {
             self.answer(master, client, attempt, heard);
+        }
+        for (porter, attempt, reply) in replies {
+            self.answer_to_porter(master, porter, attempt, reply);
+        }
+        for (call, answer) in answers {
+            self.answer_to_worker(master, call, answer);
         }
         any
     }

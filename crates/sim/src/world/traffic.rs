@@ -37,7 +37,7 @@ impl World {
     }
 
     /// Whether what goes between a client and a master is lost.
-    fn loses(&mut self, master: usize) -> bool {
+    pub(super) fn loses(&mut self, master: usize) -> bool {
         self.network.isolated[master] > 0 || self.dice.per_mille(self.network.rain.0)
     }
 

@@ -25,6 +25,8 @@ pub struct Known {
 pub struct Masters {
     cores: Vec<Core>,
     session: Option<(WorkerId, SessionEpoch)>,
+    /// By master, the session its last registration names; 0: none.
+    named: Vec<u64>,
     term: Term,
 }
 
@@ -32,7 +34,7 @@ impl Masters {
     /// `seed` decides the jitter of pauses.
     pub fn new(count: usize, seed: u64) -> Masters {
         let cores = (0..count).zip(seed..=u64::MAX).map(|(_, seed)| Core::new(seed)).collect();
-        Masters { cores, session: None, term: Term(0) }
+        Masters { cores, session: None, named: vec![0; count], term: Term(0) }
     }
 
     /// Some master accepts this worker.
@@ -56,9 +58,9 @@ impl Masters {
 
     /// What the registration at this seat says of the session.
     pub fn known(&self, seat: Seat) -> Known {
-        match self.session.filter(|_| self.cores.len() > 1) {
-            Some((_, epoch)) => Known { epoch: epoch.0, sequence: self.cores[seat.0].base },
-            None => Known::default(),
+        match self.named[seat.0] {
+            0 => Known::default(),
+            epoch => Known { epoch, sequence: self.cores[seat.0].base },
         }
     }
 
@@ -86,11 +88,12 @@ impl Masters {
         };
         let several = self.cores.len() > 1;
         let joined = if let Event::Registered { worker, epoch, .. } = &event { Some((*worker, *epoch)) } else { None };
-        if several && event == Event::NotRegistered(ErrorKind::NotFound) {
-            // The session is over: whoever leads gives another.
-            self.session = None;
-        }
+        let over = (several && event == Event::NotRegistered(ErrorKind::NotFound)).then(|| self.ended(seat)).flatten();
         actions.extend(self.tell(now, seat, event));
+        if let Some(over) = over {
+            // Whoever leads gives another, and may not have heard that this one is over.
+            actions.extend(self.part(now, seat, |epoch| epoch == over));
+        }
         if let Some(session) = joined.filter(|_| several) {
             actions.extend(self.joined(now, seat, session));
         }
@@ -104,12 +107,32 @@ impl Masters {
             return self.tell(now, seat, Event::Tick);
         }
         self.session = Some(session);
+        for core in &mut self.cores {
+            if let Phase::Apart { next_try, .. } = &mut core.phase {
+                *next_try = now;
+            }
+        }
+        self.part(now, seat, |epoch| epoch != session.1)
+    }
+
+    /// The session that the last registration at this seat named is over. Returns it, if it is the one there is.
+    fn ended(&mut self, seat: Seat) -> Option<SessionEpoch> {
+        let named = std::mem::take(&mut self.named[seat.0]);
+        let over = self.session.map(|(_, epoch)| epoch).filter(|epoch| epoch.0 == named)?;
+        self.session = None;
+        Some(over)
+    }
+
+    /// Has the worker register anew, at once, wherever it is apart and may, and where it is joined under a session that is
+    /// over. Not at `seat`.
+    fn part(&mut self, now: Monotonic, seat: Seat, is_over: impl Fn(SessionEpoch) -> bool) -> Vec<(Seat, Action)> {
         let mut actions = Vec::new();
         for at in (0..self.cores.len()).filter(|at| *at != seat.0) {
-            let core = &mut self.cores[at];
-            let elsewhere = matches!(&core.phase, Phase::Joined(there) if there.epoch != session.1);
-            if elsewhere || matches!(core.phase, Phase::Apart { .. }) {
-                core.phase = Phase::Apart { tries: 0, next_try: now };
+            let phase = &mut self.cores[at].phase;
+            if matches!(phase, Phase::Joined(there) if is_over(there.epoch)) {
+                *phase = Phase::Apart { tries: 0, next_try: now };
+            }
+            if matches!(phase, Phase::Apart { .. }) {
                 actions.extend(self.tell(now, Seat(at), Event::Tick));
             }
         }
@@ -139,11 +162,12 @@ impl Masters {
 
     fn tell(&mut self, now: Monotonic, seat: Seat, event: Event) -> Vec<(Seat, Action)> {
         let several = self.cores.len() > 1;
-        let joins = self.session.is_some();
+        let session = self.session.map_or(0, |(_, epoch)| epoch.0);
         let core = &mut self.cores[seat.0];
         let mut actions = core.step(now, event);
         if several && actions.contains(&Action::Register) {
-            core.base = if joins { core.last_sequence } else { 0 };
+            core.base = if session > 0 { core.last_sequence } else { 0 };
+            self.named[seat.0] = session;
         }
         actions.drain(..).map(|action| (seat, action)).collect()
     }
@@ -248,16 +272,40 @@ mod tests {
         let mut masters = joined();
         masters.step(at(2000), &Event::Tick);
         answered(&mut masters, 2001, 1, 2, Orders { register: true, ..Orders::default() });
-        masters.answer(at(2002), Seat(1), Event::NotRegistered(ErrorKind::NotFound));
-        assert_eq!(masters.known(Seat(1)), Known::default());
-        let again = masters.step(at(9000), &Event::Tick);
+        let actions = masters.answer(at(2002), Seat(1), Event::NotRegistered(ErrorKind::NotFound));
+        assert_eq!(actions, [(Seat(0), Action::Register), (Seat(2), Action::Register)], "one of them may lead by now");
+        assert_eq!([0, 1, 2].map(|seat| masters.known(Seat(seat))), [Known::default(); 3]);
+        for standby in [0, 2] {
+            masters.answer(at(2003), Seat(standby), Event::NotRegistered(ErrorKind::Unavailable));
+        }
+        let again = masters.step(at(2120), &Event::Tick);
         assert!(again.contains(&(Seat(1), Action::Register)), "{again:?}");
-        let actions = masters.answer(at(9001), Seat(1), registered(9));
+        for standby in [0, 2] {
+            masters.answer(at(2121), Seat(standby), Event::NotRegistered(ErrorKind::Unavailable));
+        }
+        let actions = masters.answer(at(2122), Seat(1), registered(9));
         assert!(
             actions.contains(&(Seat(0), Action::Register)) && actions.contains(&(Seat(2), Action::Register)),
             "{actions:?}"
         );
         assert_eq!(masters.known(Seat(0)).epoch, 9);
+    }
+
+    #[test]
+    fn an_old_session_that_is_refused_late_does_not_end_the_one_there_is() {
+        let mut masters = joined();
+        // The third was paused: its registration under the first session is on its way for long.
+        masters.step(at(2000), &Event::Tick);
+        answered(&mut masters, 2001, 2, 2, Orders { register: true, ..Orders::default() });
+        assert_eq!(masters.known(Seat(2)).epoch, 5);
+        answered(&mut masters, 2002, 1, 2, Orders { register: true, ..Orders::default() });
+        masters.answer(at(2003), Seat(1), Event::NotRegistered(ErrorKind::NotFound));
+        assert!(masters.step(at(9000), &Event::Tick).contains(&(Seat(1), Action::Register)));
+        assert_eq!(masters.known(Seat(1)), Known::default());
+        masters.answer(at(9001), Seat(1), registered(9));
+        masters.answer(at(9002), Seat(2), Event::NotRegistered(ErrorKind::NotFound));
+        assert!(masters.step(at(20_000), &Event::Tick).contains(&(Seat(2), Action::Register)));
+        assert_eq!(masters.known(Seat(2)).epoch, 9, "a standby can give no session, only let it join");
     }
 
     #[test]

@@ -348,6 +348,7 @@ async fn bring(inner: &Arc<Inner>, flight: &Arc<Flight>, plan: &Plan) -> Result<
             break;
         }
         tokio::select! {
+            biased;
             () = flight.caught_up() => {}
             Some(stored) = storing.join_next() => {
                 note_stored(flight, stored.ok());
@@ -358,6 +359,7 @@ async fn bring(inner: &Arc<Inner>, flight: &Arc<Flight>, plan: &Plan) -> Result<
         let need = bite_bytes.min(length - byte(at));
         bite = (bite * 2).min(BITE_PIECES_MAX);
         let mut buffer = tokio::select! {
+            biased;
             buffer = inner.budget.buffer(need) => buffer,
             Some(stored) = storing.join_next() => {
                 note_stored(flight, stored.ok());

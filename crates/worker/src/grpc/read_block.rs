@@ -5,11 +5,13 @@ use super::{block_of, read_status};
 use crate::budget::BUFFER_BYTES;
 use crate::error::WorkerError;
 use crate::read::{BlockRead, ReadSpec};
+use bytes::Bytes;
 use http::Request;
-use hyper::body::Incoming;
+use http_body::Body;
 use proto::grpc::block::ReadRequest;
 use rpc::Answer;
 use rpc::block::{BlockBody, BlockFeed, Requests};
+use std::fmt::Display;
 use std::future::pending;
 use std::sync::Arc;
 use tonic::Status;
@@ -24,12 +26,16 @@ const CHUNK_BYTES_MIN: u64 = 64;
 
 /// Serves one stream. The work runs inside the answer's body: it is dropped, with lease and flight, when the client resets
 /// the stream or leaves.
-pub async fn serve(service: Arc<Service>, request: Request<Incoming>) -> Answer {
+pub async fn serve<B>(service: Arc<Service>, request: Request<B>) -> Answer
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Display,
+{
     let who = match rpc::caller(request.extensions()) {
         Ok(who) => who.clone(),
         Err(refused) => return refused.into_http(),
     };
-    let mut requests = Requests::<ReadRequest, Incoming>::new(request.into_body(), REQUEST_BYTES_MAX);
+    let mut requests = Requests::<ReadRequest, B>::new(request.into_body(), REQUEST_BYTES_MAX);
     let first = match requests.next().await {
         Ok(Some(first)) => first,
         Ok(None) => return Status::invalid_argument("the stream ends without a read request").into_http(),

@@ -5,12 +5,14 @@ use super::service::Service;
 use super::{block_of, status_of};
 use crate::error::WorkerError;
 use crate::write::{BlockWrite, StoreWrite};
+use bytes::Bytes;
 use http::Request;
-use hyper::body::Incoming;
+use http_body::Body;
 use proto::grpc::block::write_request::Value;
 use proto::grpc::block::{RequestType, WriteRequest, WriteRequestCommand};
 use rpc::block::Requests;
 use rpc::{Answer, MAX_MESSAGE_BYTES};
+use std::fmt::Display;
 use std::sync::Arc;
 use tonic::Status;
 use types::{MountId, Principal};
@@ -18,10 +20,14 @@ use types::{MountId, Principal};
 /// Turns given to the connection between the client's end and the commit.
 const GIVE_UP_LOOKS: usize = 2;
 
-type Messages = Requests<WriteRequest, Incoming>;
+type Messages<B> = Requests<WriteRequest, B>;
 
 /// Serves one stream, in a task of its own: what it commits it finishes even if the client leaves meanwhile.
-pub async fn serve(service: Arc<Service>, request: Request<Incoming>) -> Answer {
+pub async fn serve<B>(service: Arc<Service>, request: Request<B>) -> Answer
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Display,
+{
     let who = match rpc::caller(request.extensions()) {
         Ok(who) => who.clone(),
         Err(refused) => return refused.into_http(),
@@ -59,12 +65,16 @@ impl Drop for Active {
     }
 }
 
-async fn take(
+async fn take<B>(
     service: &Arc<Service>,
     who: Principal,
-    mut messages: Messages,
+    mut messages: Messages<B>,
     replies: &mut Replies,
-) -> Result<(), WorkerError> {
+) -> Result<(), WorkerError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
     let first = next(&mut messages, "before its first command").await?;
     let Some(Value::Command(command)) = first else {
         return Err(WorkerError::Invalid("a write stream begins with a command; send it before any data".into()));
@@ -82,13 +92,17 @@ async fn take(
     }
 }
 
-async fn block(
+async fn block<B>(
     service: &Arc<Service>,
     who: Principal,
     command: &WriteRequestCommand,
-    mut messages: Messages,
+    mut messages: Messages<B>,
     replies: &mut Replies,
-) -> Result<(), WorkerError> {
+) -> Result<(), WorkerError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
     let id = block_of(command.id)?;
     let mut write = BlockWrite::open(Arc::clone(&service.writes), who, id).await?;
     loop {
@@ -107,13 +121,17 @@ async fn block(
     Ok(())
 }
 
-async fn store_file(
+async fn store_file<B>(
     service: &Arc<Service>,
     who: Principal,
     command: WriteRequestCommand,
-    mut messages: Messages,
+    mut messages: Messages<B>,
     replies: &mut Replies,
-) -> Result<(), WorkerError> {
+) -> Result<(), WorkerError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
     let missing = || WorkerError::Invalid("a store file's stream names its place in create_ufs_file_options".into());
     let options = command.create_ufs_file_options.ok_or_else(missing)?;
     let path = options.ufs_path.ok_or_else(missing)?;
@@ -165,7 +183,11 @@ fn only_flush() -> WorkerError {
 }
 
 /// The next message; None at an orderly end. A reset is an error, never an end.
-async fn next(messages: &mut Messages, when: &str) -> Result<Option<Value>, WorkerError> {
+async fn next<B>(messages: &mut Messages<B>, when: &str) -> Result<Option<Value>, WorkerError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
     loop {
         match messages.next().await {
             Ok(Some(message)) => match message.value {

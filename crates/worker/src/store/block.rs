@@ -1,9 +1,9 @@
 //! One block on disk: reading verified pieces, filling in missing ones.
 
+use super::Inner;
 use super::io::BlockFile;
 use super::layout::Copy;
 use super::sidecar::{Origin, Sidecar};
-use super::{Inner, blocking};
 use crate::budget::BUFFER_BYTES;
 use crate::error::WorkerError;
 use bytes::Bytes;
@@ -180,7 +180,7 @@ impl Lease {
             verify(buffer.bytes_mut(), &crcs).map(|()| buffer.freeze(at_once))
         } else {
             let (inner, dir) = (Arc::clone(&self.inner), self.block.dir);
-            blocking(move || {
+            let read = move || {
                 let skip = u64::try_from(at_once).unwrap_or(0);
                 match file.read_at(&mut buffer.bytes_mut()[at_once..], start + skip) {
                     Ok(()) => {
@@ -192,8 +192,8 @@ impl Lease {
                         Err(first_unreadable(file.as_ref(), buffer.bytes_mut(), start, &crcs))
                     }
                 }
-            })
-            .await?
+            };
+            self.inner.blocking(read).await?
         };
         match bytes {
             Ok(bytes) => {
@@ -250,11 +250,11 @@ impl Lease {
         // The caller may leave at any moment: the write keeps the block, and what it reserved, until it is done.
         let kept = OpenGuard::new(Arc::clone(&self.inner), self.block.copy);
         let (inner, open) = (Arc::clone(&self.inner), Arc::clone(&self.block));
-        blocking(move || {
+        let fill = move || {
             let _kept = kept;
             inner.fill(&open, first, start, &data, new_bytes, &gone)
-        })
-        .await?
+        };
+        self.inner.blocking(fill).await?
     }
 }
 

@@ -1,6 +1,6 @@
 //! The disk as the block store sees it.
 //!
-//! Every call blocks; the store makes them on threads that may. Errors are the system's own: the store tells a full
+//! Every call blocks, unless [`BlockIo::pace`] says otherwise; the store makes them on threads that may. Errors are the system's own: the store tells a full
 //! disk from a failing one by their kind.
 
 pub mod memory;
@@ -9,6 +9,7 @@ pub mod real;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An entry of a directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,6 +51,15 @@ pub trait BlockIo: Send + Sync + 'static {
     fn space(&self, dir: &Path) -> io::Result<Space>;
     /// `WouldBlock` when another process holds it.
     fn lock(&self, path: &Path) -> io::Result<DirectoryLock>;
+    /// None: calls block. A disk whose calls never do says how long each step of the store shall seem to take.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Passes as much time as a step of a disk with this pace takes.
+pub async fn step(pace: Duration) {
+    tokio::time::sleep(pace).await;
 }
 
 /// An open file. Positions are explicit, so that one handle serves many at once.

@@ -3,7 +3,7 @@
 use super::block::{Block, Table, chunks};
 use super::io::BlockFile;
 use super::layout::{Copy, unfinished};
-use super::{Inner, Lease, Stored, blocking};
+use super::{Inner, Lease, Stored};
 use crate::error::WorkerError;
 use bytes::Bytes;
 use std::path::PathBuf;
@@ -105,14 +105,15 @@ impl BlockStream {
         };
         let path = unfinished(&inner.dir(dir).data(copy));
         let io = Arc::clone(&inner.io);
-        let made = blocking(move || {
+        let make = move || {
             for old in gone {
                 let _ = io.remove(&old);
             }
             let file = io.create(&path).map_err(|error| WorkerError::disk("create", &path, error))?;
             Ok(Ink { file, path, written_bytes: 0, crcs: Vec::new() })
-        });
-        stream.ink = Some(made.await?.inspect_err(|error| inner.write_failed(dir, error))?);
+        };
+        let made = inner.blocking(make).await?;
+        stream.ink = Some(made.inspect_err(|error| inner.write_failed(dir, error))?);
         Ok(stream)
     }
 
@@ -217,7 +218,7 @@ impl BlockStream {
         work: impl FnOnce(&mut Ink) -> Result<T, WorkerError> + Send + 'static,
     ) -> Result<T, WorkerError> {
         let Some(mut ink) = self.ink.take() else { return Err(self.gone()) };
-        let (out, ink) = blocking(move || (work(&mut ink), ink)).await?;
+        let (out, ink) = self.inner.blocking(move || (work(&mut ink), ink)).await?;
         self.ink = Some(ink);
         out.inspect_err(|error| {
             self.over = true;

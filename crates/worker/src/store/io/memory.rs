@@ -102,6 +102,34 @@ impl MemoryIo {
         MemoryIo { disk: Arc::new(Mutex::new(after)) }
     }
 
+    /// The disk as it is after the power went, where chance decides what of the unsynced survives: of a file its old
+    /// content, its new one or the head of it; of a directory each name as it was or as it is.
+    ///
+    /// - `below`: a number below its argument.
+    pub fn crash_in_part(&self, mut below: impl FnMut(u64) -> u64) -> MemoryIo {
+        let disk = self.disk.lock();
+        let mut after = Disk { dirs: disk.dirs.clone(), space_bytes: disk.space_bytes, ..Disk::default() };
+        let paths: BTreeSet<&PathBuf> = disk.durable.keys().chain(disk.files.keys()).collect();
+        for path in paths {
+            let (was, is) = (disk.durable.get(path), disk.files.get(path));
+            let Some(content) = (if below(2) == 0 { was } else { is }) else { continue };
+            let content = content.lock();
+            let mut left = content.synced.clone();
+            if content.now != content.synced && below(2) == 1 {
+                left.clone_from(&content.now);
+                if below(2) == 1 {
+                    let safe = if left.starts_with(&content.synced) { content.synced.len() } else { 0 };
+                    let rest = u64::try_from(left.len() - safe).expect("a file in memory is small");
+                    left.truncate(safe + at(below(rest + 1)));
+                }
+            }
+            let content = Arc::new(Mutex::new(Content { now: left.clone(), synced: left }));
+            after.files.insert(path.clone(), Arc::clone(&content));
+            after.durable.insert(path.clone(), content);
+        }
+        MemoryIo { disk: Arc::new(Mutex::new(after)) }
+    }
+
     /// The disk as it is after the process was killed: everything written is there, nobody holds a lock.
     pub fn kill(&self) -> MemoryIo {
         let disk = self.disk.lock();
@@ -277,5 +305,34 @@ impl BlockFile for MemoryFile {
         let mut content = self.content.lock();
         content.synced = content.now.clone();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_any_part_of_what_came_after() {
+        let (io, dir) = (MemoryIo::default(), Path::new("/d"));
+        io.make_dir(dir).expect("in memory");
+        let kept = io.create(&dir.join("kept")).expect("in memory");
+        kept.write_at(b"ab", 0).expect("in memory");
+        kept.sync().expect("in memory");
+        io.sync_dir(dir).expect("in memory");
+        kept.write_at(b"cd", 2).expect("in memory");
+        io.create(&dir.join("new")).expect("in memory");
+        let (mut lengths, mut names, mut seed) = (BTreeSet::new(), BTreeSet::new(), 1_u64);
+        for _ in 0..200 {
+            let after = io.crash_in_part(|bound| {
+                seed = seed.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+                (seed >> 33) % bound
+            });
+            let content = after.read(&dir.join("kept"), 10).expect("its name was synced");
+            assert!(content.starts_with(b"ab") && b"abcd".starts_with(&content[..]), "{content:?}");
+            lengths.insert(content.len());
+            names.insert(after.paths().len());
+        }
+        assert_eq!((lengths, names), (BTreeSet::from([2, 3, 4]), BTreeSet::from([1, 2])), "every outcome comes up");
     }
 }

@@ -1,0 +1,88 @@
+//! Workers with masters: what every seed must keep, what seeds have found, and that planted bugs are seen.
+
+use sim::{Bug, Fault, Keep, Kind, Plan, Planned, Schedule, WorkerFault, run};
+
+/// Seeds of one sweep: fixed ones here, many more at night.
+fn seeds() -> u64 {
+    testkit::rounds(20) * 2
+}
+
+/// Fails with all that is needed to look closer. Returns the bytes that were read and found right.
+fn must_hold(plan: Plan, schedule: &Schedule) -> u64 {
+    let report = run(plan, schedule, Keep::Digest);
+    if let Err(failure) = report.verdict {
+        let faults: Vec<String> = schedule.0.iter().map(ToString::to_string).collect();
+        panic!("seed {} fails: {failure}\nfaults:\n{}", plan.seed, faults.join("\n"));
+    }
+    report.statistics.read_bytes
+}
+
+fn at(at_ms: u64, for_ms: u64, fault: WorkerFault) -> Planned {
+    Planned { at_ms, for_ms, fault: Fault::Worker(fault) }
+}
+
+#[test]
+fn what_was_written_is_read_again_and_everybody_finds_back() {
+    for seed in 1..=seeds() {
+        let plan = Plan::with_workers(seed);
+        assert!(must_hold(plan, &plan.schedule()) > 0, "seed {seed} reads something");
+    }
+}
+
+#[test]
+fn two_runs_of_a_seed_with_workers_say_the_same_byte_for_byte() {
+    for seed in [5, 1_000_005] {
+        let plan = Plan::with_workers(seed);
+        let (first, second) = (run(plan, &plan.schedule(), Keep::Lines), run(plan, &plan.schedule(), Keep::Lines));
+        assert!(first.log.lines().any(|line| line.contains("/Heartbeat")), "workers take part");
+        let differs = first.log.lines().zip(second.log.lines()).find(|(first, second)| first != second);
+        assert_eq!(differs, None, "seed {seed} says something else the second time");
+        assert_eq!(first.digest, second.digest);
+    }
+}
+
+#[test]
+fn power_that_goes_in_the_middle_of_a_write_takes_nothing_that_was_acknowledged() {
+    for seed in 1..=seeds() / 8 {
+        let plan = Plan::with_workers(seed);
+        let cut = |number: usize| {
+            let at_ms = 300 + 900 * u64::try_from(number).expect("few");
+            at(at_ms, 100, WorkerFault::PowerCut { worker: number % 2 })
+        };
+        must_hold(plan, &Schedule((0..10).map(cut).collect()));
+    }
+}
+
+#[test]
+fn heartbeats_and_registrations_that_come_twice_and_late_leave_no_location_behind() {
+    for seed in 1..=seeds() / 8 {
+        let plan = Plan::with_workers(seed);
+        let mut planned = vec![at(0, 9_900, WorkerFault::Echo { per_mille: 400 })];
+        planned.extend((0..4).map(|number| at(1_000 + 2_000 * number, 100, WorkerFault::Kill { worker: 0 })));
+        must_hold(plan, &Schedule(planned));
+    }
+}
+
+// --- planted bugs ---
+
+/// The first seed, of at most `within`, that shows the bug must fail as `kind`.
+fn is_found(bug: Bug, within: u64, kind: Kind) {
+    for seed in 1..=within {
+        let plan = Plan { bug: Some(bug), ..Plan::with_workers(seed) };
+        if let Err(failure) = run(plan, &plan.schedule(), Keep::Digest).verdict {
+            assert_eq!(failure.kind, kind, "seed {seed} shows {bug:?} as {failure}");
+            return;
+        }
+    }
+    panic!("{within} seeds do not show {bug:?}");
+}
+
+#[test]
+fn a_location_that_comes_back_is_found() {
+    is_found(Bug::LocationResurrected, 30, Kind::Places);
+}
+
+#[test]
+fn a_block_filled_with_an_old_value_is_found() {
+    is_found(Bug::OldBlock, 10, Kind::Content);
+}
