@@ -66,6 +66,8 @@ pub struct Node {
     election_timeout: usize,
     election_timeout_for: (u64, StateRole),
     lease: Lease,
+    /// When members said something last.
+    heard: BTreeMap<MemberId, Monotonic>,
     pipeline: Pipeline,
     /// Proposals of this term, oldest first, and their payload bytes.
     pending: VecDeque<Pending>,
@@ -133,6 +135,7 @@ impl Node {
             election_timeout,
             election_timeout_for,
             lease: Lease::default(),
+            heard: BTreeMap::new(),
             pipeline,
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -270,6 +273,10 @@ impl Node {
         let mut message = wire::decode(message)?;
         self.check_sender(&message)?;
         self.check_sense(&message)?;
+        let from = MemberId(message.from);
+        if self.config.members.seat(from).is_some() {
+            self.heard.insert(from, self.now);
+        }
         match message.get_msg_type() {
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.may_vote(&message) => return Ok(()),
             MessageType::MsgTimeoutNow if self.now < self.quarantine_until => return Ok(()),
@@ -363,12 +370,15 @@ impl Node {
         if raft.state != StateRole::Leader {
             return Vec::new();
         }
+        // raft-rs forgets who was active at each look whether there is a quorum.
+        let lately = self.config.tick * self.config.election_ticks;
+        let heard = |id| self.heard.get(&id).is_some_and(|at| self.now - *at < lately);
         let others = raft.prs().iter().filter(|(id, _)| **id != raft.id);
         let mut followers: Vec<Follower> = others
             .map(|(id, progress)| Follower {
                 id: MemberId(*id),
                 acknowledged: LogIndex(progress.matched),
-                active: progress.recent_active,
+                active: heard(MemberId(*id)),
                 voter: self.config.members.is_voter(MemberId(*id)),
                 needs_snapshot: progress.state == ProgressState::Snapshot,
             })

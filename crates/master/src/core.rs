@@ -35,7 +35,7 @@ use stamp::Stamper;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use types::{ContainerId, InodeId, IntentId, LogIndex, Monotonic, OperationId, UnixMs, WorkerId};
+use types::{ContainerId, InodeId, IntentId, LogIndex, Monotonic, OperationId, Term, UnixMs, WorkerId};
 
 #[cfg(test)]
 mod tests;
@@ -191,7 +191,8 @@ pub struct Core {
     committed: VecDeque<journal::Committed>,
     /// Clients that wait for an intent's outcome, and requests whose name an intent covers.
     outcomes: BTreeMap<IntentId, Vec<(Ticket, Monotonic)>>,
-    covered: BTreeMap<IntentId, Vec<(Proposal, Monotonic)>>,
+    /// The latter with how long they wait, and whether the intent moves a tree.
+    covered: BTreeMap<IntentId, Vec<(Proposal, Monotonic, bool)>>,
     intents: intents::Intents,
     persists: persists::Persists,
     loads: loads::Loads,
@@ -481,7 +482,9 @@ impl Core {
                 if self.namespace.intent(intent).is_some() && !self.covered_too_long(now, &proposal) =>
             {
                 let until = proposal.request.deadline.min(now.mono + self.config.intent_wait);
-                self.covered.entry(intent).or_default().push((proposal, until));
+                let kind = self.namespace.intent(intent).map(|intent| &intent.kind);
+                let moves = matches!(kind, Some(meta::IntentKind::MoveTree { .. }));
+                self.covered.entry(intent).or_default().push((proposal, until, moves));
             }
             outcome => self.reply(ticket, outcome.map_err(Error::from)),
         }
@@ -526,8 +529,12 @@ impl Core {
         for (ticket, _) in self.outcomes.remove(&id).unwrap_or_default() {
             self.reply(ticket, outcome.clone());
         }
-        for (proposal, until) in self.covered.remove(&id).unwrap_or_default() {
-            if now.mono < until {
+        self.moved(now, id);
+        for (proposal, until, moves) in self.covered.remove(&id).unwrap_or_default() {
+            if now.mono < until && moves && makes(&proposal.request.op) {
+                // It looked at the store where that has other things now.
+                self.answer(proposal.origin, Err(Error::Moved));
+            } else if now.mono < until {
                 self.queue.push_back(proposal);
             } else {
                 self.answer(proposal.origin, Err(busy(id)));
@@ -608,7 +615,7 @@ impl Core {
             }
         }
         for (_, waiting) in std::mem::take(&mut self.covered) {
-            for (proposal, _) in waiting {
+            for (proposal, ..) in waiting {
                 self.answer(proposal.origin, Err(Error::NotLeader));
             }
         }
@@ -665,7 +672,7 @@ impl Core {
             });
         }
         for (id, waiting) in &mut self.covered {
-            waiting.retain(|(proposal, until)| {
+            waiting.retain(|(proposal, until, _)| {
                 let keep = now.mono < *until;
                 if !keep {
                     late.push((proposal.origin.clone(), *id));
@@ -682,8 +689,8 @@ impl Core {
     fn flushed(&mut self, index: LogIndex) {
         self.flushing = false;
         // What is flushed is a state anybody can be given: a checkpoint of it costs hard links.
-        if index > LogIndex(0) && index <= self.node.applied() {
-            self.node.set_snapshot(SnapshotMark { index, term: self.node.term() });
+        if let Some(term) = self.node.term_at(index).filter(|term| *term > Term(0) && index <= self.node.applied()) {
+            self.node.set_snapshot(SnapshotMark { index, term });
         }
         self.warn_of_laggards(index);
         self.checkpointed();
@@ -710,6 +717,11 @@ impl Core {
             self.actions.push(Action::Flush);
         }
     }
+}
+
+/// Whether it may make a name that was not there.
+fn makes(op: &Op) -> bool {
+    matches!(op, Op::CreateFile(_) | Op::CreateDirectory(_))
 }
 
 fn busy(id: IntentId) -> Error {

@@ -23,6 +23,8 @@ pub enum Error {
     Timeout(std::time::Duration),
     #[error("this master is stopping; ask another one")]
     Stopping,
+    #[error("what is above it was just moved in its store; try again")]
+    Moved,
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
@@ -43,7 +45,7 @@ impl Error {
             Error::Database(err) => err.kind,
             Error::UnderStore { kind, .. } => *kind,
             Error::NotLeader | Error::Starting(_) | Error::Stopping => ErrorKind::Unavailable,
-            Error::Overloaded(_) => ErrorKind::Busy,
+            Error::Overloaded(_) | Error::Moved => ErrorKind::Busy,
             Error::Timeout(_) => ErrorKind::Timeout,
             Error::Invalid(_) => ErrorKind::Invalid,
             Error::Unauthenticated(_) => ErrorKind::Unauthenticated,

@@ -7,6 +7,7 @@ use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
 use crate::error::Error;
 use crate::install::{Dirs, Place, Snapshot};
 use crate::peers::{Group, Peers, PeersConfig, wait_for_admission};
+use crate::room::Rooms;
 use crate::shared::Shared;
 use crate::stores::{Opener, Stores};
 use crate::wire::admin::Operators;
@@ -32,7 +33,7 @@ use rpc::{
     Sasl, Server, ServerConfig,
 };
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -206,7 +207,8 @@ impl Master {
         let routes = Routes::new().service(workers);
         let internal = internal.serve(move |_| routes.clone()).map_err(start)?;
         let web_addr = web.local_addr().map_err(|err| Error::Start(format!("the web port: {err}")))?;
-        let rooms = tokio::spawn(look_at_disks(shared.clone()));
+        let rooms = look_at_disks(shared.rooms.clone(), config.journal_dir.clone(), config.metastore_dir.clone());
+        let rooms = tokio::spawn(rooms);
         let pages = crate::web::routes(shared.clone());
         let web = tokio::spawn(async move {
             if let Err(err) = axum::serve(web, pages).await {
@@ -315,11 +317,11 @@ impl Master {
 }
 
 /// Looks again and again how full the disks are. Ends when it is aborted.
-async fn look_at_disks(shared: Arc<Shared>) {
+async fn look_at_disks(rooms: Arc<Rooms>, journal: PathBuf, metastore: PathBuf) {
     loop {
-        let looking = shared.clone();
-        // A disk that hangs holds up this look and no other work.
-        let look = move || looking.rooms.look(&looking.config.journal_dir, &looking.config.metastore_dir);
+        let (looking, at) = (rooms.clone(), (journal.clone(), metastore.clone()));
+        // A disk that hangs holds up this look and no other work; it holds nothing that a stop waits for.
+        let look = move || looking.look(&at.0, &at.1);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(look).await {
             tracing::debug!(%error, "a disk cannot be asked how full it is");
         }

@@ -94,6 +94,15 @@ fn a_group_without_faults_makes_names_in_directories_that_only_the_store_knows()
 }
 
 /// A leader that was told to hand over to a member that cannot answer led on without a lease, and open intents stayed open.
+/// It was made over an object that the move was just bringing there, and what asked for it meanwhile heard of nothing.
+#[test]
+fn a_name_below_a_directory_that_is_being_moved_is_looked_for_where_it_is_afterwards() {
+    for plan in [Plan::new(218), Plan { log_rot: true, ..Plan::new(1100) }] {
+        must_hold(plan, &Schedule(Vec::new()));
+        must_hold(plan, &plan.schedule());
+    }
+}
+
 #[test]
 fn a_hand_over_to_a_member_that_is_cut_off_does_not_stop_work_at_the_store() {
     let twice =

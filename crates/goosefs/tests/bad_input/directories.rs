@@ -86,7 +86,12 @@ fn a_journal_that_is_damaged_newer_foreign_or_missing_is_refused() {
     let clusters = Clusters::new();
     let journal = clusters.state("ours").join("journal");
     let segment = only(&journal, "segment-", ".log");
-    let newer = |bytes: &mut Vec<u8>| bytes[8..12].copy_from_slice(&9_u32.to_le_bytes());
+    let newer = |bytes: &mut Vec<u8>| {
+        bytes[8..12].copy_from_slice(&9_u32.to_le_bytes());
+        // Its header is whole, or else the version is what is damaged.
+        let sum = crc32c::crc32c(&bytes[..508]).to_le_bytes();
+        bytes[508..512].copy_from_slice(&sum);
+    };
     clusters.refuses(
         &segment,
         newer,

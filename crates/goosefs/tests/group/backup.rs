@@ -12,7 +12,9 @@ use testkit::eventually_async;
 /// Runs a backup; where it is.
 fn backup(group: &Group, args: &[&str]) -> String {
     let printed = group.run(&[&["fsadmin", "backup", "--json"], args].concat());
-    let told: serde_json::Value = serde_json::from_str(&printed).expect("one JSON document");
+    let document =
+        printed.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("no document: {printed}"));
+    let told: serde_json::Value = serde_json::from_str(document).expect("JSON");
     assert!(told["records"].as_u64().is_some_and(|records| records > 50), "{told}");
     told["place"].as_str().expect("a place").to_owned()
 }

@@ -4,11 +4,14 @@
 use super::{Core, Job, JobError, JobId, JobOk, Now, Origin, Ticket};
 use crate::error::Error;
 use hashbrown::HashSet;
-use meta::{Done, Family, Found, Inode, LoadPage, LoadPath, Node, Op, OpenLoad, Read, Record, Reject, Sync};
+use meta::{
+    Caller, Done, Family, Found, Inode, IntentKind, LoadPage, LoadPath, Node, Op, OpenLoad, Read, Record, Reject,
+    Resolved, Sync,
+};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
-use types::{GfsPath, InodeId, LoadId, LogIndex, Monotonic, MountId, Name, PersistenceState};
+use types::{GfsPath, InodeId, IntentId, LoadId, LogIndex, Monotonic, MountId, Name, PersistenceState};
 
 /// Entries asked of a store at once, and inserted by one log entry.
 const PAGE: usize = 1_000;
@@ -35,6 +38,22 @@ pub enum Want {
     Directory { inode: InodeId, mount: MountId, key: String, compare: bool },
     /// Whether an inode we know is still what the store has.
     Inode { inode: InodeId, mount: MountId, key: String },
+}
+
+impl Want {
+    /// What a store knows of a path that the namespace lacks; None: it can be in no store. `resolved`: how far it is known.
+    pub fn path(path: &GfsPath, resolved: &Resolved) -> Option<Want> {
+        let last = resolved.spots.last()?;
+        if resolved.missing.is_empty() || !last.inode.is_directory() {
+            return None;
+        }
+        let missing: Vec<&str> = resolved.missing.iter().map(Name::as_str).collect();
+        let key = format!("{}{}", last.key, missing.join("/"));
+        let in_store = |directory: &&meta::Directory| directory.persisted || directory.mount.is_some();
+        let unknown = |directory: &&meta::Directory| missing.len() == 1 && in_store(directory) && !directory.loaded;
+        let directory = last.inode.directory().filter(unknown).map(|_| last.inode.id);
+        Some(Want::Path { path: path.clone(), mount: last.mount, key, directory })
+    }
 }
 
 type Waiter = (Ticket, Monotonic);
@@ -100,6 +119,8 @@ pub struct Loads {
     by_key: BTreeMap<LookKey, u64>,
     jobs: BTreeMap<JobId, Asked>,
     missed: BTreeMap<InodeId, Missed>,
+    /// Names below a directory that is being moved in its store: until it is there, nobody can say what it holds.
+    moving: BTreeMap<IntentId, Vec<(GfsPath, Waiter)>>,
     next: u64,
     /// Sessions of runs that failed: still open in the state until the next moment that has a clock.
     left_open: Vec<(InodeId, LoadId)>,
@@ -121,11 +142,15 @@ impl Core {
         if !self.leading {
             return self.reply(ticket, Err(Error::NotLeader));
         }
-        if self.loads.directories.len() + self.loads.looks.len() >= RUNS {
+        let moving: usize = self.loads.moving.values().map(Vec::len).sum();
+        if self.loads.directories.len() + self.loads.looks.len() + moving >= RUNS {
             return self.reply(ticket, Err(Error::Overloaded(RUNS)));
         }
         self.abort_left_open(now);
         let waiter = (ticket, deadline);
+        if let Some((intent, path)) = self.moves(&want) {
+            return self.loads.moving.entry(intent).or_default().push((path, waiter));
+        }
         match want {
             Want::Directory { inode, mount, key, compare } => {
                 if let Some(run) = self.loads.directories.get_mut(&inode) {
@@ -150,6 +175,26 @@ impl Core {
             }
             Want::Path { ref path, .. } => self.look(LookKey::Path(path.clone()), want.clone(), waiter),
             Want::Inode { inode, .. } => self.look(LookKey::Inode(inode), want, waiter),
+        }
+    }
+
+    /// The intent that is moving the directory below which the wanted path lies, if one is.
+    fn moves(&self, want: &Want) -> Option<(IntentId, GfsPath)> {
+        let Want::Path { path, mount, key, .. } = want else { return None };
+        let intent = self.namespace.covering(*mount, key)?;
+        let IntentKind::MoveTree { inode, .. } = &self.namespace.intent(intent)?.kind else { return None };
+        let moved = meta::by_inode(&self.shared.state.latest(), *inode).ok()??;
+        path.is_within(&moved.spot.path).then(|| (intent, path.clone()))
+    }
+
+    /// A directory was moved, or moved back: what was asked below it is looked for where it is now.
+    pub(super) fn moved(&mut self, now: Now, intent: IntentId) {
+        for (path, (ticket, deadline)) in self.loads.moving.remove(&intent).unwrap_or_default() {
+            let resolved = meta::resolve(&self.shared.state.latest(), &Caller::system(), &path);
+            match resolved.ok().and_then(Result::ok).and_then(|resolved| Want::path(&path, &resolved)) {
+                Some(want) => self.want(now, ticket, want, deadline),
+                None => self.reply(ticket, Ok(Done::Nothing)),
+            }
         }
     }
 
@@ -548,6 +593,9 @@ impl Core {
         for look in self.loads.looks.values_mut() {
             look.waiters.retain(&mut in_time);
         }
+        for waiting in self.loads.moving.values_mut() {
+            waiting.retain(|(_, waiter)| in_time(waiter));
+        }
         for ticket in late {
             let message = "the under store has not answered in time; try again".to_owned();
             self.reply(ticket, Err(Error::UnderStore { kind: types::ErrorKind::Unavailable, message }));
@@ -561,7 +609,8 @@ impl Core {
             run.waiters.into_iter().chain(names).chain(run.compare_next)
         });
         let looks = loads.looks.into_values().flat_map(|look| look.waiters);
-        for (ticket, _) in directories.chain(looks) {
+        let moving = loads.moving.into_values().flatten().map(|(_, waiter)| waiter);
+        for (ticket, _) in directories.chain(looks).chain(moving) {
             self.reply(ticket, Err(Error::NotLeader));
         }
     }

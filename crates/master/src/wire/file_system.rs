@@ -27,6 +27,8 @@ const FILE_MODE: u16 = 0o644;
 const DIRECTORY_MODE: u16 = 0o755;
 /// What the official clients call their default block size.
 const DEFAULT_BLOCK_BYTES: i64 = 64 << 20;
+/// Times an operation looks at its store anew because what is above was moved meanwhile.
+const LOOK_TRIES: usize = 4;
 /// Times a directory is listed anew because it changed meanwhile.
 const LIST_TRIES: usize = 8;
 /// Paths in one batched status call.
@@ -153,17 +155,7 @@ impl FileSystem {
     /// The store's key of a path that is not in the namespace; None when it can be in no store.
     async fn want_path(&self, who: &Caller, path: &GfsPath) -> Result<Option<Want>, Error> {
         let resolved = self.handle.read(|read| meta::resolve(read, who, path)).await?;
-        let Ok(resolved) = resolved else { return Ok(None) };
-        let Some(last) = resolved.spots.last() else { return Ok(None) };
-        if resolved.missing.is_empty() || !last.inode.is_directory() {
-            return Ok(None);
-        }
-        let missing: Vec<&str> = resolved.missing.iter().map(Name::as_str).collect();
-        let key = format!("{}{}", last.key, missing.join("/"));
-        let in_store = |directory: &&meta::Directory| directory.persisted || directory.mount.is_some();
-        let unknown = |directory: &&meta::Directory| missing.len() == 1 && in_store(directory) && !directory.loaded;
-        let directory = last.inode.directory().filter(unknown).map(|_| last.inode.id);
-        Ok(Some(Want::Path { path: path.clone(), mount: last.mount, key, directory }))
+        Ok(resolved.ok().and_then(|resolved| Want::path(path, &resolved)))
     }
 
     /// Makes sure the parent of a path is known, so that a mutation sees what the store has.
@@ -247,6 +239,27 @@ impl FileSystem {
 
     async fn submit(&self, principal: &Principal, operation: Option<OperationId>, op: Op) -> Result<Done, Error> {
         self.handle.submit(principal, operation, op).await
+    }
+
+    /// The same for what makes `path`, after a look whether the store has it; and once more if what is above was moved
+    /// in the store while this waited.
+    async fn submit_new(
+        &self,
+        principal: &Principal,
+        operation: Option<OperationId>,
+        path: &GfsPath,
+        op: Op,
+    ) -> Result<Done, Error> {
+        for _ in 0..LOOK_TRIES {
+            if !self.has_run(operation).await? {
+                self.prepare(principal, path).await?;
+            }
+            match self.submit(principal, operation, op.clone()).await {
+                Err(Error::Moved) => {}
+                other => return other,
+            }
+        }
+        Err(Error::Moved)
     }
 
     /// The message for an inode an operation made or found.
@@ -399,10 +412,7 @@ impl FileSystemMasterClientService for FileSystem {
             write_type: convert::write_type::from_wire(options.write_type).map_err(Error::from)?,
         });
         let operation = operation(options.common_options.as_ref())?;
-        if !self.has_run(operation).await? {
-            self.prepare(&who, &path).await?;
-        }
-        let done = self.submit(&who, operation, op).await?;
+        let done = self.submit_new(&who, operation, &path, op).await?;
         let Done::Inode(inode) = done else { return Err(unexpected("create", &done)) };
         Ok(Response::new(CreateFilePResponse { file_info: Some(self.info_of(inode).await?) }))
     }
@@ -436,16 +446,13 @@ impl FileSystemMasterClientService for FileSystem {
         let options = request.options.unwrap_or_default();
         let path = path(request.path.as_deref())?;
         let operation = operation(options.common_options.as_ref())?;
-        if !self.has_run(operation).await? {
-            self.prepare(&who, &path).await?;
-        }
         let op = Op::CreateDirectory(CreateDirectory {
-            path,
+            path: path.clone(),
             recursive: options.recursive.unwrap_or(false),
             allow_exists: options.allow_exists.unwrap_or(false),
             mode: wire_mode(options.mode.as_ref(), DIRECTORY_MODE)?,
         });
-        self.submit(&who, operation, op).await?;
+        self.submit_new(&who, operation, &path, op).await?;
         Ok(Response::new(CreateDirectoryPResponse {}))
     }
 

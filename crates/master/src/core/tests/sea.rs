@@ -280,6 +280,6 @@ impl World {
         core.queue.iter().any(mine)
             || core.proposals.values().any(mine)
             || core.outcomes.values().flatten().any(|(waiting, _)| *waiting == ticket)
-            || core.covered.values().flatten().any(|(proposal, _)| mine(proposal))
+            || core.covered.values().flatten().any(|(proposal, ..)| mine(proposal))
     }
 }
