@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod group;
 pub mod metadata;
 pub mod probe;
+pub mod rebuild;
 pub mod servers;
 pub mod slow_readers;
 pub mod start;

@@ -17,6 +17,22 @@ pub fn of(pid: u32) -> Result<Duration> {
     Ok(TICK * ticks)
 }
 
+/// User and system time of the threads of a process that have this name and live.
+pub fn of_threads(pid: u32, name: &str) -> Result<Duration> {
+    let mut ticks = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("look at process {pid}"))? {
+        let task = task?.path();
+        // It may have ended since.
+        let Ok(stat) = std::fs::read_to_string(task.join("stat")) else { continue };
+        let Some((head, fields)) = stat.rsplit_once(')') else { continue };
+        if head.ends_with(&format!("({name}")) {
+            let fields: Vec<&str> = fields.split_whitespace().collect();
+            ticks += fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
+        }
+    }
+    Ok(TICK * ticks)
+}
+
 /// CPU time of this process.
 pub fn own() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);

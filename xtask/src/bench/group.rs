@@ -20,7 +20,7 @@ const ALONE: u64 = 2_000;
 const MANY: u64 = 20_000;
 /// A path of 64 bytes.
 const LONG: &str = "sixty-four/bytes/with/what/stands/before/and/after/it";
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// Times the lead is handed over, and a leader is stopped for a while.
 const TRANSFERS: usize = 10;
 const HANGS: usize = 5;
@@ -30,20 +30,20 @@ const HANG: Duration = Duration::from_secs(4);
 const BETWEEN: usize = 100;
 
 /// Masters, each a process of its own, and no worker.
-struct Masters {
+pub struct Masters {
     binary: PathBuf,
     dir: PathBuf,
     /// Of each master: client RPC, web, internal RPC, journal.
-    ports: Vec<[u16; 4]>,
-    processes: Vec<Option<Process>>,
+    pub ports: Vec<[u16; 4]>,
+    pub processes: Vec<Option<Process>>,
 }
 
-fn at(port: u16) -> SocketAddr {
+pub fn at(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
 impl Masters {
-    async fn start(binary: &Path, dir: &Path, count: usize) -> Result<Masters> {
+    pub async fn start(binary: &Path, dir: &Path, count: usize) -> Result<Masters> {
         std::fs::create_dir_all(dir.join("ufs"))?;
         let free = testkit::ports::free_ports(4 * count)?;
         let ports = free.chunks_exact(4).map(|p| [p[0], p[1], p[2], p[3]]).collect();
@@ -59,7 +59,16 @@ impl Masters {
         Ok(masters)
     }
 
-    fn spawn(&self, command: &str, n: usize) -> Result<Process> {
+    /// Where a master keeps everything.
+    pub fn place(&self, n: usize) -> PathBuf {
+        self.dir.join(format!("master{n}"))
+    }
+
+    pub fn spawn(&self, command: &str, n: usize) -> Result<Process> {
+        self.spawn_with(command, n, &[])
+    }
+
+    pub fn spawn_with(&self, command: &str, n: usize, how: &[&str]) -> Result<Process> {
         let [rpc, web, internal, journal] = self.ports[n];
         let list = |which: usize| {
             let addresses: Vec<String> = self.ports.iter().map(|ports| at(ports[which]).to_string()).collect();
@@ -67,7 +76,7 @@ impl Masters {
         };
         let place = |name: &str| self.dir.join(name).display().to_string();
         let mut settings = vec![
-            ("work.dir", place(&format!("master{n}"))),
+            ("work.dir", self.place(n).display().to_string()),
             ("security.secret.key.file", place("secret.key")),
             ("master.mount.table.root.ufs", place("ufs")),
             ("master.hostname", "127.0.0.1".to_owned()),
@@ -82,7 +91,7 @@ impl Masters {
             settings.push(("master.rpc.addresses", list(0)));
         }
         let settings = settings.into_iter().map(|(key, value)| format!("-Dgoosefs.{key}={value}"));
-        Ok(Builder::new(&self.binary, &self.dir).arg(command).args(settings).spawn()?)
+        Ok(Builder::new(&self.binary, &self.dir).arg(command).args(how).args(settings).spawn()?)
     }
 
     fn figures(&self, n: usize) -> Option<BTreeMap<String, f64>> {
@@ -90,7 +99,7 @@ impl Masters {
         serde_json::from_str(&text).ok()
     }
 
-    async fn leader(&self) -> Result<usize> {
+    pub async fn leader(&self) -> Result<usize> {
         let began = Instant::now();
         loop {
             let leads = |n: &usize| {
@@ -105,7 +114,7 @@ impl Masters {
     }
 
     /// Waits until every running master has applied what the leader has now.
-    async fn settled(&self) -> Result<()> {
+    pub async fn settled(&self) -> Result<()> {
         let applied = |n: usize| self.figures(n)?.get("Master.LastAppliedCommitJournalIndex").copied();
         let leader = self.leader().await?;
         let target = applied(leader).context("the leader answers")?;
@@ -119,7 +128,7 @@ impl Masters {
         Ok(())
     }
 
-    fn process(&self, n: usize) -> Result<&Process> {
+    pub fn process(&self, n: usize) -> Result<&Process> {
         self.processes[n].as_ref().context("it was stopped")
     }
 
@@ -127,12 +136,12 @@ impl Masters {
         self.processes.iter().flatten().map(|process| cpu::of(process.pid())).sum()
     }
 
-    fn config(&self) -> ClientConfig {
+    pub fn config(&self) -> ClientConfig {
         let masters = self.ports.iter().map(|ports| ("127.0.0.1".to_owned(), ports[0])).collect();
         ClientConfig { masters, user: "root".to_owned(), ..ClientConfig::default() }
     }
 
-    fn official(&self, leader: usize) -> GoosefsConfig {
+    pub fn official(&self, leader: usize) -> GoosefsConfig {
         GoosefsConfig::new(at(self.ports[leader][0]).to_string()).with_auth_username("root").with_metrics_enabled(false)
     }
 }

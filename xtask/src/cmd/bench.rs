@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what docs/benchmarks.md claims, measured, and the document written anew.
 
-use crate::bench::{Figure, Ground, cold, group, metadata, slow_readers, start, warm};
+use crate::bench::{Figure, Ground, cold, group, metadata, rebuild, slow_readers, start, warm};
 use crate::{machine, tree};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -26,6 +26,8 @@ enum Part {
     SlowReaders,
     /// Start of a master with many files
     Start,
+    /// A master rebuilt from nothing beside two with many files; only when asked for, with `--files 5000000` some ten minutes
+    Rebuild,
 }
 
 /// Measure speed and memory, and write docs/benchmarks.md
@@ -67,7 +69,8 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let mut figures = Vec::new();
         for part in Part::value_variants() {
-            if !self.only.is_empty() && !self.only.contains(part) {
+            let is_meant = if self.only.is_empty() { *part != Part::Rebuild } else { self.only.contains(part) };
+            if !is_meant {
                 continue;
             }
             eprintln!("measuring {} …", part.to_possible_value().expect("no part is hidden").get_name());
@@ -79,6 +82,7 @@ impl Bench {
                     Part::Cold => Box::pin(cold::measure(&ground)).await,
                     Part::SlowReaders => Box::pin(slow_readers::measure(&ground)).await,
                     Part::Start => Box::pin(start::measure(&ground)).await,
+                    Part::Rebuild => Box::pin(rebuild::measure(&ground)).await,
                 }
             });
             figures.extend(measured.with_context(|| format!("measure {part:?}"))?);

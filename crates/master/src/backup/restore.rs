@@ -67,7 +67,7 @@ pub struct Restored {
 /// - `progress`: called with the bytes read so far.
 ///
 /// Errors: as those of [`crate::format`]; a backup that is damaged, cut short, or of a newer release; secrets in it that this
-/// cluster's key does not open. Cost: reads the backup once, about a million records per CPU-second.
+/// cluster's key does not open. Cost: reads the backup once.
 pub async fn format_from_backup(
     config: &MasterConfig,
     clock: Arc<dyn Clock>,

@@ -1,0 +1,132 @@
+//! A follower that lost its disk is rebuilt while the leader serves: how long, how many bytes, and what it costs the leader.
+
+use super::group::{Masters, at};
+use super::metadata::{IN_FLIGHT, create, create_one};
+use super::{Figure, Ground, cpu, us_each};
+use anyhow::{Context, Result};
+use client::FileSystem;
+use goosefs_sdk::client::MasterClient;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Pause between two creates of the load that goes on meanwhile.
+const EVERY: Duration = Duration::from_millis(2);
+/// How long the load is watched without anything else.
+const WATCHED: Duration = Duration::from_secs(15);
+/// The threads that read what is sent of a snapshot.
+const SENDERS: &str = "rpc-0-io";
+
+pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
+    let mut masters = Masters::start(&ground.binary, &ground.directory("rebuild")?, 3).await?;
+    let leader = masters.leader().await?;
+    let master = Arc::new(MasterClient::connect(&masters.official(leader)).await?);
+    create(&master, "tree", ground.files, IN_FLIGHT).await?;
+    masters.settled().await?;
+    let fs = FileSystem::connect(masters.config()).await?;
+    // What lies further back than the log is kept comes as a snapshot.
+    fs.checkpoint_now().await?;
+    let pid = masters.process(leader)?.pid();
+
+    let load = Load::start(master);
+    let quiet = load.watch(pid, async || Ok(tokio::time::sleep(WATCHED).await)).await?;
+    let lost = (0..3).find(|n| *n != leader).context("three masters")?;
+    let address = at(masters.ports[lost][3]).to_string();
+    masters.processes[lost].take().context("it runs")?.kill9()?;
+    std::fs::remove_dir_all(masters.place(lost))?;
+    let formatted = masters.spawn_with("formatMaster", lost, &["--join"])?.wait_exit(super::group::PATIENCE)?;
+    anyhow::ensure!(formatted.success(), "goosefs formatMaster --join failed");
+    masters.processes[lost] = Some(masters.spawn("master", lost)?);
+    let began = Instant::now();
+    let rebuilding = async || {
+        fs.replace_master(&address).await?;
+        loop {
+            let info = fs.master_info().await?;
+            // The founders are 1 to 3: it comes back under a new id.
+            if info.members.len() == 3
+                && info.members.iter().any(|member| member.id > 3 && !member.learner && member.active)
+            {
+                return masters.settled().await;
+            }
+            anyhow::ensure!(began.elapsed() < Duration::from_secs(1800), "the follower does not catch up");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let busy = load.watch(pid, rebuilding).await?;
+    let took = began.elapsed();
+    load.end().await?;
+    let bytes = bytes_below(&masters.place(lost).join("metastore"))?;
+    let more = busy.each / quiet.each * 100.0 - 100.0;
+    Ok(vec![
+        Figure::shown(
+            "HA 3.3",
+            format!("a follower rebuilt from nothing, {} files", ground.files),
+            format!("{:.1} s, {:.0} MB of metadata", took.as_secs_f64(), bytes as f64 / 1e6),
+        ),
+        Figure::shown(
+            "HA 1.1",
+            "the leader's CPU for a create meanwhile, without the threads that read what is sent, against before",
+            format!(
+                "{:.0} against {:.0} µs: {more:+.0} % (those threads: {:.1} s)",
+                busy.each,
+                quiet.each,
+                busy.senders.as_secs_f64()
+            ),
+        )
+        .held("≤ 10 %", more <= 10.0),
+    ])
+}
+
+/// What the leader used while something went on.
+struct Used {
+    /// For each create, in µs.
+    each: f64,
+    senders: Duration,
+}
+
+/// A client that creates one file after the other, at rest in between.
+struct Load {
+    made: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<Result<()>>,
+}
+
+impl Load {
+    fn start(master: Arc<MasterClient>) -> Load {
+        let (made, stop): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
+        let (count, ends) = (made.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            while !ends.load(Ordering::Relaxed) {
+                create_one(&master, "load", count.load(Ordering::Relaxed)).await?;
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(EVERY).await;
+            }
+            Ok(())
+        });
+        Load { made, stop, task }
+    }
+
+    async fn watch(&self, pid: u32, during: impl AsyncFnOnce() -> Result<()>) -> Result<Used> {
+        let made = || self.made.load(Ordering::Relaxed);
+        let (before, all, senders) = (made(), cpu::of(pid)?, cpu::of_threads(pid, SENDERS)?);
+        during().await?;
+        let (count, all) = (made() - before, cpu::of(pid)?.saturating_sub(all));
+        let senders = cpu::of_threads(pid, SENDERS)?.saturating_sub(senders);
+        Ok(Used { each: us_each(all.saturating_sub(senders), count.max(1)), senders })
+    }
+
+    async fn end(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await?
+    }
+}
+
+fn bytes_below(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let (entry, meta) = entry.and_then(|entry| entry.metadata().map(|meta| (entry, meta)))?;
+        bytes += if meta.is_dir() { bytes_below(&entry.path())? } else { meta.len() };
+    }
+    Ok(bytes)
+}
