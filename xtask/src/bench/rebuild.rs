@@ -29,8 +29,13 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     fs.checkpoint_now().await?;
     let pid = masters.process(leader)?.pid();
 
+    at_rest(pid).await?;
     let load = Load::start(master);
-    let quiet = load.watch(pid, async || Ok(tokio::time::sleep(WATCHED).await)).await?;
+    let nothing = async || {
+        tokio::time::sleep(WATCHED).await;
+        Ok(())
+    };
+    let quiet = load.watch(pid, nothing).await?;
     let lost = (0..3).find(|n| *n != leader).context("three masters")?;
     let address = at(masters.ports[lost][3]).to_string();
     masters.processes[lost].take().context("it runs")?.kill9()?;
@@ -120,6 +125,18 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await?
     }
+}
+
+/// Waits until the database has done what so many files leave behind.
+async fn at_rest(pid: u32) -> Result<()> {
+    for _ in 0..300 {
+        let before = cpu::of(pid)?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if cpu::of(pid)?.saturating_sub(before) <= Duration::from_millis(30) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the leader does not come to rest")
 }
 
 fn bytes_below(dir: &Path) -> Result<u64> {
