@@ -18,17 +18,17 @@ pub fn bytes(total: u64, what: &'static str) -> ProgressBar {
 
 /// A counter for work of unknown length. Hidden unless standard error is a terminal.
 pub fn counter(what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAWS));
-    let style = ProgressStyle::with_template("{spinner} {msg} {human_pos} {per_sec}");
-    bar.set_style(style.expect("the template is a constant, and a test draws it"));
-    bar.set_message(what);
-    bar
+    unbounded(what, "{spinner} {msg} {human_pos} {per_sec}")
 }
 
 /// Bytes of work of unknown length. Hidden unless standard error is a terminal.
 pub fn written(what: &'static str) -> ProgressBar {
+    unbounded(what, "{spinner} {msg} {bytes} {bytes_per_sec}")
+}
+
+fn unbounded(what: &'static str, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REDRAWS));
-    let style = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}");
+    let style = ProgressStyle::with_template(template);
     bar.set_style(style.expect("the template is a constant, and a test draws it"));
     bar.set_message(what);
     bar

@@ -40,7 +40,7 @@ pub fn format_to_join(config: &MasterConfig, entropy: &dyn Entropy, force: bool)
 }
 
 /// Removes what a directory holds. The directory stays: a disk may be mounted there.
-pub fn empty(dir: &Path) -> std::io::Result<()> {
+fn empty(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         match entry.file_type()?.is_dir() {
@@ -52,7 +52,6 @@ pub fn empty(dir: &Path) -> std::io::Result<()> {
 }
 
 fn make(config: &MasterConfig, entropy: &dyn Entropy, force: bool, join: bool) -> Result<ClusterId, Error> {
-    let start = |what: &str, err: &dyn std::error::Error| Error::Start(format!("{what}: {}", types::sentence(err)));
     let key_error = |err| start("make the cluster's key", &err);
     let key = match config.key_file.exists() {
         // A group of several is bound to what it holds; a master alone need not be able to read it yet.
@@ -72,27 +71,8 @@ fn make(config: &MasterConfig, entropy: &dyn Entropy, force: bool, join: bool) -
         }
     };
     let cluster = group.as_ref().map_or_else(|| ClusterId(entropy.next_u128()), |(_, _, id)| *id);
-    if force {
-        Group::remove(&config.journal_dir).map_err(|err| start("format the journal", &err))?;
-        install::forget(&config.journal_dir).map_err(|err| start("format the journal", &err))?;
-    }
-    if force && config.metastore_dir.exists() {
-        empty(&config.metastore_dir)
-            .map_err(|err| start(&format!("empty {}", config.metastore_dir.display()), &err))?;
-    }
-    let options = SegmentOptions { segment_bytes: config.segment_bytes };
-    SegmentLog::format(&RealDisk, &config.journal_dir, cluster, options, force)
-        .map_err(|err| start("format the journal", &err))?;
-    match config.metastore {
-        Metastore::Rocks => RocksStore::format(&config.metastore_dir, cluster)?,
-        Metastore::Heap => {
-            std::fs::create_dir_all(&config.metastore_dir)
-                .map_err(|err| start(&format!("make {}", config.metastore_dir.display()), &err))?;
-            let disk = DirDisk::open(&config.metastore_dir)
-                .map_err(|err| start(&format!("open {}", config.metastore_dir.display()), &err))?;
-            HeapStore::format(&disk, cluster)?;
-        }
-    }
+    format_log(config, cluster, force)?;
+    format_state(config, &config.metastore_dir, cluster)?;
     // Last: a journal without it belongs to a master alone, and a group refuses to start on it.
     if let Some((own, members, _)) = group {
         let disk = entropy.next_u128();
@@ -104,6 +84,38 @@ fn make(config: &MasterConfig, entropy: &dyn Entropy, force: bool, join: bool) -
     }
     make_work_dir(config)?;
     Ok(cluster)
+}
+
+fn start(what: &str, err: &dyn std::error::Error) -> Error {
+    Error::Start(format!("{what}: {}", types::sentence(err)))
+}
+
+/// An empty log. `force`: whatever an older one, its group and its database left goes.
+pub fn format_log(config: &MasterConfig, cluster: ClusterId, force: bool) -> Result<(), Error> {
+    if force {
+        Group::remove(&config.journal_dir).map_err(|err| start("format the journal", &err))?;
+        install::forget(&config.journal_dir).map_err(|err| start("format the journal", &err))?;
+    }
+    if force && config.metastore_dir.exists() {
+        empty(&config.metastore_dir)
+            .map_err(|err| start(&format!("empty {}", config.metastore_dir.display()), &err))?;
+    }
+    let options = SegmentOptions { segment_bytes: config.segment_bytes };
+    SegmentLog::format(&RealDisk, &config.journal_dir, cluster, options, force)
+        .map_err(|err| start("format the journal", &err))
+}
+
+/// An empty database at `dir`.
+pub fn format_state(config: &MasterConfig, dir: &Path, cluster: ClusterId) -> Result<(), Error> {
+    match config.metastore {
+        Metastore::Rocks => RocksStore::format(dir, cluster)?,
+        Metastore::Heap => {
+            std::fs::create_dir_all(dir).map_err(|err| start(&format!("make {}", dir.display()), &err))?;
+            let disk = DirDisk::open(dir).map_err(|err| start(&format!("open {}", dir.display()), &err))?;
+            HeapStore::format(&disk, cluster)?;
+        }
+    }
+    Ok(())
 }
 
 pub fn make_work_dir(config: &MasterConfig) -> Result<(), Error> {

@@ -78,15 +78,7 @@ impl Rig {
         let node_config = crate::server::one_of_several(&told, own, members);
         let rest = node_config.lease + crate::server::STORE_REST;
         let node = Node::new(node_config, recovered, log, boot).map_err(start)?;
-        let root = MountSpec {
-            uri: under.uri().to_owned(),
-            read_only: false,
-            shared: false,
-            properties: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            write_policy: None,
-            read_policy: None,
-        };
+        let root = MountSpec::plain(under.uri());
         let cluster = types::ClusterId(entropy.next_u128());
         let core_config = crate::server::core_config(&config, cluster, root, rest);
         let (handle, inbox) = channel(shared.clone());

@@ -95,6 +95,21 @@ pub struct MountSpec {
     pub read_policy: Option<ReadPolicy>,
 }
 
+impl MountSpec {
+    /// A store that needs no settings, to be written to.
+    pub fn plain(uri: impl Into<String>) -> MountSpec {
+        MountSpec {
+            uri: uri.into(),
+            read_only: false,
+            shared: false,
+            properties: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            write_policy: None,
+            read_policy: None,
+        }
+    }
+}
+
 /// Makes an incomplete file. Ids: one per name of the path, for missing parents. Done::Inode.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CreateFile {

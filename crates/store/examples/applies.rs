@@ -3,7 +3,6 @@
 //! `cargo run --release -p store --example applies`
 
 use meta::{Caller, CreateFile, Entry, Format, Ids, MountSpec, Namespace, Op, Record, Store};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{HeapStore, Lru, MemoryDisk, Published, RocksConfig, RocksStore};
@@ -48,15 +47,7 @@ impl<S: Store> Replay<S> {
     fn new(store: S) -> Replay<S> {
         let state = Published::new(Arc::new(store), CACHE_BYTES, || Box::new(Lru::default()));
         let namespace = Namespace::open(&state.latest()).expect("an empty store");
-        let root = MountSpec {
-            uri: "file:///under".into(),
-            read_only: false,
-            shared: false,
-            properties: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-            write_policy: None,
-            read_policy: None,
-        };
+        let root = MountSpec::plain("file:///under");
         let format =
             Format { cluster: ClusterId(7), owner: "root".into(), group: "root".into(), mode: Mode::new(0o755), root };
         let mut replay = Replay { namespace, state, made: 1 };

@@ -3,6 +3,7 @@
 //! Is:     pure: bytes in, bytes out. [`Encoder`] and [`Decoder`] hold one block at a time.
 //! Never:  gives out a record of a block whose checksum was not right; calls an archive whole without its end.
 
+use crate::record_file;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use meta::Family;
 use std::fmt::Write as _;
@@ -66,13 +67,11 @@ impl Head {
         write!(text, "cluster {cluster:032x}\nkey {key:032x}\nincarnation {incarnation}\n").expect("strings grow");
         let (rules, written, release) = (self.rules, self.written.0, &self.release);
         write!(text, "rules {rules}\nwritten {written}\nrelease {release}\n").expect("strings grow");
-        let sum = crc32c::crc32c(text.as_bytes());
-        writeln!(text, "crc32c {sum:08x}").expect("strings grow");
-        Bytes::from(text)
+        Bytes::from(record_file::sealed(&text))
     }
 
     fn decode(text: &str) -> Option<Head> {
-        let body = crate::record_file::whole(text)?;
+        let body = record_file::whole(text)?;
         let mut lines = body.lines().skip(1);
         let mut line = |word: &str| lines.next()?.strip_prefix(word)?.strip_prefix(' ');
         let number = |text: &str| text.parse::<u64>().ok();
@@ -146,13 +145,16 @@ pub enum Part {
     Records(Vec<Record>),
 }
 
+#[derive(Default)]
 enum Stage {
+    #[default]
     Head,
     Blocks,
     Ended,
 }
 
 /// Takes an archive apart as its bytes come.
+#[derive(Default)]
 pub struct Decoder {
     buffer: BytesMut,
     stage: Stage,
@@ -160,12 +162,6 @@ pub struct Decoder {
     at: u64,
     records: u64,
     bytes: u64,
-}
-
-impl Default for Decoder {
-    fn default() -> Decoder {
-        Decoder { buffer: BytesMut::new(), stage: Stage::Head, at: 0, records: 0, bytes: 0 }
-    }
 }
 
 impl Decoder {

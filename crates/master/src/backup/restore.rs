@@ -9,16 +9,15 @@
 //! store taken up, no file persisted unasked.
 
 use super::archive::{Decoder, Head, Part, Record};
-use crate::config::{MasterConfig, Metastore};
+use crate::config::MasterConfig;
 use crate::error::Error;
-use crate::format::{empty, make_work_dir};
+use crate::format::{format_log, format_state, make_work_dir};
 use crate::install::{self, Dirs, INCOMING, Place, Snapshot};
 use crate::peers::{Group, Members};
 use crate::server::open_state;
 use crate::stores::Opener;
 use bytes::Bytes;
-use journal::disk::RealDisk;
-use journal::{SegmentLog, SegmentOptions};
+use journal::SegmentOptions;
 use meta::{BeginIncarnation, Caller, Change, Changes, CloseIntent, Entry, Family, HoldPersist, Ids, IntentEnd, Mount};
 use meta::{Namespace, Op, Record as _, Store, StoreError};
 use rpc::ClusterKey;
@@ -26,7 +25,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use store::{DirDisk, HeapStore, RocksStore};
 use tokio::io::AsyncReadExt as _;
 use tokio_stream::StreamExt as _;
 use types::{Clock, ClusterId, Entropy, GfsPath, LogIndex};
@@ -99,16 +97,7 @@ pub async fn format_from_backup(
     };
     let key = key.map_err(start("read the cluster's key"))?.group_id();
     let cluster = if config.group.is_some() { key } else { head.cluster };
-    if force {
-        Group::remove(&config.journal_dir).map_err(start("format the journal"))?;
-        install::forget(&config.journal_dir).map_err(start("format the journal"))?;
-        if config.metastore_dir.exists() {
-            let what = format!("empty {}", config.metastore_dir.display());
-            empty(&config.metastore_dir).map_err(start(&what))?;
-        }
-    }
-    let options = SegmentOptions { segment_bytes: config.segment_bytes };
-    SegmentLog::format(&RealDisk, &config.journal_dir, cluster, options, force).map_err(start("format the journal"))?;
+    format_log(config, cluster, force)?;
 
     let restoring = config.metastore_dir.join(RESTORING);
     remove(&restoring)?;
@@ -141,6 +130,7 @@ pub async fn format_from_backup(
     filled.store.checkpoint(&incoming)?;
     drop(filled);
     let dirs = Dirs { journal: &config.journal_dir, metastore: &config.metastore_dir };
+    let options = SegmentOptions { segment_bytes: config.segment_bytes };
     let place = Place { files: dirs, cluster, options };
     place.begin(&Snapshot { index, term: head.term, files: files(&incoming)? }).map_err(start("restore"))?;
     place.finish().map_err(start("restore"))?;
@@ -183,14 +173,7 @@ struct Filled {
 
 impl Filled {
     fn begin(config: &MasterConfig, dir: &Path, cluster: ClusterId, head: &Head) -> Result<Filled, Error> {
-        match config.metastore {
-            Metastore::Rocks => RocksStore::format(dir, cluster)?,
-            Metastore::Heap => {
-                fs::create_dir_all(dir).map_err(start(&format!("make {}", dir.display())))?;
-                let disk = DirDisk::open(dir).map_err(start(&format!("open {}", dir.display())))?;
-                HeapStore::format(&disk, cluster)?;
-            }
-        }
+        format_state(config, dir, cluster)?;
         let store = open_state(config, dir, cluster)?;
         Ok(Filled { store, index: head.index, commits: 0, sealed: Vec::new() })
     }

@@ -49,15 +49,7 @@ fn create(name: &str, write_type: WriteType) -> Op {
 fn state(dir: &Path, secrets: BTreeMap<String, Vec<u8>>) -> (MemoryStore, LogIndex) {
     let mut store = MemoryStore::default();
     let mut namespace = Namespace::open(&store).expect("empty");
-    let root = MountSpec {
-        uri: format!("file://{}", dir.join("ufs").display()),
-        read_only: false,
-        shared: false,
-        properties: BTreeMap::new(),
-        secrets,
-        write_policy: None,
-        read_policy: None,
-    };
+    let root = MountSpec { secrets, ..MountSpec::plain(format!("file://{}", dir.join("ufs").display())) };
     let format = Format { cluster: CLUSTER, owner: "u".into(), group: "g".into(), mode: Mode::new(0o755), root };
     let block = ContainerId(30).block(0);
     let complete = CompleteFile {

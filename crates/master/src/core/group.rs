@@ -68,6 +68,11 @@ pub struct GroupState {
     checkpoints: [Vec<Ticket>; 2],
 }
 
+/// Whether it could lead.
+fn is_able(follower: &Follower) -> bool {
+    follower.voter && follower.active && !follower.needs_snapshot
+}
+
 impl GroupState {
     pub fn new(members: &Membership) -> GroupState {
         GroupState {
@@ -180,8 +185,7 @@ impl Core {
     /// The voter with the most log, of those the leader hears of.
     fn successor(&self) -> Option<MemberId> {
         let followers = self.node.followers().into_iter();
-        let able = followers.filter(|follower| follower.voter && follower.active && !follower.needs_snapshot);
-        able.max_by_key(|follower| follower.acknowledged).map(|follower| follower.id)
+        followers.filter(is_able).max_by_key(|follower| follower.acknowledged).map(|follower| follower.id)
     }
 
     /// Another master is to lead by its priority: it gets the lead when it has been there, caught up, for a while.
@@ -189,14 +193,13 @@ impl Core {
         let own = self.shared.config.group.as_ref().map_or(0, |group| group.priority);
         let priority = |follower: &Follower| self.group.met.get(&follower.id).map_or(0, |said| said.priority);
         let last = self.node.last_index().0;
-        let followers = self.node.followers().into_iter().filter(|f| f.voter && !f.needs_snapshot);
+        let followers = self.node.followers().into_iter().filter(is_able);
         let better = followers.filter(|f| priority(f) > own && f.acknowledged.0 + CAUGHT_UP >= last);
         let Some(best) = better.max_by_key(|follower| (priority(follower), follower.acknowledged)) else {
             self.group.preferred = None;
             return;
         };
-        // Whoever answers counts as active, but for a moment after each look of the quorum's.
-        if now.mono - *self.group.preferred.get_or_insert(now.mono) < PREFERS_AFTER || !best.active {
+        if now.mono - *self.group.preferred.get_or_insert(now.mono) < PREFERS_AFTER {
             return;
         }
         self.group.preferred = None;

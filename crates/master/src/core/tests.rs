@@ -53,15 +53,7 @@ impl Dice {
 }
 
 fn format() -> meta::Format {
-    let root = MountSpec {
-        uri: "mem://root".into(),
-        read_only: false,
-        shared: false,
-        properties: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        write_policy: None,
-        read_policy: None,
-    };
+    let root = MountSpec::plain("mem://root");
     meta::Format { cluster: CLUSTER, owner: "root".into(), group: "root".into(), mode: Mode::new(0o755), root }
 }
 

@@ -8,7 +8,6 @@
 //! `done`, `for-now` and `refused` (close the oldest intent), `collect`. `bob: COMMAND` runs it as bob, who is in group `staff`.
 
 use crate::*;
-use std::collections::BTreeMap;
 use types::{
     AgeMs, Attempt, ClusterId, ContainerId, Fingerprint, GfsPath, InodeId, IntentId, LogIndex, Mode, Name, OperationId,
     UnixMs, WriteType,
@@ -40,15 +39,7 @@ pub fn user(name: &str) -> Caller {
     Caller { user: name.to_owned(), groups: vec!["staff".to_owned()], superuser: false }
 }
 pub fn spec(uri: &str) -> MountSpec {
-    MountSpec {
-        uri: uri.to_owned(),
-        read_only: false,
-        shared: false,
-        properties: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        write_policy: None,
-        read_policy: None,
-    }
+    MountSpec::plain(uri)
 }
 pub fn root_user() -> Caller {
     Caller { user: "root".into(), groups: vec!["wheel".into()], superuser: true }
