@@ -372,6 +372,10 @@ fn is_gone_for_another(page: &mut Page, site: &mut Site, user: &mut User) {
         user.make(10);
         assert!(!site.log(host).contains("the group knows better"), "{}", site.log(host));
     }
+    // By its old list it would not find a leader on the new machine.
+    site.stop("w1");
+    site.run("w1", "goosefs worker");
+    site.wait_for("w1", "worker ready");
 }
 
 fn is_the_only_one_left(page: &mut Page, site: &mut Site, user: &mut User) {
