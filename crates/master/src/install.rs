@@ -449,6 +449,7 @@ mod tests {
         home.format(&other);
         let source = home.store(&other);
         put(&*source, 9, "new");
+        source.flush().expect("flushed");
         assert_eq!(source.checkpoint(&metastore.join(INCOMING)).expect("a checkpoint"), LogIndex(9));
         let files = fs::read_dir(metastore.join(INCOMING)).expect("listed").map(|entry| {
             let entry = entry.expect("listed");

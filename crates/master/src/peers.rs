@@ -16,6 +16,7 @@ mod wait;
 pub use fetch::{Arrivals, Source, Visit};
 pub use group::{Group, Members};
 pub use inbox::Inbox;
+pub use sender::MAX_FETCHES;
 #[cfg(feature = "test-support")]
 pub use sender::take;
 pub use wait::wait_for_admission;
@@ -230,12 +231,14 @@ impl Peers {
         let shared = handle.shared.clone();
         let sender = Sender::new(shared, config.metastore_dir.clone(), config.store, config.snapshot_bandwidth);
         let gate = Gate::new(identity, inbox.clone(), handle.shared.entropy.clone());
+        let kept = Arc::downgrade(&sender);
         let gate = Arc::new(gate.with_network(network.clone()).with_sender(sender));
         let service = PeersServer::from_arc(gate).max_decoding_message_size(MESSAGE_BYTES);
         let routes = Routes::new().service(service);
         let begins = network.clone();
         let server = config.server.serve(move |_| {
             begins.begin(tokio::runtime::Handle::current());
+            tokio::spawn(Sender::look_after(kept.clone()));
             routes.clone()
         })?;
         let shared = handle.shared.clone();

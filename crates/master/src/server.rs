@@ -6,7 +6,7 @@ use crate::core::{self, Core, CoreConfig};
 use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
 use crate::error::Error;
 use crate::install::{Dirs, Place, Snapshot};
-use crate::peers::{Group, Peers, PeersConfig, wait_for_admission};
+use crate::peers::{Group, MAX_FETCHES, Peers, PeersConfig, wait_for_admission};
 use crate::room::Rooms;
 use crate::shared::Shared;
 use crate::stores::{Opener, Stores};
@@ -107,9 +107,10 @@ impl Master {
         let group = join_group(&config, &key, &entropy).await?;
         let began = clock.monotonic();
         let threads = config.rpc_threads;
-        let rpc = bind(config.rpc_addr, &config, threads, "GooseFS master RPC", "goosefs.master.rpc.port")?;
+        let rpc = bind(config.rpc_addr, &config, serving("GooseFS master RPC", threads), "goosefs.master.rpc.port")?;
         let internal = "GooseFS internal RPC, for workers";
-        let internal = bind(config.internal_addr, &config, threads, internal, "goosefs.master.internal.rpc.port")?;
+        let internal =
+            bind(config.internal_addr, &config, serving(internal, threads), "goosefs.master.internal.rpc.port")?;
         let peers = config.group.as_ref().map(|group| bind_journal(group, &config)).transpose()?;
         let web = tokio::net::TcpListener::bind(config.web_addr).await.map_err(|err| {
             Error::Start(format!(
@@ -343,17 +344,23 @@ fn start(err: impl std::error::Error) -> Error {
     Error::Start(types::sentence(&err))
 }
 
+fn serving(name: &str, threads: usize) -> ServerConfig {
+    ServerConfig { name: name.to_owned(), threads, ..ServerConfig::default() }
+}
+
 /// - `key`: the setting that names the port.
-fn bind(address: SocketAddr, config: &MasterConfig, threads: usize, name: &str, key: &str) -> Result<Server, Error> {
+fn bind(address: SocketAddr, config: &MasterConfig, server: ServerConfig, key: &str) -> Result<Server, Error> {
     let hint = format!("The web pages are on port {}.", config.web_addr.port());
-    let server = ServerConfig { name: name.to_owned(), hint, threads, ..ServerConfig::default() };
+    let server = ServerConfig { hint, ..server };
     let bound = Server::bind(&address.to_string(), server);
     bound.map_err(|err| Error::Start(format!("{}; see goosefs.master.bind.host and {key}", types::sentence(&err))))
 }
 
 fn bind_journal(group: &GroupConfig, config: &MasterConfig) -> Result<Server, Error> {
     // One: what is sent to others goes out by the thread that hears them.
-    bind(group.listen, config, 1, "GooseFS journal, for other masters", "goosefs.master.embedded.journal.port")
+    // A checkpoint on its way to a member delays no message.
+    let server = ServerConfig { apart: MAX_FETCHES, ..serving("GooseFS journal, for other masters", 1) };
+    bind(group.listen, config, server, "goosefs.master.embedded.journal.port")
 }
 
 /// The group's file, of a master that has an id; one that waits for it waits here.

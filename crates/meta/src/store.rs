@@ -117,7 +117,8 @@ pub trait Store: Read + Send + Sync {
     /// The applied index covered by the last flush that returned.
     fn flushed(&self) -> LogIndex;
 
-    /// Flushes, then writes a complete copy to `dir`, which must not exist. Returns the applied index of the copy.
+    /// Writes a complete copy to `dir`, which must not exist: of what was flushed last, or of a later commit. Returns the
+    /// applied index of the copy.
     fn checkpoint(&self, dir: &std::path::Path) -> Result<LogIndex, StoreError>;
 }
 

@@ -3,11 +3,17 @@
 use crate::error::Error;
 use crate::identify::AuthType;
 use crate::sasl::check_user;
+use crate::server::APART;
 use futures::stream::{self, StreamExt};
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use proto::grpc::sasl::sasl_authentication_service_client::SaslAuthenticationServiceClient;
 use proto::grpc::sasl::{ChannelAuthenticationScheme, SaslMessage, SaslMessageType};
+use std::io;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -116,6 +122,21 @@ impl Connection {
     pub fn channel_id(&self) -> &str {
         self.id.0.to_str().expect("a UUID is ASCII")
     }
+}
+
+/// Connects and asks for a thread of the server's own ([`crate::ServerConfig::apart`]), for what would delay its other
+/// connections. A server that does not know of that takes the caller for a stranger: the first call fails.
+///
+/// Errors: nobody there, within the endpoint's time.
+pub async fn connect_apart(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+    let dial = |uri: Uri| async move {
+        let address = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(APART).await?;
+        io::Result::Ok(TokioIo::new(stream))
+    };
+    endpoint.connect_with_connector(tower::service_fn(dial)).await
 }
 
 async fn handshake(address: &str, user: &str, channel: Channel, id: &str) -> Result<Handshake, Error> {

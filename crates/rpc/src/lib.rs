@@ -28,7 +28,7 @@ static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 
 pub use channels::{Channels, MAX_KNOWN, MAX_OPEN, Registration};
 pub use clock::{SystemClock, SystemEntropy};
-pub use connect::{CHANNEL_ID, Connection, Identity, Service};
+pub use connect::{CHANNEL_ID, Connection, Identity, Service, connect_apart};
 pub use error::Error;
 pub use groups::{GROUPS_TTL, Groups, MAX_CACHED_USERS};
 pub use identify::{AuthType, Identify, IdentifyService, IdentityRules, TOLERANT_METHODS, caller};

@@ -1,10 +1,11 @@
 //! Listens, and serves HTTP/2 on one current-thread runtime per core.
 //!
 //! Is:     N threads, each with a runtime of its own; a connection stays on the thread it was handed to, so nothing it
-//!         does wakes another core.
+//!         does wakes another core. One that says that it carries much gets a thread for itself where the port allows it.
 //! Owns:   the listening socket, the connections and their bounds, the drain at the end.
 //! Never:  closes a connection because it is idle: a client would lose its handshake.
 
+mod apart;
 mod connection;
 mod core;
 mod opening;
@@ -12,6 +13,7 @@ mod opening;
 use crate::error::Error;
 use http::{Request, Response};
 use hyper::body::Incoming;
+pub(crate) use opening::APART;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
 use std::io;
@@ -66,6 +68,9 @@ pub struct ServerConfig {
     pub send_buffer_bytes: usize,
     /// How long a new connection may take until it has said what it speaks.
     pub opening_timeout: Duration,
+    /// Connections at once that may have a thread of their own, by [`crate::connect_apart`]; one more is served among the
+    /// others. 0: this port does not know of that.
+    pub apart: usize,
 }
 
 impl Default for ServerConfig {
@@ -84,6 +89,7 @@ impl Default for ServerConfig {
             max_frame_bytes: 1 << 20,
             send_buffer_bytes: 2 << 20,
             opening_timeout: Duration::from_secs(30),
+            apart: 0,
         }
     }
 }
@@ -191,11 +197,13 @@ impl Server {
             Arc::new(Counts { by_core: (0..threads).map(|_| AtomicUsize::new(0)).collect(), cut: AtomicUsize::new(0) });
         let factory = Arc::new(factory);
         let (alive, ended) = mpsc::channel(1);
+        let apart = apart::Threads::new(&self.config, alive.clone());
         let (inboxes, mut waiting): (Vec<_>, Vec<_>) = (0..threads).map(|_| mpsc::channel(HAND_OFF)).unzip();
         let mut listener = Some((self.listener, inboxes));
         for (index, inbox) in waiting.drain(..).enumerate() {
             let core = Core { index, config: self.config.clone(), stopping: Stopping(self.stop.subscribe()) };
             let (factory, counts, alive, accepting) = (factory.clone(), counts.clone(), alive.clone(), listener.take());
+            let apart = apart.clone();
             let name = format!("rpc-{index}");
             let failed = |source| Error::StartThread { name: name.clone(), source };
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -207,7 +215,7 @@ impl Server {
             std::thread::Builder::new()
                 .name(name.clone())
                 .spawn(move || {
-                    runtime.block_on(core::run(core, inbox, accepting, &*factory, counts));
+                    runtime.block_on(core::run(core, inbox, accepting, &*factory, counts, apart));
                     // The deadline of the drain has passed: work that waits for a disk is not waited for much longer.
                     runtime.shutdown_timeout(ENDS_WITHIN);
                     // Who waits for this thread may rely on its services being gone.

@@ -129,8 +129,14 @@ fn slow(begun: Arc<Notify>, go_on: Arc<Notify>) -> impl Fn(Routes) -> Routes + S
     }
 }
 
-async fn call_slow(connection: &Connection) -> Result<(), tonic::Status> {
-    let mut client = tonic::client::Grpc::new(connection.service());
+async fn call_slow<S>(service: S) -> Result<(), tonic::Status>
+where
+    S: tonic::client::GrpcService<tonic::body::Body>,
+    S::Error: std::fmt::Display,
+    S::ResponseBody: http_body::Body + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut client = tonic::client::Grpc::new(service);
     client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
     let codec: tonic_prost::ProstCodec<(), ()> = tonic_prost::ProstCodec::default();
     let answer = client.server_streaming(tonic::Request::new(()), http::uri::PathAndQuery::from_static(SLOW), codec);
@@ -143,7 +149,7 @@ async fn a_drain_lets_calls_end_and_takes_no_new_ones() {
     let server = start_with(Setup { auth: AuthType::NoSasl, ..Setup::default() }, slow(begun.clone(), go_on.clone()));
     let address = server.address();
     let connection = Connection::open(&address, &identity(), Instant::now() + LONG).await.expect("connects");
-    let call = tokio::spawn(async move { call_slow(&connection).await });
+    let call = tokio::spawn(async move { call_slow(connection.service()).await });
     begun.notified().await;
     let stop = tokio::spawn(server.running.stop(LONG));
     testkit::eventually_async(LONG, || async {
@@ -165,7 +171,7 @@ async fn a_drain_ends_at_its_deadline() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let server = start_with(Setup { auth: AuthType::NoSasl, ..Setup::default() }, slow(begun.clone(), go_on));
     let connection = Connection::open(&server.address(), &identity(), Instant::now() + LONG).await.expect("connects");
-    let call = tokio::spawn(async move { call_slow(&connection).await });
+    let call = tokio::spawn(async move { call_slow(connection.service()).await });
     begun.notified().await;
     assert_eq!(server.running.stop(Duration::from_millis(50)).await, 1, "one connection cut");
     assert!(call.await.expect("no panic").is_err());
@@ -185,7 +191,7 @@ async fn a_long_sentence_and_long_headers_do_not_break_the_connection() {
         routes.method(SLOW, |_| async { rpc::status(ErrorKind::Invalid, "ü".repeat(100_000)).into_http() })
     });
     let connection = Connection::open(&server.address(), &identity(), Instant::now() + LONG).await.expect("connects");
-    let error = call_slow(&connection).await.expect_err("refused");
+    let error = call_slow(connection.service()).await.expect_err("refused");
     assert_eq!(error.code(), tonic::Code::InvalidArgument);
     assert!(error.message().ends_with("ü…"), "{}", error.message().len());
     let mut client = tonic::client::Grpc::new(connection.service());
@@ -197,7 +203,7 @@ async fn a_long_sentence_and_long_headers_do_not_break_the_connection() {
     // HTTP/2 answers 431 by itself, which a gRPC client sees at the end of the stream.
     let answer = client.server_streaming(request, path, codec).await.expect("an answer");
     assert!(answer.into_inner().message().await.is_err());
-    assert_eq!(call_slow(&connection).await.expect_err("as before").code(), tonic::Code::InvalidArgument);
+    assert_eq!(call_slow(connection.service()).await.expect_err("as before").code(), tonic::Code::InvalidArgument);
     server.running.stop(Duration::ZERO).await;
 }
 
@@ -219,10 +225,50 @@ async fn connections_are_spread_over_the_threads() {
         connections.push(connection.expect("connects"));
     }
     for connection in &connections {
-        call_slow(connection).await.expect("answered");
+        call_slow(connection.service()).await.expect("answered");
     }
     let counts: Vec<(String, usize)> = threads.lock().clone().into_iter().collect();
     assert_eq!(counts, [("rpc-0".to_owned(), 3), ("rpc-1".to_owned(), 3)]);
     drop(connections);
     server.running.stop(LONG).await;
+}
+
+/// The names of this process's threads that begin so.
+fn threads(name: &str) -> usize {
+    let all =
+        std::fs::read_dir("/proc/self/task").expect("Linux").map(|task| task.expect("readable").path().join("comm"));
+    all.filter(|comm| std::fs::read_to_string(comm).is_ok_and(|comm| comm.trim() == name)).count()
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_for_it_has_a_thread_of_its_own_as_long_as_there_are_some() {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let mut setup = Setup { auth: AuthType::NoSasl, ..Setup::default() };
+    setup.config.apart = 1;
+    let server = start_with(setup, slow(begun.clone(), go_on.clone()));
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", server.address())).expect("an address");
+    let call = async || tokio::spawn(call_slow(rpc::connect_apart(&endpoint).await.expect("connects")));
+    let first = call().await;
+    begun.notified().await;
+    assert_eq!(threads("rpc-apart"), 1);
+    go_on.notify_one();
+    first.await.expect("no panic").expect("answered");
+    testkit::eventually_async(LONG, || async { threads("rpc-apart") == 0 }).await;
+
+    let first = call().await;
+    begun.notified().await;
+    let second = call().await;
+    begun.notified().await;
+    assert_eq!(threads("rpc-apart"), 1, "one more is served among the others");
+    assert_eq!(server.running.stop(Duration::ZERO).await, 2, "both are cut");
+    assert_eq!(threads("rpc-apart"), 0, "its end was waited for");
+    assert!(first.await.expect("no panic").is_err() && second.await.expect("no panic").is_err());
+}
+
+#[tokio::test]
+async fn a_port_without_threads_for_single_connections_takes_who_asks_for_a_stranger() {
+    let server = start(Setup::default());
+    let text = exchange(server.running.local_addr(), b"GOOSEFS APART\r\n");
+    assert!(String::from_utf8_lossy(&text).contains("it speaks gRPC"), "{text:?}");
+    server.running.stop(Duration::ZERO).await;
 }

@@ -206,7 +206,6 @@ impl Store for HeapStore {
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<LogIndex, StoreError> {
-        self.flush()?;
         let (image, _) = {
             let _unchanged = self.files.lock();
             load(&*self.disk)?

@@ -26,6 +26,8 @@ use types::{ClusterId, ErrorKind, LogIndex};
 
 /// Room made for the answer of a scan before its length is known.
 const SCAN_RESERVE: usize = 64;
+/// A checkpoint takes what was flushed: RocksDB's word for "whatever the size of the write-ahead log", of which there is none.
+const NO_FLUSH: u64 = u64::MAX;
 
 /// A metadata database on disk.
 ///
@@ -122,9 +124,9 @@ impl RocksStore {
     fn copy(&self, fresh: &Path) -> Result<LogIndex, StoreError> {
         let what = format!("cannot write a checkpoint of the metadata database to {}", fresh.display());
         Checkpoint::new(&self.db)
-            .and_then(|checkpoint| checkpoint.create_checkpoint(fresh))
+            .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(fresh, NO_FLUSH))
             .map_err(|error| from_rocks(&what, &error))?;
-        // Commits went on meanwhile, so only the copy itself knows which moment it shows.
+        // Flushes went on meanwhile, so only the copy itself knows which moment it shows.
         let applied =
             RocksStore::start(fresh, Tuning::new(&RocksConfig::default(), false), self.cluster, |dir, options| {
                 DB::open_cf_descriptors_read_only(&options.database(), dir, options.families(), false)
@@ -217,7 +219,6 @@ impl Store for RocksStore {
             let what = format!("{what}: something is there already; name a directory that does not exist");
             return Err(StoreError { what, kind: ErrorKind::AlreadyExists });
         }
-        self.flush()?;
         let fresh = durable::partial(dir);
         durable::remove_dir(&fresh).map_err(|error| from_io(&what, &error))?;
         let applied = self.copy(&fresh)?;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// `/proc` counts in hundredths of a second on every architecture (USER_HZ).
@@ -17,20 +18,21 @@ pub fn of(pid: u32) -> Result<Duration> {
     Ok(TICK * ticks)
 }
 
-/// User and system time of the threads of a process that have this name and live.
-pub fn of_threads(pid: u32, name: &str) -> Result<Duration> {
-    let mut ticks = 0;
+/// User and system time of the threads of a process whose name begins so and that live, by their ids.
+pub fn of_threads(pid: u32, name: &str) -> Result<BTreeMap<u32, Duration>> {
+    let mut times = BTreeMap::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("look at process {pid}"))? {
         let task = task?.path();
+        let thread = task.file_name().and_then(|name| name.to_str()).context("a thread has a number")?.parse()?;
         // It may have ended since.
         let Ok(stat) = std::fs::read_to_string(task.join("stat")) else { continue };
         let Some((head, fields)) = stat.rsplit_once(')') else { continue };
-        if head.ends_with(&format!("({name}")) {
+        if head.contains(&format!("({name}")) {
             let fields: Vec<&str> = fields.split_whitespace().collect();
-            ticks += fields[11].parse::<u32>()? + fields[12].parse::<u32>()?;
+            times.insert(thread, TICK * (fields[11].parse::<u32>()? + fields[12].parse::<u32>()?));
         }
     }
-    Ok(TICK * ticks)
+    Ok(times)
 }
 
 /// CPU time of this process.

@@ -127,6 +127,7 @@ pub async fn format_from_backup(
     let index = settle(&*filled.store, &mut restored).map_err(|why| refuse(&why))?;
     let incoming = config.metastore_dir.join(INCOMING);
     remove(&incoming)?;
+    filled.store.flush()?;
     filled.store.checkpoint(&incoming)?;
     drop(filled);
     let dirs = Dirs { journal: &config.journal_dir, metastore: &config.metastore_dir };

@@ -120,6 +120,8 @@ impl Source {
         let sent = shared.config.metastore_dir.join(SENT);
         fs::create_dir_all(&sent).map_err(failed("make", &sent))?;
         let place = sent.join(format!("backup-{:016x}", shared.entropy.next_u64()));
+        // All that was acknowledged before it was asked for.
+        shared.state.store().flush()?;
         let index = shared.state.store().checkpoint(&place)?;
         let place = Checkpoint(place);
         let term = shared.term_of(index).ok_or(Error::Starting("the term of its last entry is not known any more"))?;

@@ -6,7 +6,7 @@
 //! Never:  calls a snapshot whole before every file is there, has its length, and is synced.
 
 use super::SESSION;
-use super::lane::{Course, Line, open};
+use super::lane::{Course, Line, open_apart};
 use crate::install::{INCOMING, Snapshot};
 use journal::SnapshotOffer;
 use parking_lot::Mutex;
@@ -207,7 +207,8 @@ impl Peer {
     /// The connection, opened if there is none.
     async fn line(&mut self) -> Result<&mut Line, String> {
         if self.line.is_none() {
-            self.line = Some(open(&self.course).await?);
+            // What is sent of a checkpoint delays nothing else there.
+            self.line = Some(open_apart(&self.course).await?);
         }
         Ok(self.line.as_mut().expect("it was just opened"))
     }

@@ -159,7 +159,20 @@ pub struct Line {
 }
 
 pub async fn open(course: &Course) -> Result<Line, String> {
-    let (identity, to) = (&course.identity, course.to);
+    let endpoint = endpoint(course)?;
+    meet(course, endpoint.connect().await).await
+}
+
+/// Opens on a thread of its own at the other end, unless that is of an older release.
+pub async fn open_apart(course: &Course) -> Result<Line, String> {
+    let endpoint = endpoint(course)?;
+    match meet(course, rpc::connect_apart(&endpoint).await).await {
+        Ok(line) => Ok(line),
+        Err(_) => meet(course, endpoint.connect().await).await,
+    }
+}
+
+fn endpoint(course: &Course) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(format!("http://{}", course.address))
         .map_err(|err| format!("{} is no address: {err}", course.address))?
         .connect_timeout(OPEN_WITHIN)
@@ -167,7 +180,13 @@ pub async fn open(course: &Course) -> Result<Line, String> {
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN)
         .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(|err| types::sentence(&err))?;
+    Ok(endpoint)
+}
+
+/// Both ends prove themselves.
+async fn meet(course: &Course, connected: Result<Channel, tonic::transport::Error>) -> Result<Line, String> {
+    let (identity, to) = (&course.identity, course.to);
+    let channel = connected.map_err(|err| types::sentence(&err))?;
     let mut client = PeersClient::new(channel).max_encoding_message_size(MESSAGE_BYTES);
     let challenge = Transcript::challenge();
     let hello = PeerHelloRequest {

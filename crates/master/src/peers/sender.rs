@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -24,6 +24,10 @@ use types::{ErrorKind, LogIndex, Monotonic, Term};
 const PIECE_BYTES: usize = 256 << 10;
 /// Pieces read ahead of the connection.
 const AHEAD: usize = 4;
+/// Members that fetch at once without delaying other messages.
+pub const MAX_FETCHES: usize = 4;
+/// Entries from the log that a member may have to apply behind a checkpoint: some seconds' work.
+const MAX_REPLAYED: u64 = 100_000;
 /// Checkpoints kept at once: each holds disk that compaction has given up.
 const MAX_HELD: usize = 2;
 /// A checkpoint that nobody fetched from for this long goes.
@@ -74,32 +78,28 @@ impl Sender {
             return Ok(known.answer.clone());
         }
         let this = self.clone();
-        let made = tokio::task::spawn_blocking(move || this.make()).await.map_err(|_| Error::Stopping)??;
-        let (sender, id) = (Arc::downgrade(self), made.id.clone());
-        // Ends with the checkpoint, or with the runtime that serves the port.
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(LOOK_EVERY).await;
-                let Some(sender) = sender.upgrade() else { return };
-                if !sender.keeps(&id) {
-                    return;
-                }
-            }
-        });
-        Ok(made)
+        tokio::task::spawn_blocking(move || this.make()).await.map_err(|_| Error::Stopping)?
     }
 
-    /// Whether a checkpoint is still kept; one that was not used for long is not.
-    fn keeps(&self, id: &str) -> bool {
-        let now = self.shared.clock.monotonic();
-        let mut held = self.held.lock();
-        let Some(at) = held.iter().position(|held| held.answer.id == id) else { return false };
-        if now - held[at].used < UNUSED {
-            return true;
+    /// Removes checkpoints that nobody fetches, as long as anybody has the sender.
+    pub async fn look_after(this: Weak<Sender>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let Some(sender) = this.upgrade() else { return };
+            // Files are removed.
+            let _ = tokio::task::spawn_blocking(move || sender.remove_unused()).await;
         }
-        held.remove(at);
-        self.remove(id);
-        false
+    }
+
+    fn remove_unused(&self) {
+        let now = self.shared.clock.monotonic();
+        self.held.lock().retain(|held| {
+            let keep = now - held.used < UNUSED;
+            if !keep {
+                self.remove(&held.answer.id);
+            }
+            keep
+        });
     }
 
     fn remove(&self, id: &str) {
@@ -191,7 +191,14 @@ impl Sender {
 /// Makes a checkpoint of the state at `place`, which must not exist. Returns its last entry and that one's term. Errors: as the
 /// database's; the term is not known any more, then a later one may be made.
 pub fn take(shared: &Shared, place: &Path) -> Result<(LogIndex, Term), Error> {
-    let index = shared.state.store().checkpoint(place)?;
+    let store = shared.state.store();
+    // What was flushed costs hard links alone. From there on the log is kept, and its entries are as good as a snapshot's, if
+    // they are few.
+    let behind = shared.applied().0.saturating_sub(store.flushed().0);
+    if behind > MAX_REPLAYED || shared.term_of(store.flushed()).is_none() {
+        store.flush()?;
+    }
+    let index = store.checkpoint(place)?;
     let term = shared.term_of(index);
     let term = term.ok_or(Error::Starting("the term of the checkpoint's last entry is not known any more"))?;
     Ok((index, term))

@@ -1,7 +1,7 @@
 //! One connection: what it speaks, then HTTP/2 until it ends.
 
-use super::Core;
 use super::opening::{self, Opening};
+use super::{Core, apart};
 use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -22,8 +22,15 @@ use tower::Service;
 const LATE_FRAMES: usize = 100_000;
 
 /// Serves until the client leaves or the drain lets it go.
-pub(super) async fn serve<S, B>(stream: std::net::TcpStream, service: S, core: &Core)
-where
+///
+/// - `said`: what was read of it already.
+pub(super) async fn serve<S, B>(
+    stream: std::net::TcpStream,
+    mut said: Vec<u8>,
+    service: S,
+    core: &Core,
+    mut threads: Option<&apart::Threads>,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
     B: http_body::Body + Send + 'static,
@@ -32,17 +39,31 @@ where
 {
     let Ok(mut stream) = TcpStream::from_std(stream) else { return };
     let peer = stream.connect_info();
-    let opening = tokio::select! {
-        opening = tokio::time::timeout(core.config.opening_timeout, opening::read(&mut stream)) => opening,
-        _ = core.stopping.begun() => return,
-    };
-    match opening {
-        Ok(Ok(Opening::Http2(head))) => http2(Prefixed { head, stream }, peer, service, core).await,
-        Ok(Ok(Opening::Stranger(stranger))) => {
-            tracing::debug!(peer = ?peer.remote_addr, ?stranger, "a client of another protocol");
-            opening::answer(stream, stranger, &core.config).await;
+    loop {
+        let opening = tokio::select! {
+            opening = tokio::time::timeout(core.config.opening_timeout, opening::read(&mut stream, said, threads.is_some())) => opening,
+            _ = core.stopping.begun() => return,
+        };
+        match opening {
+            Ok(Ok(Opening::Apart(more))) => {
+                let Some(thread) = threads.and_then(apart::Threads::free) else {
+                    // It is served among the others.
+                    (said, threads) = (more, None);
+                    continue;
+                };
+                let Ok(stream) = stream.into_std() else { return };
+                let core = core.clone();
+                return thread
+                    .run(move || Box::pin(async move { serve(stream, more, service, &core, None).await }))
+                    .await;
+            }
+            Ok(Ok(Opening::Http2(head))) => return http2(Prefixed { head, stream }, peer, service, core).await,
+            Ok(Ok(Opening::Stranger(stranger))) => {
+                tracing::debug!(peer = ?peer.remote_addr, ?stranger, "a client of another protocol");
+                return opening::answer(stream, stranger, &core.config).await;
+            }
+            Ok(Ok(Opening::Left)) | Ok(Err(_)) | Err(_) => return,
         }
-        Ok(Ok(Opening::Left)) | Ok(Err(_)) | Err(_) => {}
     }
 }
 

@@ -1,5 +1,6 @@
 //! One thread: takes connections from its inbox and drives them. The first one also accepts, for all.
 
+use super::apart;
 use super::connection;
 use super::opening;
 use super::{Core, Counts};
@@ -29,6 +30,7 @@ pub(super) async fn run<S, B>(
     accepting: Option<Listening>,
     factory: &(impl Fn(&Core) -> S + Send + Sync),
     counts: Arc<Counts>,
+    threads: Option<apart::Threads>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
@@ -48,10 +50,10 @@ pub(super) async fn run<S, B>(
             Some(ended) = tasks.join_next() => report(ended),
             Some(stream) = inbox.recv() => {
                 let open = Open { counts: counts.clone(), index: core.index };
-                let (core, service) = (core.clone(), service.clone());
+                let (core, service, threads) = (core.clone(), service.clone(), threads.clone());
                 tasks.spawn(async move {
                     let _open = open;
-                    connection::serve(stream, service, &core).await;
+                    connection::serve(stream, Vec::new(), service, &core, threads.as_ref()).await;
                 });
             }
         }

@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 
 /// How every HTTP/2 connection begins, the prior knowledge we ask for.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a client says before it that asks for a thread of its own.
+pub const APART: &[u8] = b"GOOSEFS APART\r\n";
 /// Most of a stranger's first line we look at.
 const FIRST_LINE_BYTES: usize = 8 << 10;
 /// How long a stranger may take for its first line once it has begun.
@@ -22,6 +24,8 @@ const LINGER_BYTES: usize = 64 << 10;
 pub(super) enum Opening {
     /// The preface and what came behind it.
     Http2(Bytes),
+    /// [`APART`], and what came behind it.
+    Apart(Vec<u8>),
     Stranger(Stranger),
     /// Nothing: a health check of the port, or a client that thought again.
     Left,
@@ -36,18 +40,24 @@ pub(super) enum Stranger {
 }
 
 /// Reads until it is clear what the client speaks. Needs a deadline around it.
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Opening> {
-    let mut bytes = Vec::with_capacity(512);
+///
+/// - `bytes`: what was read of it already.
+/// - `apart`: whether [`APART`] is known here.
+pub(super) async fn read(stream: &mut TcpStream, mut bytes: Vec<u8>, apart: bool) -> io::Result<Opening> {
+    let begins = |bytes: &[u8], with: &[u8]| with.starts_with(&bytes[..bytes.len().min(with.len())]);
     loop {
-        if stream.read_buf(&mut bytes).await? == 0 {
-            return Ok(if bytes.is_empty() { Opening::Left } else { Opening::Stranger(stranger(&bytes)) });
+        if bytes.starts_with(PREFACE) {
+            return Ok(Opening::Http2(Bytes::from(bytes)));
         }
-        let seen = bytes.len().min(PREFACE.len());
-        if bytes[..seen] != PREFACE[..seen] {
+        if apart && bytes.starts_with(APART) {
+            return Ok(Opening::Apart(bytes.split_off(APART.len())));
+        }
+        let may_go_on = begins(&bytes, PREFACE) || (apart && begins(&bytes, APART));
+        if !may_go_on {
             break;
         }
-        if seen == PREFACE.len() {
-            return Ok(Opening::Http2(Bytes::from(bytes)));
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(if bytes.is_empty() { Opening::Left } else { Opening::Stranger(stranger(&bytes)) });
         }
     }
     // Not ours. A line of text may still say what it is.
