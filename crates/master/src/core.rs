@@ -358,7 +358,7 @@ impl Core {
 
     /// Whether what waits had better go together: other masters are still at work on what was sent to them, and a message,
     /// a sync and an answer of each cost the same for one entry as for many.
-    fn gathers(&self) -> bool {
+    pub fn gathers(&self) -> bool {
         self.leading && !self.is_alone() && self.node.uncommitted() > 0 && self.queue.len() < GATHERED
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Is:     the thin half with the threads and channels. It decides nothing but which thread does the work: a lone caller
 //!         drives the core itself, and writes its batch.
-//! Owns:   the inbox, who waits for which ticket, the log's writer.
+//! Owns:   the queue to the core, who waits for which ticket, the log's writer.
+
+mod queue;
 
 use crate::core::{Action, Core, Event, Now, Request, Ticket, Want};
 use crate::error::Error;
@@ -12,17 +14,15 @@ use crate::stores::Stores;
 use journal::{AppendBatch, Change, LogWriter, MemberId};
 use meta::{Done, Op, Read, StoreError};
 use parking_lot::{Mutex, MutexGuard};
+use queue::Queue;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use types::{Monotonic, OperationId, Principal};
 
-/// Events that may wait for the state thread; one more is refused as Busy.
-const INBOX: usize = 65_536;
 /// Events taken before the core turns: what arrived meanwhile shares a sync.
 const TAKE: usize = 4_096;
 /// How often time is looked at when nothing happens.
@@ -43,8 +43,6 @@ pub type Reply = oneshot::Sender<Result<Done, Error>>;
 pub enum Message {
     Event(Event),
     Ask(Ticket, Event, Reply),
-    /// Another master said something: it waits in an inbox of its own.
-    Wake,
     /// Log or database cannot be written any more.
     Failed(String),
     Stop,
@@ -79,7 +77,7 @@ impl Desk {
 /// A way to the core, cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    inbox: SyncSender<Message>,
+    queue: Arc<Queue>,
     desk: Arc<Desk>,
     pub shared: Arc<Shared>,
 }
@@ -133,20 +131,8 @@ impl Handle {
         self.shared.read_any(read)
     }
 
-    /// Has the state thread look around. A full inbox keeps it awake anyway.
-    fn wake(&self) {
-        let _ = self.inbox.try_send(Message::Wake);
-    }
-
     pub fn tell(&self, event: Event) -> Result<(), Error> {
-        self.send(Message::Event(event))
-    }
-
-    fn send(&self, message: Message) -> Result<(), Error> {
-        self.inbox.try_send(message).map_err(|err| match err {
-            TrySendError::Full(_) => Error::Overloaded(INBOX),
-            TrySendError::Disconnected(_) => Error::Stopping,
-        })
+        self.queue.put(Message::Event(event))
     }
 
     async fn ask(&self, deadline: Monotonic, event: impl FnOnce(Ticket) -> Event) -> Result<Done, Error> {
@@ -154,7 +140,7 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let _asking = Asking::new(&self.desk.asking);
         if let Some(message) = self.drive(Message::Ask(ticket, event(ticket), reply)) {
-            self.send(message)?;
+            self.queue.put(message)?;
         }
         let left = deadline - self.shared.clock.monotonic();
         match tokio::time::timeout(left + Duration::from_secs(1), answer).await {
@@ -165,7 +151,7 @@ impl Handle {
     }
 
     /// A lone caller would only wait for the state thread: it drives the core itself, which spares wake-ups. Gives the
-    /// message back where the inbox is the better way: others ask as well, the core is being driven, or this thread has
+    /// message back where the queue is the better way: others ask as well, the core is being driven, or this thread has
     /// other calls to answer. Blocks for one fdatasync of a fast disk at most.
     fn drive(&self, message: Message) -> Option<Message> {
         let is_busy = READS.take() > FEW_READS;
@@ -173,7 +159,7 @@ impl Handle {
             return Some(message);
         }
         let Some(mut seat) = self.desk.free() else { return Some(message) };
-        self.take_turns(&mut seat, vec![message]);
+        self.take_turns(&mut seat, Some(message));
         None
     }
 
@@ -181,22 +167,22 @@ impl Handle {
     /// somebody waits for each message, and a wake-up less is a good part of its way. Blocks as [`Handle::drive`] does.
     pub fn heed(&self) {
         match self.desk.free() {
-            Some(mut seat) => self.take_turns(&mut seat, Vec::new()),
-            None => self.wake(),
+            Some(mut seat) => self.take_turns(&mut seat, None),
+            None => self.queue.wake(),
         }
     }
 
     /// A turn, and one more for what it had committed; the rest is the state thread's.
-    fn take_turns(&self, seat: &mut Option<Box<Driver>>, messages: Vec<Message>) {
+    fn take_turns(&self, seat: &mut Option<Box<Driver>>, message: Option<Message>) {
         let rests = Desk::drive(seat, |driver| {
-            driver.round(messages);
+            driver.round(message);
             if driver.core.is_unfinished() {
-                driver.round(Vec::new());
+                driver.round(None);
             }
             !driver.core.is_unfinished() && driver.progress.end.is_none()
         });
         if rests != Some(true) {
-            self.wake();
+            self.queue.wake();
         }
     }
 
@@ -207,8 +193,7 @@ impl Handle {
     }
 
     pub fn stop(&self) {
-        // A full inbox drains; a closed one has stopped already.
-        let _ = self.inbox.send(Message::Stop);
+        self.queue.put_surely(Message::Stop);
     }
 }
 
@@ -228,21 +213,27 @@ impl Drop for Asking<'_> {
     }
 }
 
-/// The receiving half, before its thread runs.
-pub struct Inbox(Receiver<Message>);
+/// The receiving half: when it goes, nobody drives any more.
+pub struct Inbox(Arc<Queue>);
 
-#[cfg(feature = "test-support")]
 impl Inbox {
-    /// What has come so far, for an owner that never waits.
+    /// What has come so far.
+    #[cfg(feature = "test-support")]
     pub fn take(&self) -> Vec<Message> {
-        self.0.try_iter().take(TAKE).collect()
+        self.0.take(TAKE)
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
 /// Makes both halves. The handle can be given away before the core exists.
 pub fn channel(shared: Arc<Shared>) -> (Handle, Inbox) {
-    let (inbox, receiver) = sync_channel(INBOX);
-    (Handle { inbox, desk: Arc::default(), shared }, Inbox(receiver))
+    let queue: Arc<Queue> = Arc::default();
+    (Handle { queue: queue.clone(), desk: Arc::default(), shared }, Inbox(queue))
 }
 
 /// Why a driver ends: a reason if it cannot go on.
@@ -278,14 +269,9 @@ impl Driver {
         *handle.desk.driver.lock() = Some(Box::new(self));
         let mut wait = TICK;
         loop {
-            let mut messages = Vec::new();
-            match inbox.0.recv_timeout(wait) {
-                Ok(message) => messages.push(message),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            }
-            messages.extend(inbox.0.try_iter().take(TAKE));
+            inbox.0.wait(wait);
             let goes_on = Desk::drive(&mut handle.desk.driver.lock(), |driver| {
-                driver.round(messages);
+                driver.round(None);
                 wait = if driver.core.is_unfinished() { Duration::ZERO } else { TICK };
                 driver.progress.end.is_none()
             });
@@ -299,7 +285,7 @@ impl Driver {
         if matches!(driver.progress.end, Some(Some(_))) {
             driver.leave(&inbox);
         }
-        // Who reports to the inbox, the log's thread among them, must not find it full for ever.
+        // Who waits for an answer hears that there will be none.
         drop(inbox);
         if let Some(why) = driver.progress.end.flatten() {
             tracing::error!(%why, "this master cannot go on");
@@ -322,9 +308,8 @@ impl Driver {
                 return tracing::warn!("nobody took the lead over from this master, which cannot go on");
             }
             // Whoever asks something is told to ask another master: the answer is dropped.
-            if inbox.0.recv_timeout(TICK).is_ok() {
-                inbox.0.try_iter().take(TAKE).for_each(drop);
-            }
+            inbox.0.wait(TICK);
+            inbox.0.take(TAKE).into_iter().for_each(drop);
             let now = self.now();
             self.peers.inbox().take().into_iter().for_each(|event| self.core.step(now, event));
         }
@@ -333,8 +318,10 @@ impl Driver {
         }
     }
 
-    /// Takes events, turns the core, and does what it asks for.
-    fn round(&mut self, messages: Vec<Message>) {
+    /// Takes events, `first` before what waits, turns the core, and does what it asks for.
+    fn round(&mut self, first: Option<Message>) {
+        let mut messages: Vec<Message> = first.into_iter().collect();
+        messages.extend(self.handle.queue.take(TAKE));
         let peers_said = self.peers.inbox().take();
         // Until that is safe which was asked there is nothing else to do here. The leader of a group does not wait: its
         // followers' disks may be faster than its own.
@@ -349,7 +336,6 @@ impl Driver {
                     self.progress.waiting.insert(ticket, reply);
                     self.core.step(now, event);
                 }
-                Message::Wake => {}
                 Message::Failed(why) => self.progress.end = Some(Some(why)),
                 Message::Stop => self.progress.end = Some(None),
             }
@@ -362,6 +348,7 @@ impl Driver {
         if let Err(why) = self.turn(now, at_once) {
             self.progress.end = Some(Some(why));
         }
+        self.handle.queue.gather(self.core.gathers() && self.progress.end.is_none());
     }
 
     /// Tells the core whether the log can grow; while it cannot, has that tried again.
@@ -434,18 +421,16 @@ impl Driver {
                 let (stores, handle) = (self.stores.clone(), self.handle.clone());
                 self.runtime.spawn(async move {
                     let result = stores.execute(job).await;
-                    answer(&handle, Event::JobDone(id, result)).await;
+                    handle.queue.put_surely(Message::Event(Event::JobDone(id, result)));
                 });
             }
             Action::Flush => {
                 let handle = self.handle.clone();
-                self.runtime.spawn_blocking(move || match handle.shared.state.store().flush() {
-                    Ok(index) => {
-                        let _ = handle.inbox.send(Message::Event(Event::Flushed(index)));
-                    }
-                    Err(err) => {
-                        let _ = handle.inbox.send(Message::Failed(err.to_string()));
-                    }
+                self.runtime.spawn_blocking(move || {
+                    handle.queue.put_surely(match handle.shared.state.store().flush() {
+                        Ok(index) => Message::Event(Event::Flushed(index)),
+                        Err(err) => Message::Failed(err.to_string()),
+                    });
                 });
             }
             Action::Purge(index) => self.writer.purge_below(index)?,
@@ -457,31 +442,14 @@ impl Driver {
     }
 }
 
-/// Puts an answer into the inbox, waiting for room: it must not be lost.
-async fn answer(handle: &Handle, event: Event) {
-    let mut event = Some(event);
-    while let Some(next) = event.take() {
-        match handle.inbox.try_send(Message::Event(next)) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(Message::Event(back))) => {
-                event = Some(back);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            Err(TrySendError::Full(_)) => unreachable!("only events are sent here"),
-        }
-    }
-}
-
 /// How the log's writer reports back.
 pub fn on_persisted(handle: &Handle) -> impl Fn(journal::BatchSeq, Result<(), journal::Error>) + Send + 'static {
-    let inbox = handle.inbox.clone();
+    let queue = handle.queue.clone();
     move |batch, result| {
-        let message = match result {
+        queue.put_surely(match result {
             Ok(()) => Message::Event(Event::Persisted(batch)),
             Err(err) => Message::Failed(unwritable(&err)),
-        };
-        // The state thread has ended: nobody is left to tell.
-        let _ = inbox.send(message);
+        });
     }
 }
 

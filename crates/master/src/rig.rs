@@ -120,7 +120,7 @@ impl Rig {
                     self.core.step(now, event);
                 }
                 Message::Failed(why) => return Err(why),
-                Message::Wake | Message::Stop => {}
+                Message::Stop => {}
             }
         }
         let mut rest = Vec::new();

@@ -17,7 +17,7 @@ use types::{GfsPath, Mode};
 
 const MASTERS: usize = 3;
 const ALONE: u64 = 2_000;
-const MANY: u64 = 20_000;
+const MANY: u64 = 100_000;
 /// A path of 64 bytes.
 const LONG: &str = "sixty-four/bytes/with/what/stands/before/and/after/it";
 pub const PATIENCE: Duration = Duration::from_secs(120);
