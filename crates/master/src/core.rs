@@ -22,7 +22,7 @@ mod stamp;
 pub use group::{MEMBERS_KEY, Said, members, record};
 pub use job::{Job, JobError, JobId, JobOk};
 pub use loads::Want;
-pub use persists::PersistPlace;
+pub use persists::{PersistPlace, RETRY_MS};
 
 use crate::error::Error;
 use crate::shared::{Leadership, Shared};
@@ -504,6 +504,7 @@ impl Core {
             }
             Effect::Evictable(container) => {
                 self.persists.ended(container);
+                self.shared.pauses.lock().forget(container);
                 for worker in self.shared.locations.holders(container) {
                     self.shared.registry.lock().evictable(worker, container);
                 }
@@ -576,6 +577,7 @@ impl Core {
             self.leading = true;
             self.stamper.lead(&self.namespace, now);
             self.shared.uploads.lock().lead(now.mono);
+            self.shared.pauses.lock().lead();
             if self.namespace.cluster().is_none() {
                 let format = Op::Format(self.config.format.clone());
                 self.task(now, Origin::Housekeeping, format);

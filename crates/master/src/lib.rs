@@ -13,6 +13,7 @@ mod format;
 mod install;
 mod locations;
 mod metrics;
+mod pauses;
 mod peers;
 mod read_journal;
 mod record_file;

@@ -6,6 +6,7 @@ use crate::core::Said;
 use crate::error::Error;
 use crate::locations::Locations;
 use crate::metrics::Metrics;
+use crate::pauses::Pauses;
 use crate::registry::Registry;
 use crate::room::Rooms;
 use crate::skipped::SkippedKeys;
@@ -88,6 +89,7 @@ pub struct Shared {
     pub streams: Mutex<Streams>,
     pub skipped: Mutex<SkippedKeys>,
     pub uploads: Mutex<Uploads>,
+    pub pauses: Mutex<Pauses>,
     pub rooms: Arc<Rooms>,
     pub authority: Authority,
     pub clock: Arc<dyn Clock>,
@@ -122,6 +124,7 @@ impl Shared {
             streams: Mutex::default(),
             skipped: Mutex::default(),
             uploads: Mutex::default(),
+            pauses: Mutex::default(),
             rooms: Arc::default(),
             authority,
             started: clock.monotonic(),

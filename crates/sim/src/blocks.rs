@@ -3,12 +3,16 @@
 use crate::dice::Dice;
 use parking_lot::Mutex;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use worker::{BlockFile, BlockIo, DirectoryLock, Found, MemoryIo, Space};
+use worker::{BlockFile, BlockIo, DirectoryLock, Fault, Found, MemoryIo, On, Space};
 
+/// The system's number of an I/O error.
+const EIO: i32 = 5;
+/// More than any worker here may use.
+const ROOM_BYTES: u64 = 1 << 40;
 /// How long a step of the store takes: several writes, with their syncs.
 const PACE_MS: u64 = 2;
 
@@ -77,6 +81,36 @@ impl BlockDisk {
     /// Everything on it is gone.
     pub fn lose(&self) {
         *self.io.lock() = MemoryIo::default();
+    }
+
+    /// One bit of a file flips; says of which.
+    pub fn flip(&self, dice: &Dice) -> Option<String> {
+        let io = self.io();
+        let length =
+            |path: &PathBuf| io.read(path, ROOM_BYTES).map_or(0, |bytes| u64::try_from(bytes.len()).expect("short"));
+        let files: Vec<PathBuf> = io.paths().into_iter().filter(|path| length(path) > 0).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let path = dice.pick(&files);
+        io.flip(path, dice.below(length(path)));
+        Some(path.display().to_string())
+    }
+
+    /// So many calls of this kind fail.
+    pub fn fail(&self, on: On, times: u64) {
+        self.io().fail(Fault { on, path: String::new(), skip: 0, times, errno: EIO });
+    }
+
+    /// Nothing more fits.
+    pub fn fill(&self) {
+        self.io().limit(0);
+    }
+
+    /// Nothing fails any more, and there is room.
+    pub fn mend(&self) {
+        self.io().heal();
+        self.io().limit(ROOM_BYTES);
     }
 
     fn io(&self) -> MemoryIo {

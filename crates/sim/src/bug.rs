@@ -26,8 +26,12 @@ pub enum Bug {
     CollectorLate,
     /// A read of the database sometimes gives what was there before the last commit, and the cache keeps it.
     OldCache,
-    /// A checkpoint for another master lacks its last file. Needs members that are replaced.
+    /// A checkpoint for another master lacks its last file.
     SnapshotShort,
+    /// A master whose disks were lost comes back with empty ones and votes under the id it had.
+    OldId,
+    /// Workers say nothing to masters that came later.
+    NewcomerUntold,
     /// A worker reports blocks that left it once more.
     LocationResurrected,
     /// Workers read from the store what stood at a place before, whatever version they ask for.
@@ -35,7 +39,17 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 13] = [
+    /// Whether only a group whose members change can show it.
+    pub fn needs_changes(self) -> bool {
+        matches!(self, Bug::SnapshotShort | Bug::OldId | Bug::NewcomerUntold)
+    }
+
+    /// Whether only workers can show it.
+    pub fn needs_workers(self) -> bool {
+        matches!(self, Bug::NewcomerUntold | Bug::LocationResurrected | Bug::OldBlock)
+    }
+
+    pub const ALL: [Bug; 15] = [
         Bug::AckBeforeFsync,
         Bug::VoteForgotten,
         Bug::AppliedTwice,
@@ -47,6 +61,8 @@ impl Bug {
         Bug::CollectorLate,
         Bug::OldCache,
         Bug::SnapshotShort,
+        Bug::OldId,
+        Bug::NewcomerUntold,
         Bug::LocationResurrected,
         Bug::OldBlock,
     ];

@@ -5,7 +5,7 @@ use proto::grpc::file::{
     CompleteFilePOptions, CompleteFilePRequest, CreateDirectoryPOptions, CreateDirectoryPRequest, CreateFilePOptions,
     CreateFilePRequest, DeletePOptions, DeletePRequest, FileInfo, FileSystemMasterCommonPOptions, GetStatusPOptions,
     GetStatusPRequest, ListStatusPOptions, ListStatusPRequest, LoadMetadataPType, RenamePOptions, RenamePRequest,
-    WritePType,
+    SetAttributePOptions, SetAttributePRequest, WritePType,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +13,10 @@ use tonic::codegen::tokio_stream::StreamExt;
 use tonic::{Code, Request, Status};
 use types::{OperationId, Principal, Proof};
 
+/// Who asks for everything, and so owns what is made.
+const MAKER: &str = "root";
+/// What the names of all other owners begin with.
+const OWNER: &str = "owner-";
 /// How a master says that what a call made is gone again.
 const VANISHED: &str = "removed meanwhile";
 
@@ -21,13 +25,36 @@ pub type Service = Arc<dyn FileSystemMasterClientService>;
 /// One call. Paths are relative to the room, without a leading slash; empty is the room itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Call {
-    Create { path: String },
-    Complete { path: String, file: i64, length: i64 },
-    MakeDirectory { path: String },
-    Rename { from: String, to: String },
-    Remove { path: String },
-    Status { path: String },
-    List { path: String },
+    Create {
+        path: String,
+    },
+    Complete {
+        path: String,
+        file: i64,
+        length: i64,
+    },
+    MakeDirectory {
+        path: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Remove {
+        path: String,
+    },
+    /// Gives it, and with `recursive` all that is below it, to an owner of this number.
+    SetOwner {
+        path: String,
+        owner: u64,
+        recursive: bool,
+    },
+    Status {
+        path: String,
+    },
+    List {
+        path: String,
+    },
 }
 
 impl Call {
@@ -38,7 +65,8 @@ impl Call {
             | Call::Complete { .. }
             | Call::MakeDirectory { .. }
             | Call::Rename { .. }
-            | Call::Remove { .. } => true,
+            | Call::Remove { .. }
+            | Call::SetOwner { .. } => true,
             Call::Status { .. } | Call::List { .. } => false,
         }
     }
@@ -50,6 +78,8 @@ pub struct Shown {
     pub name: String,
     pub id: i64,
     pub directory: bool,
+    /// The number of [`Call::SetOwner`]; 0 is who makes everything.
+    pub owner: u64,
     /// None while the file is incomplete.
     pub length: Option<i64>,
 }
@@ -192,6 +222,17 @@ pub async fn perform(fs: Service, room: Room, call: Call, operation: OperationId
             fs.remove(asked(request)).await?;
             Ok(Answer::Done)
         }
+        Call::SetOwner { path, owner, recursive } => {
+            let options = SetAttributePOptions {
+                owner: Some(format!("{OWNER}{owner}")),
+                recursive: Some(recursive),
+                common_options: common(),
+                ..Default::default()
+            };
+            fs.set_attribute(asked(SetAttributePRequest { path: Some(room.path(&path)), options: Some(options) }))
+                .await?;
+            Ok(Answer::Done)
+        }
         Call::Status { path } => {
             let options = GetStatusPOptions { load_metadata_type: fresh, ..Default::default() };
             let request =
@@ -216,8 +257,13 @@ pub async fn perform(fs: Service, room: Room, call: Call, operation: OperationId
 
 pub fn asked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.extensions_mut().insert(Principal { user: "root".into(), groups: Vec::new(), proof: Proof::Claimed });
+    request.extensions_mut().insert(Principal { user: MAKER.into(), groups: Vec::new(), proof: Proof::Claimed });
     request
+}
+
+fn owner_of(name: &str) -> u64 {
+    let number = || name.strip_prefix(OWNER)?.parse().ok();
+    if name == MAKER { 0 } else { number().unwrap_or(u64::MAX) }
 }
 
 fn shown(info: Option<&FileInfo>) -> Shown {
@@ -228,6 +274,7 @@ fn shown(info: Option<&FileInfo>) -> Shown {
         name: info.name.unwrap_or_default(),
         id: info.file_id.unwrap_or_default(),
         directory,
+        owner: info.owner.as_deref().map_or(u64::MAX, owner_of),
         length: info.length.filter(|_| complete),
     }
 }

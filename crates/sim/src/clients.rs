@@ -34,6 +34,8 @@ pub struct Client {
     pub attempt: u64,
     master: usize,
     dice: Dice,
+    /// For owners alone.
+    owners: Dice,
     open: Option<Open>,
     room_name: Room,
     /// A file it has made and not completed.
@@ -144,6 +146,7 @@ impl Crowd {
                 attempt: 0,
                 master: at,
                 dice: Dice::new(plan.seed, &format!("client {at}")),
+                owners: Dice::new(plan.seed, &format!("owners of {at}")),
                 open: None,
                 room_name: rooms[room].name.clone(),
                 unfinished: None,
@@ -233,6 +236,14 @@ impl Crowd {
         busy.collect()
     }
 
+    /// Forgets what was read so far: where clocks run wild, a leader that leads no more may have answered.
+    pub fn forget_reads(&mut self) {
+        assert!(self.clients.iter().all(|client| !client.is_busy()), "nothing is under way at rest");
+        for room in &mut self.rooms {
+            room.history.records.retain(|record| record.call.is_mutation());
+        }
+    }
+
     pub fn histories(&self) -> impl Iterator<Item = (&Room, &History)> {
         self.rooms.iter().map(|room| (&room.name, &room.history))
     }
@@ -249,6 +260,7 @@ impl Crowd {
                     Call::Create { .. }
                     | Call::Complete { .. }
                     | Call::MakeDirectory { .. }
+                    | Call::SetOwner { .. }
                     | Call::Status { .. }
                     | Call::List { .. } => false,
                 };
@@ -285,6 +297,12 @@ impl Client {
                 let to = self.path(is_stored);
                 if to == path { Call::Status { path } } else { Call::Rename { from: path, to } }
             }
+            // What only the store knows is not given to anybody along with what is above it.
+            13..=17 if !self.watches && self.owners.once_in(3) => Call::SetOwner {
+                path,
+                owner: 1 + self.owners.below(u64::from(u32::MAX)),
+                recursive: !is_stored && self.owners.once_in(2),
+            },
             13..=17 => Call::Status { path },
             _ if self.dice.once_in(2) => Call::List { path: String::new() },
             _ => Call::List { path },

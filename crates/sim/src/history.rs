@@ -154,7 +154,7 @@ mod tests {
     fn look(from: u64, to: u64, id: i64) -> Record {
         let answer = match id {
             0 => Answer::Refused(Refusal::NotFound),
-            id => Answer::Entry(Shown { name: "f".into(), id, directory: false, length: None }),
+            id => Answer::Entry(Shown { name: "f".into(), id, directory: false, owner: 0, length: None }),
         };
         record(Call::Status { path: "f".into() }, from, to, Some(answer))
     }

@@ -46,6 +46,9 @@ use std::sync::{Arc, Once, OnceLock};
 use trace::Trace;
 use world::World;
 
+/// Machines that may become masters where members change.
+const SPARES: usize = 2;
+
 /// What to simulate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Plan {
@@ -60,7 +63,7 @@ pub struct Plan {
     pub clocks: Clocks,
     /// Bits of the logs of masters that are down flip, besides all else.
     pub log_rot: bool,
-    /// Masters lose their disks and are replaced, and little of the log is kept: snapshots are sent, members change.
+    /// Masters lose their disks and are replaced, two more come and go, and little of the log is kept: snapshots are sent.
     pub changes: bool,
     pub bug: Option<Bug>,
 }
@@ -82,9 +85,27 @@ impl Plan {
         }
     }
 
-    /// Three masters, two workers, and clients that bring files to them; no rooms.
+    /// The same with two workers, and clients that bring files to them.
     pub fn with_workers(seed: u64) -> Plan {
-        Plan { workers: 2, rooms: 0, ..Plan::new(seed) }
+        Plan { workers: 2, ..Plan::new(seed) }
+    }
+
+    /// What a seed is when nobody asks for anything else: each of the mixes in turn, all of them at once among them.
+    pub fn mixed(seed: u64) -> Plan {
+        let plan = Plan::new(seed);
+        match seed % 6 {
+            0 => Plan { changes: true, log_rot: true, ..plan },
+            1 => plan,
+            2 => Plan { workers: 2, ..plan },
+            3 => Plan { changes: true, workers: 2, ..plan },
+            4 => Plan { clocks: Clocks::Wild, workers: 2, ..plan },
+            _ => Plan { changes: true, log_rot: true, clocks: Clocks::Wild, workers: 2, ..plan },
+        }
+    }
+
+    /// Machines that are no masters yet.
+    pub fn spares(&self) -> usize {
+        if self.changes { SPARES } else { 0 }
     }
 
     /// The faults that the seed brings.
@@ -97,7 +118,7 @@ impl Plan {
             schedule.rot_logs(self.seed, self.masters, self.faults_ms);
         }
         if self.changes {
-            schedule.lose_disks(self.seed, self.masters, self.faults_ms);
+            schedule.change_members(self.seed, self.masters, SPARES, self.faults_ms);
         }
         schedule
     }
@@ -120,6 +141,8 @@ pub struct Statistics {
     pub refused: u64,
     /// Masters with empty disks that were taken into the group.
     pub admitted: u64,
+    /// Masters that left the group.
+    pub removed: u64,
     /// Snapshots that arrived whole.
     pub snapshots: u64,
     pub healed_after_ms: u64,

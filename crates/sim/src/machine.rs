@@ -34,6 +34,8 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 const CHECKPOINT_ENTRIES: u64 = 40;
 /// Entries kept for who lacks them, where members are replaced: few, so that snapshots are sent.
 const RETAINED_ENTRIES: u64 = 30;
+/// What a master says that was removed.
+const REMOVED: &str = "was removed from the group";
 /// The id of a master that waits to be taken into the group.
 const NOBODY: MemberId = MemberId(0);
 
@@ -105,6 +107,10 @@ pub struct Machine {
     pub is_rotten: bool,
     /// It refused its log, and stays away.
     pub is_lost: bool,
+    /// Whether an operator wants it in the group.
+    pub is_wanted: bool,
+    /// When an operator looks at it next, in microseconds.
+    pub attended_us: u64,
     /// What the member was told is safe.
     promised: Promised,
     /// The last entry of a snapshot that is being installed.
@@ -144,6 +150,11 @@ impl NoStart {
             NoStart::Log(_) | NoStart::Disk(_) | NoStart::Refused(_) => false,
         }
     }
+
+    /// Whether it says that it is a member no longer.
+    pub fn is_removal(&self) -> bool {
+        matches!(self, NoStart::Refused(why) if why.contains(REMOVED))
+    }
 }
 
 impl fmt::Display for NoStart {
@@ -172,6 +183,8 @@ impl Machine {
             fsync_ms: 0,
             is_rotten: false,
             is_lost: false,
+            is_wanted: true,
+            attended_us: 0,
             promised: Promised::default(),
             installing: None,
             bug,
@@ -191,7 +204,18 @@ impl Machine {
         self.clock.reboot();
     }
 
-    /// Whether it waits to be taken into the group.
+    /// One more machine, with empty disks, that nobody wants in the group yet.
+    pub fn spare(id: u64, line: &Timeline, drift: i64, bug: Option<Bug>) -> Machine {
+        Machine { id: NOBODY, is_wanted: false, ..Machine::new(id, line, drift, bug, true) }
+    }
+
+    /// It is a member no longer: switched off, its disks emptied.
+    pub fn retire(&mut self) {
+        self.replace_disks();
+        self.was = None;
+    }
+
+    /// Whether it waits to be taken into the group, or is not wanted there.
     pub fn is_waiting(&self) -> bool {
         self.id == NOBODY
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Simulated time of the idle cluster whose speed is measured.
 const IDLE_MS: u64 = 60_000;
 
-/// Whole clusters under seeds
+/// Whole clusters under seeds. Unless told which, seeds take all mixes of what may happen in turn
 #[derive(Parser)]
 #[command(name = "sim")]
 struct Cli {
@@ -33,18 +33,21 @@ struct Cli {
     /// Besides all else, flip bits of the logs of masters that are down
     #[arg(long)]
     log_rot: bool,
-    /// Besides all else, masters lose their disks and are replaced, and little of the log is kept
+    /// Besides all else, masters lose their disks and are replaced, others come and go, and little of the log is kept
     #[arg(long)]
     changes: bool,
-    /// Let clocks drift further than a lease allows: at most one lease at a time is then not promised
+    /// Let masters' clocks drift further than a lease allows: reads may then be old, nothing else may be wrong
     #[arg(long)]
     wild_clocks: bool,
     /// How many masters
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=7))]
     masters: u8,
     /// How many workers; with any, files are written through them and read
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
-    workers: u8,
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=5))]
+    workers: Option<u8>,
+    /// Nothing of all that: masters and rooms alone
+    #[arg(long, conflicts_with_all = ["log_rot", "changes", "wild_clocks", "workers"])]
+    plain: bool,
     /// How long there are faults, in simulated milliseconds
     #[arg(long, default_value_t = 10_000)]
     faults_ms: u64,
@@ -60,34 +63,44 @@ fn main() -> Result<()> {
 
 impl Cli {
     fn plan(&self, seed: u64) -> Plan {
-        let plan = if self.workers == 0 { Plan::new(seed) } else { Plan::with_workers(seed) };
+        let usual =
+            Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) };
+        if !self.is_told() {
+            let Plan { workers, clocks, log_rot, changes, .. } = Plan::mixed(seed);
+            return Plan { workers, clocks, log_rot, changes, ..usual };
+        }
         Plan {
-            bug: self.bug,
-            masters: usize::from(self.masters),
-            workers: usize::from(self.workers),
-            faults_ms: self.faults_ms,
+            workers: self.workers.map_or(if self.bug.is_some_and(Bug::needs_workers) { 2 } else { 0 }, usize::from),
             clocks: if self.wild_clocks { Clocks::Wild } else { Clocks::Bounded },
             log_rot: self.log_rot,
-            changes: self.changes || self.bug == Some(Bug::SnapshotShort),
-            ..plan
+            changes: self.changes || self.bug.is_some_and(Bug::needs_changes),
+            ..usual
         }
     }
 
-    /// What else is to be said for the same plan.
-    fn flags(&self) -> String {
-        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, .. } = self.plan(0);
-        let usual = Plan::new(0);
+    /// Whether it was said what the plan is. Bugs are looked for where that is.
+    fn is_told(&self) -> bool {
+        self.plain || self.log_rot || self.changes || self.wild_clocks || self.workers.is_some() || self.bug.is_some()
+    }
+
+    /// What else is to be said for the plan of this seed.
+    fn flags(&self, seed: u64) -> String {
+        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, .. } = self.plan(seed);
+        let usual = Plan::new(seed);
         let mut flags = String::new();
         let mut flag = |is_meant: bool, text: String| flags.push_str(if is_meant { &text } else { "" });
         flag(log_rot, " --log-rot".to_owned());
         flag(changes, " --changes".to_owned());
         flag(clocks != usual.clocks, " --wild-clocks".to_owned());
-        flag(masters != usual.masters, format!(" --masters {masters}"));
         flag(workers != usual.workers, format!(" --workers {workers}"));
-        flag(faults_ms != usual.faults_ms, format!(" --faults-ms {faults_ms}"));
         if let Some(bug) = self.bug.as_ref().and_then(ValueEnum::to_possible_value) {
             flag(true, format!(" --bug {}", bug.get_name()));
         }
+        let is_plain = flags.is_empty();
+        let mut flag = |is_meant: bool, text: String| flags.push_str(if is_meant { &text } else { "" });
+        flag(is_plain, " --plain".to_owned());
+        flag(masters != usual.masters, format!(" --masters {masters}"));
+        flag(faults_ms != usual.faults_ms, format!(" --faults-ms {faults_ms}"));
         flags
     }
 
@@ -113,7 +126,7 @@ impl Cli {
         let began = Instant::now();
         let until = self.minutes.map(|minutes| Duration::from_secs(60 * minutes));
         let (mut ran, mut failed, mut simulated_ms, mut calls, mut slowest_ms) = (0, 0_u64, 0, 0, 0);
-        let (mut refused, mut admitted, mut snapshots) = (0, 0, 0);
+        let (mut refused, mut admitted, mut removed, mut snapshots, mut read_bytes) = (0, 0, 0, 0, 0);
         for seed in self.from..self.from.saturating_add(self.seeds) {
             if until.is_some_and(|until| began.elapsed() >= until) {
                 break;
@@ -125,28 +138,32 @@ impl Cli {
             calls += report.statistics.calls;
             refused += report.statistics.refused;
             admitted += report.statistics.admitted;
+            removed += report.statistics.removed;
+            read_bytes += report.statistics.read_bytes;
             snapshots += report.statistics.snapshots;
             slowest_ms = slowest_ms.max(report.statistics.healed_after_ms);
             if let Err(failure) = report.verdict {
                 failed += 1;
                 println!("seed {seed} fails: {failure}");
-                println!("it fails with these of its faults; replay with --replay {seed} --shrunk{}:", self.flags());
+                println!(
+                    "it fails with these of its faults; replay with --replay {seed} --shrunk{}:",
+                    self.flags(seed)
+                );
                 show(&shrink(plan, &plan.schedule(), failure.kind));
             }
         }
         let took = began.elapsed();
         println!(
-            "{ran} seeds, {calls} calls, {:.0} simulated s in {:.0} s ({:.0} × real time); healed within {slowest_ms} ms of \
-             {HEALS_WITHIN_MS}; {failed} failed",
+            "{ran} seeds, {calls} calls, {:.0} simulated s in {:.0} s ({:.0} × real time); healed within {slowest_ms} ms, \
+             at most {HEALS_WITHIN_MS} are allowed; {failed} failed",
             Duration::from_millis(simulated_ms).as_secs_f64(),
             took.as_secs_f64(),
             Duration::from_millis(simulated_ms).as_secs_f64() / took.as_secs_f64()
         );
-        if refused + admitted + snapshots > 0 {
-            println!(
-                "{refused} logs refused for a flipped bit, {admitted} masters replaced, {snapshots} snapshots installed"
-            );
-        }
+        println!(
+            "{refused} logs refused for a flipped bit, {admitted} masters taken in, {removed} removed, {snapshots} snapshots \
+             installed, {read_bytes} bytes read through workers"
+        );
         if failed > 0 { bail!("{failed} of {ran} seeds failed") } else { Ok(()) }
     }
 }

@@ -4,6 +4,9 @@ use crate::calls::{Answer, Call, Refusal, Shown};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// Who makes files and directories, and so owns them.
+const MAKER: Option<u64> = Some(0);
+
 /// Something in a room.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Item {
@@ -12,6 +15,8 @@ pub struct Item {
     pub id: i64,
     /// None while incomplete, and for directories.
     pub length: Option<i64>,
+    /// None while it was in the store alone and no answer has shown it.
+    pub owner: Option<u64>,
 }
 
 /// All items of a room by path. The room itself is there always.
@@ -31,10 +36,10 @@ impl State {
     pub fn with(files: &[(String, i64)]) -> State {
         let mut items = BTreeMap::new();
         for (path, length) in files {
-            items.insert(path.clone(), Item { directory: false, id: 0, length: Some(*length) });
+            items.insert(path.clone(), Item { directory: false, id: 0, length: Some(*length), owner: None });
             let above = parent(path);
             if !above.is_empty() {
-                items.insert(above.to_owned(), Item { directory: true, id: 0, length: None });
+                items.insert(above.to_owned(), Item { directory: true, id: 0, length: None, owner: None });
             }
         }
         State(Rc::new(items))
@@ -89,7 +94,9 @@ impl State {
     fn objections(&self, call: &Call) -> Vec<Refusal> {
         match call {
             Call::Create { path } | Call::MakeDirectory { path } => self.objections_to_new(path),
-            Call::Remove { path } | Call::Status { path } | Call::List { path } => self.objections_to_missing(path),
+            Call::Remove { path } | Call::SetOwner { path, .. } | Call::Status { path } | Call::List { path } => {
+                self.objections_to_missing(path)
+            }
             Call::Complete { file, .. } => match self.by_id(*file) {
                 Some(_) => Vec::new(),
                 None => vec![Refusal::NotFound],
@@ -114,13 +121,13 @@ impl State {
         let items = Rc::make_mut(&mut next.0);
         match (call, answer) {
             (Call::Create { path }, Some(Answer::Made(id))) => {
-                items.insert(path.clone(), Item { directory: false, id: *id, length: None });
+                items.insert(path.clone(), Item { directory: false, id: *id, length: None, owner: MAKER });
             }
             (Call::Create { path }, Some(Answer::Vanished) | None) => {
-                items.insert(path.clone(), Item { directory: false, id: 0, length: None });
+                items.insert(path.clone(), Item { directory: false, id: 0, length: None, owner: MAKER });
             }
             (Call::MakeDirectory { path }, Some(Answer::Done) | None) => {
-                items.insert(path.clone(), Item { directory: true, id: 0, length: None });
+                items.insert(path.clone(), Item { directory: true, id: 0, length: None, owner: MAKER });
             }
             (Call::Complete { file, length, .. }, Some(Answer::Done) | None) => {
                 let path = self.by_id(*file)?;
@@ -128,6 +135,10 @@ impl State {
             }
             (Call::Remove { path }, Some(Answer::Done) | None) => {
                 items.retain(|at, _| !is_within(at, path));
+            }
+            (Call::SetOwner { path, owner, recursive }, Some(Answer::Done) | None) => {
+                let is_meant = |at: &str| at == path || (*recursive && is_within(at, path));
+                items.iter_mut().filter(|(at, _)| is_meant(at)).for_each(|(_, item)| item.owner = Some(*owner));
             }
             (Call::Rename { from, to }, Some(Answer::Done) | None) => {
                 let moved: Vec<String> = items.keys().filter(|at| is_within(at, from)).cloned().collect();
@@ -167,12 +178,15 @@ impl State {
     }
 }
 
-/// Whether an item can be what was shown; from then on it has the id that was shown.
+/// Whether an item can be what was shown; from then on it has the id and the owner that were shown.
 fn agree(items: &mut BTreeMap<String, Item>, path: &str, shown: &Shown) -> Option<()> {
     let taken = items.iter().any(|(at, item)| item.id == shown.id && at != path);
     let item = items.get_mut(path)?;
     let same_id = item.id == shown.id || (item.id == 0 && !taken);
     if !same_id || item.directory != shown.directory || item.length != shown.length {
+        return None;
+    }
+    if *item.owner.get_or_insert(shown.owner) != shown.owner {
         return None;
     }
     item.id = shown.id;
@@ -196,11 +210,15 @@ mod tests {
         assert!(state.step(&create("d/f"), Some(&Answer::Refused(Refusal::AlreadyExists))).is_some());
         let moved = Call::Rename { from: "d".into(), to: "e".into() };
         let state = state.step(&moved, Some(&Answer::Done)).expect("free");
-        let shown = Shown { name: "f".into(), id: 7, directory: false, length: None };
+        let shown = Shown { name: "f".into(), id: 7, directory: false, owner: 0, length: None };
         let look = Call::Status { path: "e/f".into() };
         assert!(state.step(&look, Some(&Answer::Entry(shown.clone()))).is_some());
-        assert_eq!(state.step(&look, Some(&Answer::Entry(Shown { id: 9, ..shown }))), None, "another file");
+        assert_eq!(state.step(&look, Some(&Answer::Entry(Shown { id: 9, ..shown.clone() }))), None, "another file");
         assert_eq!(state.step(&look, Some(&Answer::Refused(Refusal::NotFound))), None);
+        let give = Call::SetOwner { path: "e".into(), owner: 5, recursive: true };
+        let state = state.step(&give, Some(&Answer::Done)).expect("there");
+        assert_eq!(state.step(&look, Some(&Answer::Entry(shown.clone()))), None, "it has another owner");
+        assert!(state.step(&look, Some(&Answer::Entry(Shown { owner: 5, ..shown }))).is_some());
         let gone = state.step(&Call::Remove { path: "e".into() }, Some(&Answer::Done)).expect("there");
         assert_eq!(gone, State::default());
     }

@@ -3,10 +3,12 @@
 //! Each name has one porter that writes and removes it; everybody reads. So what must be there follows from what its porter
 //! was told, without a search. Some names belong to nobody: they are replaced in the store, from outside.
 
+use crate::Plan;
 use crate::calls::{Answer, Heard, Refusal, Service, asked};
 use crate::dice::Dice;
 use crate::judge::{Failure, Kind};
-use crate::under::{URI, Under};
+use crate::time::Clocks;
+use crate::under::{Gone, URI, Under};
 use bytes::{Bytes, BytesMut};
 use proto::grpc::file::{
     CompleteFilePOptions, CompleteFilePRequest, CreateFilePOptions, CreateFilePRequest, DeletePOptions, DeletePRequest,
@@ -17,8 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use tonic::{Code, Status};
 use types::{BlockId, Entropy, FileId, OperationId};
 
-/// What is said of a file that is to come to the store.
-pub const NOT_PERSISTED: &str = "is not persisted";
 /// All names lie below this directory.
 pub const BELOW: &str = "w";
 const WRITERS: usize = 4;
@@ -26,6 +26,8 @@ const READERS: usize = 2;
 const NAMES_EACH: usize = 3;
 /// Names that are replaced from outside.
 const OUTSIDE: usize = 2;
+/// Objects that nobody ever names, beside those that are named.
+const FOREIGN: [&str; 5] = ["foreign", "wide", "w/p0-0mm", "w/p1", "w/x0-0"];
 const BLOCK_BYTES: u64 = 64 << 10;
 const LENGTH_MAX: u64 = 170_000;
 /// What a name that was moved ends with.
@@ -86,6 +88,8 @@ pub enum Reply {
     Refused(Refusal),
     /// Try again, elsewhere.
     Again(#[allow(dead_code, reason = "for the log of events")] String),
+    /// What was written is damaged on the disk it is on.
+    Damaged(String),
     /// Nothing a healthy cluster says.
     Wrong(String),
 }
@@ -103,11 +107,12 @@ impl Reply {
         }
     }
 
-    /// Workers refuse for many good reasons; a checksum that does not hold is none, nor is a bug of their own.
+    /// Workers refuse for many good reasons; a bug of their own is none.
     pub fn of_worker(result: Result<Reply, Status>) -> Reply {
         match result {
             Ok(reply) => reply,
-            Err(status) if status.code() == Code::DataLoss || status.message().contains("bug") => {
+            Err(status) if status.code() == Code::DataLoss => Reply::Damaged(status.message().to_owned()),
+            Err(status) if status.message().contains("bug") => {
                 Reply::Wrong(format!("{:?}: {}", status.code(), status.message()))
             }
             Err(status) => Reply::Again(status.message().to_owned()),
@@ -210,6 +215,8 @@ pub struct Crew {
     /// What was put at each name from outside.
     outside: BTreeMap<String, Vec<Bytes>>,
     dice: Dice,
+    /// Leaders that lead no more may answer reads.
+    is_wild: bool,
     is_final: bool,
     /// Read and found right.
     pub read_bytes: u64,
@@ -250,7 +257,8 @@ fn outside_path(number: usize) -> String {
 }
 
 impl Crew {
-    pub fn new(seed: u64, workers: usize, under: &Under) -> Crew {
+    pub fn new(plan: &Plan, under: &Under) -> Crew {
+        let (seed, workers) = (plan.seed, plan.workers);
         let count = if workers == 0 { 0 } else { WRITERS + READERS };
         let porter = |number: usize| {
             let names = if number < WRITERS { NAMES_EACH } else { 0 };
@@ -270,11 +278,13 @@ impl Crew {
             contents: BTreeMap::new(),
             outside: BTreeMap::new(),
             dice: Dice::new(seed, "outside"),
+            is_wild: plan.clocks == Clocks::Wild,
             is_final: false,
             read_bytes: 0,
         };
         if workers > 0 {
             (0..OUTSIDE).for_each(|number| crew.replace(number, under));
+            FOREIGN.iter().for_each(|key| under.put(key, *key));
         }
         crew
     }
@@ -460,6 +470,14 @@ impl Crew {
         let rest_us = 1_000 + porter.dice.below(REST_US);
         let Some(doing) = &mut porter.doing else { return Ok(Then::Rest(rest_us)) };
         let asked = doing.asking.clone();
+        // Where a bit of a disk flipped, what was there and perhaps nowhere else may be refused.
+        let file = if let Job::Read { seen, .. } = &doing.job { seen.file } else { 0 };
+        let is_excused = self.contents.get(&file).is_some_and(|content| content.is_excused);
+        let reply = match reply {
+            Reply::Damaged(what) if is_excused => Reply::Again(what),
+            Reply::Damaged(what) => Reply::Wrong(what),
+            reply => reply,
+        };
         match (reply, &asked) {
             (Reply::Wrong(what), _) => {
                 let what = format!("porter {at} asked {} and was told {what}", told(&asked));
@@ -572,7 +590,7 @@ impl Crew {
 
     /// A status shows what its porter was told, and begins a read.
     fn looked(&mut self, at: usize, path: String, slot: Option<usize>, reply: Reply) -> Result<Option<Job>, Failure> {
-        if let Some(slot) = slot
+        if let Some(slot) = slot.filter(|_| self.is_final || !self.is_wild)
             && let State::Stored { file, .. } = &self.porters[at].slots[slot].state
         {
             let is_there = matches!(&reply, Reply::Seen(seen) if seen.file == *file && seen.complete);
@@ -664,7 +682,7 @@ impl Crew {
                 && !self.is_excused(*file)
                 && under.content(key_of(&slot.path)).is_none()
             {
-                restless.push(format!("{} {NOT_PERSISTED}", slot.path));
+                restless.push(format!("{} is not persisted", slot.path));
             }
         }
         restless
@@ -674,9 +692,37 @@ impl Crew {
         self.contents.get(&file).is_some_and(|content| content.is_excused)
     }
 
+    /// A version of an object went just now: it may not if nobody but strangers put it there, nor if it is a file that its
+    /// porter wants to stay where it is.
+    pub fn judge_gone(&self, gone: &Gone, under: &Under) -> Result<(), Failure> {
+        let is_foreign = is_foreign(&gone.key) || self.outside.keys().any(|path| key_of(path) == gone.key);
+        let moves = |porter: &Porter, slot: usize| {
+            let job = porter.doing.as_ref().map(|doing| &doing.job);
+            matches!(job, Some(Job::Rename { slot: at } | Job::Remove { slot: at }) if *at == slot)
+        };
+        let stays = |porter: &Porter| {
+            porter.slots.iter().enumerate().any(|(at, slot)| {
+                let State::Stored { data, .. } = &slot.state else { return false };
+                let is_its = key_of(&slot.path) == gone.key && gone.content.as_ref() == Some(data);
+                is_its && !moves(porter, at) && under.content(&gone.key).as_ref() != Some(data)
+            })
+        };
+        if is_foreign || self.porters.iter().any(stays) {
+            let what = format!("{:?} took {} of {}, and nobody asked for that", gone.verb, gone.version, gone.key);
+            return Err(Failure::new(Kind::Store, what));
+        }
+        Ok(())
+    }
+
     /// At the end the store holds what was acknowledged, and nothing else.
     pub fn judge_store(&self, under: &Under) -> Result<(), Failure> {
-        let mut expected = BTreeSet::new();
+        if self.porters.is_empty() {
+            return Ok(());
+        }
+        if let Some(key) = FOREIGN.iter().find(|key| under.content(key).as_deref() != Some(key.as_bytes())) {
+            return Err(Failure::new(Kind::Store, format!("{key} is not what strangers put there")));
+        }
+        let mut expected: BTreeSet<String> = FOREIGN.iter().map(|key| (*key).to_owned()).collect();
         for slot in self.porters.iter().flat_map(|porter| &porter.slots) {
             let key = key_of(&slot.path);
             let there = under.content(key);
@@ -710,9 +756,13 @@ impl Crew {
     }
 }
 
-/// Whether the object at a key is a porter's.
+/// Whether the object at a key is a porter's, or strange to everybody.
 pub fn is_porters(key: &str) -> bool {
-    key.strip_prefix(BELOW).is_some_and(|rest| rest.starts_with('/'))
+    is_foreign(key) || key.strip_prefix(BELOW).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn is_foreign(key: &str) -> bool {
+    FOREIGN.contains(&key)
 }
 
 fn told(ask: &Option<Ask>) -> String {

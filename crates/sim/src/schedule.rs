@@ -42,6 +42,12 @@ pub enum Fault {
     ClockJump { master: usize, by_ms: i64 },
     /// The leader is told to hand over.
     HandOver { to: usize },
+    /// An operator wants a spare machine in the group.
+    AddMaster { master: usize },
+    /// An operator wants the group to do without a master, if it has more than three.
+    RemoveMaster { master: usize },
+    /// The same of the one that leads.
+    RemoveLeader,
     /// The store refuses everything.
     StoreAway,
     /// The store takes its time.
@@ -69,6 +75,16 @@ pub enum WorkerFault {
     LoseDisk { worker: usize },
     /// Registrations, heartbeats and reports come twice, the second time late.
     Echo { per_mille: u64 },
+    /// One bit of its files flips.
+    BitFlip { worker: usize },
+    /// So many reads of its disk fail.
+    ReadErrors { worker: usize, times: u64 },
+    /// So many writes and as many syncs fail. Then somebody mends the disk and starts the worker again.
+    WriteErrors { worker: usize, times: u64 },
+    /// Nothing more fits its disk. Then there is room, and the worker is started again.
+    DiskFull { worker: usize },
+    /// Somebody sets its wall clock.
+    ClockJump { worker: usize, by_ms: i64 },
 }
 
 /// A fault and its time.
@@ -112,7 +128,20 @@ impl Schedule {
             planned.push(Planned { at_ms, for_ms, fault: Fault::Worker(fault) });
         }
         planned.sort_by_key(|planned| planned.at_ms);
-        Schedule(planned)
+        let mut schedule = Schedule(planned);
+        let dice = Dice::new(seed, "disks of workers");
+        for _ in 0..dice.below(5) {
+            let worker = dice.index(workers);
+            let fault = match dice.below(5) {
+                0 => WorkerFault::BitFlip { worker },
+                1 => WorkerFault::ReadErrors { worker, times: dice.between(1, 20) },
+                2 => WorkerFault::WriteErrors { worker, times: dice.between(1, 5) },
+                3 => WorkerFault::DiskFull { worker },
+                _ => WorkerFault::ClockJump { worker, by_ms: jump_ms(&dice) },
+            };
+            schedule.add(&dice, within_ms, Fault::Worker(fault));
+        }
+        schedule
     }
 
     /// The faults this seed brings upon `masters` masters within `within_ms`.
@@ -148,11 +177,25 @@ impl Schedule {
         }
     }
 
-    /// Adds losses of disks, in the same way.
-    pub(crate) fn lose_disks(&mut self, seed: u64, masters: usize, within_ms: u64) {
+    /// Adds losses of disks, in the same way, masters that come and go, and what befalls those that came.
+    pub(crate) fn change_members(&mut self, seed: u64, masters: usize, spares: usize, within_ms: u64) {
         let dice = Dice::new(seed, "disks");
         for _ in 0..dice.between(1, 4) {
             self.add(&dice, within_ms, Fault::DiskLost { master: dice.index(masters) });
+        }
+        let dice = Dice::new(seed, "members");
+        let all = masters + spares;
+        for _ in 0..dice.between(1, 4) {
+            self.add(&dice, within_ms, Fault::AddMaster { master: masters + dice.index(spares) });
+        }
+        for _ in 0..dice.between(0, 4) {
+            let master = dice.index(all);
+            let fault = if dice.once_in(3) { Fault::RemoveLeader } else { Fault::RemoveMaster { master } };
+            self.add(&dice, within_ms, fault);
+        }
+        for _ in 0..dice.between(0, 3) {
+            let fault = draw(&dice, dice.below(KINDS), all);
+            self.add(&dice, within_ms, fault);
         }
     }
 
@@ -182,10 +225,15 @@ fn draw(dice: &Dice, kind: u64, masters: usize) -> Fault {
         14 => Fault::SyncError { master },
         15 => Fault::DatabaseError { master },
         16 => Fault::DiskFull { master },
-        17 => Fault::ClockJump { master, by_ms: i64::try_from(dice.below(7_200_000)).expect("small") - 3_600_000 },
+        17 => Fault::ClockJump { master, by_ms: jump_ms(dice) },
         18 => Fault::HandOver { to },
         19 => Fault::StoreAway,
         20 => Fault::StoreSlow { ms: dice.between(50, 1_500) },
         _ => Fault::StoreForgetful { per_mille: dice.between(50, 500) },
     }
+}
+
+/// Up to an hour, forward or back.
+fn jump_ms(dice: &Dice) -> i64 {
+    i64::try_from(dice.below(7_200_000)).expect("small") - 3_600_000
 }

@@ -3,8 +3,9 @@
 //! A request takes effect at a moment of its own, whether or not its sender still lives, and its answer arrives later or
 //! never. Every object version that goes or comes is noted for the judges.
 
+use crate::Plan;
 use crate::dice::Dice;
-use crate::time::Timeline;
+use crate::time::{Clocks, Timeline};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -24,6 +25,8 @@ use ufs::{
 pub const URI: &str = "mem://root";
 /// The longest a request may be on its way to its effect: less than what a new leader waits for (DESIGN §6).
 const LATEST_US: u64 = 1_500_000;
+/// The same where a new leader's clock may run at twice the speed, and so it waits half as long.
+const LATEST_WILD_US: u64 = 700_000;
 
 /// What happens to requests now.
 #[derive(Clone, Copy, Default, Debug)]
@@ -41,6 +44,8 @@ pub struct Gone {
     pub key: String,
     pub version: String,
     pub verb: Verb,
+    /// What it held.
+    pub content: Option<Bytes>,
 }
 
 type Effect = Box<dyn FnOnce() + Send>;
@@ -65,6 +70,7 @@ struct State {
 pub struct Under {
     inner: Arc<MemoryStore>,
     line: Timeline,
+    latest_us: u64,
     dice: Arc<Dice>,
     state: Arc<Mutex<State>>,
 }
@@ -90,9 +96,10 @@ impl<T> std::future::Future for Answer<T> {
 }
 
 impl Under {
-    pub fn new(line: Timeline, clock: Arc<dyn Clock>, seed: u64) -> Under {
-        let dice = Arc::new(Dice::new(seed, "under store"));
-        Under { inner: Arc::new(MemoryStore::with_clock("root", clock)), line, dice, state: Arc::default() }
+    pub fn new(line: Timeline, clock: Arc<dyn Clock>, plan: &Plan) -> Under {
+        let dice = Arc::new(Dice::new(plan.seed, "under store"));
+        let latest_us = if plan.clocks == Clocks::Wild { LATEST_WILD_US } else { LATEST_US };
+        Under { inner: Arc::new(MemoryStore::with_clock("root", clock)), line, latest_us, dice, state: Arc::default() }
     }
 
     /// Puts an object there from outside, at once.
@@ -188,10 +195,10 @@ impl Under {
         }
     }
 
-    fn note_gone(&self, key: &str, was: Option<String>, verb: Verb) {
+    fn note_gone(&self, key: &str, was: Option<String>, content: Option<Bytes>, verb: Verb) {
         let is = self.version(key);
         if let Some(version) = was.filter(|was| is.as_ref() != Some(was)) {
-            let gone = Gone { at_us: self.line.now_us(), key: key.to_owned(), version, verb };
+            let gone = Gone { at_us: self.line.now_us(), key: key.to_owned(), version, verb, content };
             self.state.lock().gone.push(gone);
         }
     }
@@ -218,7 +225,7 @@ impl Under {
         let now_us = self.line.now_us();
         let weather = self.state.lock().weather;
         let way_us = |dice: &Dice| dice.between(300, 4_000 + 2 * 1000 * weather.slow_ms);
-        let there_us = now_us + way_us(&self.dice).min(LATEST_US);
+        let there_us = now_us + way_us(&self.dice).min(self.latest_us);
         let back_us = there_us + way_us(&self.dice);
         let lost = self.dice.per_mille(weather.forgetful);
         let unreachable = Failure::Unreachable { words: "the simulated store is away".to_owned() };
@@ -232,12 +239,13 @@ impl Under {
         let (this, name) = (self.clone(), key.as_str().to_owned());
         let effect = move || {
             let was = this.version(&name);
+            let held = if verb.is_mutation() { this.content(&name) } else { None };
             if verb == Verb::Write {
                 this.note_before(&name);
             }
             let result = ready(act(this.inner.clone()));
             if verb.is_mutation() {
-                this.note_gone(&name, was, verb);
+                this.note_gone(&name, was, held, verb);
                 this.note_made(&name, Some(verb));
             }
             *slot.lock() = Some(if lost { Err(failure) } else { result });

@@ -47,6 +47,12 @@ pub struct WorkerMachine {
     pub is_paused: bool,
     /// How many faults cut it off.
     pub isolated: u32,
+    /// Its disk fails, or is full.
+    pub is_failing: bool,
+    /// Reads of its disk fail.
+    pub fails_reads: bool,
+    /// A bit of its disk has flipped.
+    pub is_rotten: bool,
 }
 
 impl WorkerMachine {
@@ -60,6 +66,9 @@ impl WorkerMachine {
             process: None,
             is_paused: false,
             isolated: 0,
+            is_failing: false,
+            fails_reads: false,
+            is_rotten: false,
         }
     }
 

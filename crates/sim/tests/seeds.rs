@@ -32,7 +32,8 @@ fn every_seed_keeps_what_was_promised_and_heals() {
 #[test]
 fn two_runs_of_a_seed_say_the_same_byte_for_byte() {
     for (seed, more) in [(3, false), (1_000_003, true)] {
-        let plan = Plan { changes: more, log_rot: more, ..Plan::new(seed) };
+        let workers = if more { 2 } else { 0 };
+        let plan = Plan { changes: more, log_rot: more, workers, ..Plan::new(seed) };
         let (first, second) = (run(plan, &plan.schedule(), Keep::Lines), run(plan, &plan.schedule(), Keep::Lines));
         assert!(first.log.lines().count() > 1_000, "a run says what happens");
         assert!(first.log == second.log, "seed {seed} says something else the second time");
@@ -55,13 +56,50 @@ fn a_flipped_bit_of_a_log_costs_no_more_than_its_member() {
 /// Masters with empty disks take the place of lost ones, and who is behind what is kept of the log gets a snapshot.
 #[test]
 fn members_that_are_replaced_and_snapshots_keep_every_promise() {
-    let (mut admitted, mut snapshots) = (0, 0);
+    let (mut admitted, mut removed, mut snapshots) = (0, 0, 0);
     for seed in 1..=seeds() / 2 {
         let plan = Plan { changes: true, log_rot: seed % 2 == 0, ..Plan::new(seed) };
         let statistics = must_hold(plan, &plan.schedule());
-        (admitted, snapshots) = (admitted + statistics.admitted, snapshots + statistics.snapshots);
+        (admitted, removed) = (admitted + statistics.admitted, removed + statistics.removed);
+        snapshots += statistics.snapshots;
     }
-    assert!(admitted > 0 && snapshots > 0, "{admitted} were replaced, {snapshots} snapshots arrived");
+    assert!(admitted > 0 && snapshots > 0, "{admitted} were taken in, {snapshots} snapshots arrived");
+    assert!(removed > 0, "nobody left");
+}
+
+/// One after the other: from three to five and back, the leader among those who go, twice over.
+#[test]
+fn a_fourth_and_a_fifth_master_come_and_go_under_load() {
+    let add = |at_ms, master| at(at_ms, 1, Fault::AddMaster { master });
+    let leader_goes = |at_ms| at(at_ms, 1, Fault::RemoveLeader);
+    let goes = |at_ms, master| at(at_ms, 1, Fault::RemoveMaster { master });
+    let twice = [
+        [add(200, 3), add(1_700, 4), leader_goes(3_200), goes(4_700, 4)],
+        [add(6_200, 4), leader_goes(7_700), add(9_200, 3), goes(11_000, 2)],
+    ];
+    let schedule = Schedule(twice.concat());
+    for seed in 1..=seeds() / 8 {
+        let statistics = must_hold(Plan { changes: true, faults_ms: 13_000, ..Plan::new(seed) }, &schedule);
+        assert!(statistics.admitted >= 3 && statistics.removed >= 3, "seed {seed}: {statistics:?}");
+    }
+}
+
+/// Where clocks run at any rate, reads may be old. Nothing else may be wrong.
+#[test]
+fn clocks_that_run_at_any_rate_cost_nothing_that_was_acknowledged() {
+    for seed in 1..=seeds() / 4 {
+        let plan = Plan { clocks: Clocks::Wild, ..Plan::new(seed) };
+        must_hold(plan, &plan.schedule());
+    }
+}
+
+/// What `cargo xtask sim` runs when it is told nothing: rooms, workers, masters that come and go, rot and clocks, in turn and at once.
+#[test]
+fn every_mix_keeps_what_was_promised_and_heals() {
+    for seed in 1..=seeds() / 2 {
+        let plan = Plan::mixed(seed);
+        must_hold(plan, &plan.schedule());
+    }
 }
 
 /// The first master leads, and is cut off as soon as it holds a lease.
@@ -93,7 +131,6 @@ fn a_group_without_faults_makes_names_in_directories_that_only_the_store_knows()
     }
 }
 
-/// A leader that was told to hand over to a member that cannot answer led on without a lease, and open intents stayed open.
 /// It was made over an object that the move was just bringing there, and what asked for it meanwhile heard of nothing.
 #[test]
 fn a_name_below_a_directory_that_is_being_moved_is_looked_for_where_it_is_afterwards() {
@@ -103,6 +140,7 @@ fn a_name_below_a_directory_that_is_being_moved_is_looked_for_where_it_is_afterw
     }
 }
 
+/// A leader that was told to hand over to a member that cannot answer led on without a lease, and open intents stayed open.
 #[test]
 fn a_hand_over_to_a_member_that_is_cut_off_does_not_stop_work_at_the_store() {
     let twice =
@@ -130,8 +168,7 @@ fn a_leader_with_a_slow_disk_finds_its_way_back_after_a_power_cut() {
 /// The first seed, of at most `within`, that shows the bug must fail as one of `kinds`.
 fn is_found(bug: Bug, within: u64, kinds: &[Kind], schedule: impl Fn(&Plan) -> Schedule) {
     for seed in 1..=within {
-        let changes = bug == Bug::SnapshotShort;
-        let plan = Plan { bug: Some(bug), changes, ..Plan::new(seed) };
+        let plan = Plan { bug: Some(bug), changes: bug.needs_changes(), ..Plan::new(seed) };
         if let Err(failure) = run(plan, &schedule(&plan), Keep::Digest).verdict {
             assert!(kinds.contains(&failure.kind), "seed {seed} shows {bug:?} as {failure}");
             return;
@@ -203,6 +240,12 @@ fn an_old_value_in_the_cache_is_found() {
 #[test]
 fn a_snapshot_without_its_last_file_is_found() {
     is_found(Bug::SnapshotShort, 20, &[Kind::Start, Kind::NotHealed], Plan::schedule);
+}
+
+#[test]
+fn an_empty_disk_that_votes_under_an_old_id_is_found() {
+    let kinds = [Kind::NotLinearisable, Kind::TwoLeaders, Kind::Diverged, Kind::Panic, Kind::NotHealed];
+    is_found(Bug::OldId, 20, &kinds, Plan::schedule);
 }
 
 #[test]

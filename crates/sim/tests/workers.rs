@@ -68,7 +68,7 @@ fn heartbeats_and_registrations_that_come_twice_and_late_leave_no_location_behin
 /// The first seed, of at most `within`, that shows the bug must fail as `kind`.
 fn is_found(bug: Bug, within: u64, kind: Kind) {
     for seed in 1..=within {
-        let plan = Plan { bug: Some(bug), ..Plan::with_workers(seed) };
+        let plan = Plan { bug: Some(bug), changes: bug.needs_changes(), ..Plan::with_workers(seed) };
         if let Err(failure) = run(plan, &plan.schedule(), Keep::Digest).verdict {
             assert_eq!(failure.kind, kind, "seed {seed} shows {bug:?} as {failure}");
             return;
@@ -80,6 +80,11 @@ fn is_found(bug: Bug, within: u64, kind: Kind) {
 #[test]
 fn a_location_that_comes_back_is_found() {
     is_found(Bug::LocationResurrected, 30, Kind::Places);
+}
+
+#[test]
+fn a_master_that_workers_do_not_tell_is_found() {
+    is_found(Bug::NewcomerUntold, 20, Kind::Places);
 }
 
 #[test]

@@ -79,6 +79,31 @@ impl WorkerError {
         }
     }
 
+    /// Whether a master or another worker was away, busy, or had moved on: it passes with them, and says nothing of a store.
+    pub(crate) fn is_of_the_cluster(&self) -> bool {
+        match self {
+            WorkerError::Master { kind, .. } => kind.is_transient(),
+            WorkerError::NoMaster { .. }
+            | WorkerError::NotHere { .. }
+            | WorkerError::Cancelled { .. }
+            | WorkerError::Stopping
+            | WorkerError::Busy { .. } => true,
+            WorkerError::Full(_)
+            | WorkerError::Disk { .. }
+            | WorkerError::DiskFull { .. }
+            | WorkerError::Layout { .. }
+            | WorkerError::Damaged { .. }
+            | WorkerError::Incomplete { .. }
+            | WorkerError::Superseded { .. }
+            | WorkerError::Store { .. }
+            | WorkerError::StoreWrite { .. }
+            | WorkerError::StoreOpen { .. }
+            | WorkerError::Invalid(_)
+            | WorkerError::Refused(_)
+            | WorkerError::Bug(_) => false,
+        }
+    }
+
     /// A disk's answer about a path: a full disk is told apart.
     pub(crate) fn disk(verb: &'static str, path: &Path, source: io::Error) -> WorkerError {
         let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);

@@ -244,7 +244,7 @@ impl MasterLink {
         &self,
         container: ContainerId,
         attempt: Attempt,
-        outcome: Result<(Option<Fingerprint>, u64), String>,
+        outcome: Result<(Option<Fingerprint>, u64), &WorkerError>,
     ) -> Result<bool, WorkerError> {
         let message = match outcome {
             Ok((fingerprint, length)) => wire::EndPersistRequest {
@@ -253,13 +253,15 @@ impl MasterLink {
                 error: String::new(),
                 fingerprint: print(fingerprint.as_ref()),
                 length,
+                store_is_well: true,
             },
             Err(error) => wire::EndPersistRequest {
                 container: container.0,
                 attempt: attempt.0,
-                error,
+                error: error.sentence(),
                 fingerprint: String::new(),
                 length: 0,
+                store_is_well: error.is_of_the_cluster(),
             },
         };
         self.call("report a persist to the master", self.patience, |session| {

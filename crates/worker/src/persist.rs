@@ -100,7 +100,7 @@ impl Persister {
             Err(error) => {
                 self.metrics.persist_failures.inc();
                 tracing::warn!(%container, %attempt, error = %error.sentence(), "file not persisted");
-                told(|| self.link.end_persist(container, attempt, Err(error.sentence()))).await
+                told(|| self.link.end_persist(container, attempt, Err(&error))).await
             }
         };
         if let Err(error) = told {

@@ -7,7 +7,7 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-/// Simulate whole clusters: --seeds N, --minutes M, --from SEED, --replay SEED [--shrunk], --changes, --log-rot, --bug BUG
+/// Simulate whole clusters: --seeds N, --minutes M, --from SEED, --replay SEED [--shrunk], --plain, --workers N, --changes, --log-rot, --wild-clocks, --bug BUG
 #[derive(Args, Debug)]
 pub struct Sim {
     /// Optimised, without debug assertions and overflow checks
@@ -28,7 +28,7 @@ impl Sim {
     }
 }
 
-/// So many seeds as one check of a report, after those of the tests, and as many in which disks are lost and rot.
+/// So many seeds as one check of a report, after those of the tests: all mixes in turn, and as many in which disks are lost and rot.
 pub fn seeds(report: &mut Report, root: &Path, release: bool, seeds: u64) -> Result<()> {
     for (what, more) in [("", &[][..]), (" with lost and rotten disks", &["--changes", "--log-rot"])] {
         let count = seeds.to_string();

@@ -10,8 +10,9 @@ use types::{AgeMs, Attempt, ContainerId, WorkerId};
 const WINDOW: usize = 100_000;
 /// Records looked at in one scan step.
 const SCAN: usize = 1_000;
-/// Before another try when no worker can take the task, or the file's name is held by an operation on the store.
-const RETRY_MS: u64 = 1_000;
+/// Before another try when no worker can take the task, the file's name is held by an operation on the store, or an attempt
+/// came to nothing without the store's doing.
+pub const RETRY_MS: u64 = 1_000;
 /// How long a new leader waits for the end of an upload that an earlier one let complete: its worker may still be there to
 /// tell, and two uploads of one file are not to overlap without need.
 const GRANTED_WAIT_MS: u64 = 3_000;
@@ -73,6 +74,7 @@ impl Persists {
 
 impl Core {
     pub(super) fn cancel_persist(&mut self, container: ContainerId) {
+        self.shared.pauses.lock().forget(container);
         self.persists.named.remove(&container);
         self.persists.due.retain(|(_, due)| *due != container);
         if let Some(Run { stage: Stage::At(worker), .. }) = self.persists.runs.remove(&container) {

@@ -1,6 +1,6 @@
 //! goosefs.internal.v1: what workers ask of the master, on its internal port.
 
-use crate::core::{Event, Want};
+use crate::core::{Event, RETRY_MS, Want};
 use crate::driver::Handle;
 use crate::error::Error;
 use crate::locations::Session as Rows;
@@ -29,9 +29,6 @@ pub const VERSION: u32 = 1;
 pub const SESSION: &str = "goosefs-session-bin";
 /// Sessions kept; the oldest is forgotten beyond that and its worker says hello again.
 const SESSIONS: usize = 10_000;
-/// Attempts wait longer after each failure: first and longest pause.
-const PERSIST_PAUSE_MS: u64 = 1_000;
-const PERSIST_PAUSE_MAX_MS: u64 = 60_000;
 /// Longest part of a worker's error text that is kept.
 const ERROR_CHARS: usize = 1_000;
 
@@ -535,9 +532,13 @@ impl WorkerMaster for WorkerGate {
             Op::FinishPersist(FinishPersist { container, attempt, fingerprint, length: request.length })
         } else {
             tracing::warn!(%container, %attempt, error = %request.error, "a persist failed");
-            let pause = PERSIST_PAUSE_MS.saturating_mul(1 << attempt.0.min(16)).min(PERSIST_PAUSE_MAX_MS);
+            let retry_after_ms = if request.store_is_well {
+                RETRY_MS
+            } else {
+                self.handle.shared.pauses.lock().refused(container, attempt)
+            };
             let error = request.error.chars().take(ERROR_CHARS).collect();
-            Op::FailPersist(FailPersist { container, attempt, retry_after_ms: pause, error })
+            Op::FailPersist(FailPersist { container, attempt, retry_after_ms, error })
         };
         let is_success = matches!(op, Op::FinishPersist(_));
         let record = self.persist_record(container)?.filter(|record| record.granted && record.attempt == attempt);

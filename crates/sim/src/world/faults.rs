@@ -58,6 +58,13 @@ impl World {
             Fault::DiskLost { master } => self.lose_disks(master),
             Fault::ClockJump { master, by_ms } => self.machines[master].clock.jump(by_ms),
             Fault::HandOver { to } => self.hand_over(to)?,
+            Fault::AddMaster { master } => self.want(master),
+            Fault::RemoveMaster { master } => self.unwant(master),
+            Fault::RemoveLeader => {
+                if let Some(leader) = self.leader() {
+                    self.unwant(leader);
+                }
+            }
             Fault::StoreAway => self.under.set_weather(|weather| weather.away = true),
             Fault::StoreSlow { ms } => self.under.set_weather(|weather| weather.slow_ms = ms),
             Fault::StoreForgetful { per_mille } => self.under.set_weather(|weather| weather.forgetful = per_mille),
@@ -85,7 +92,7 @@ impl World {
         self.note(format_args!("a bit flips in {place} of master {}", master + 1));
     }
 
-    fn hand_over(&mut self, to: usize) -> Result<(), Failure> {
+    pub(super) fn hand_over(&mut self, to: usize) -> Result<(), Failure> {
         let id = self.machines[to].id;
         for master in 0..self.machines.len() {
             let now = self.machines[master].now();
@@ -129,7 +136,10 @@ impl World {
             | Fault::LogRot { .. }
             | Fault::DiskLost { .. }
             | Fault::ClockJump { .. }
-            | Fault::HandOver { .. } => {}
+            | Fault::HandOver { .. }
+            | Fault::AddMaster { .. }
+            | Fault::RemoveMaster { .. }
+            | Fault::RemoveLeader => {}
         }
     }
 

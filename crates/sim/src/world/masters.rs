@@ -21,7 +21,7 @@ impl World {
             }
         }
         let dice = Dice::new(self.plan.seed, &format!("process {master} {}", self.machines[master].life));
-        let count = u64::try_from(self.machines.len()).expect("few");
+        let count = u64::try_from(self.plan.masters).expect("few");
         self.flushing[master] = false;
         match self.machines[master].start(count, &self.under, &self.key, dice) {
             Ok(()) => {
@@ -36,6 +36,10 @@ impl World {
                 self.note(format_args!("master {} cannot start: {no}", master + 1));
                 self.machines[master].home.log.kill_process();
                 self.after(RESTART_US, Happening::Start { master });
+                Ok(())
+            }
+            Err(no) if !self.machines[master].is_wanted && no.is_removal() => {
+                self.note(format_args!("master {} stays away: {no}", master + 1));
                 Ok(())
             }
             Err(no) if self.machines[master].is_rotten && no.is_rot() => {

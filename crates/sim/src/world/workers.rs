@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::AnswerWork;
-use crate::porters::{Ask, Crew, NOT_PERSISTED, Reply, Then, WorkerAsk, perform};
+use crate::porters::{Ask, Crew, Reply, Then, WorkerAsk, perform};
 use crate::post::{self, Letter, To};
 use crate::schedule::WorkerFault;
 use crate::worker_machine::{Serving, WorkerMachine};
@@ -19,6 +19,7 @@ use rpc::WorkerToken;
 use std::collections::BTreeSet;
 use tonic::Status;
 use types::{BlockId, WorkerId};
+use worker::On;
 use worker::rig::Whole;
 
 /// How often a worker's timers are looked at.
@@ -35,10 +36,6 @@ const POWER_STEPS: u64 = 30;
 const POWER_US: u64 = 100_000;
 /// How late a message may come twice while everything echoes.
 const ECHO_US: u64 = 3_000_000;
-/// How long a group without faults may take until every file is in the store that is to be there.
-pub(super) const PERSISTS_WITHIN_MS: u64 = 100_000;
-/// How long it may take until all is well behind the last persist.
-const PERSISTED_MS: u64 = 5_000;
 /// Between two replacements from outside.
 const OUTSIDE_US: u64 = 700_000;
 /// Longest time between a process that died and its next start.
@@ -46,6 +43,8 @@ const AWAY_US: u64 = 2_000_000;
 /// The root's, as official clients name it.
 const MOUNT: i64 = 1;
 const USER: &str = "root";
+/// What a worker says of files that it cannot use.
+const DAMAGED: &str = "is damaged";
 const HEARTBEAT: &str = "/Heartbeat";
 
 /// Who waits for an answer of a worker.
@@ -122,8 +121,6 @@ pub struct Yard {
     calls: u64,
     /// In a thousand: messages that come twice, the second time late.
     echo: u64,
-    /// When a file still waited for its persist, once faults were over.
-    persists_us: u64,
     /// By worker and master, what is brought back by [`Bug::LocationResurrected`].
     left: BTreeMap<(usize, usize), Vec<u64>>,
 }
@@ -138,11 +135,10 @@ impl Yard {
         Yard {
             machines: (0..plan.workers).map(machine).collect(),
             mail: (0..plan.workers).map(|_| Vec::new()).collect(),
-            crew: Crew::new(plan.seed, plan.workers, under),
+            crew: Crew::new(plan, under),
             token: Arc::new(key.token()),
             calls: 0,
             echo: 0,
-            persists_us: 0,
             left: BTreeMap::new(),
         }
     }
@@ -217,13 +213,46 @@ impl World {
         }
         let dice = Dice::new(self.plan.seed, &format!("worker {worker} {}", machine.life));
         let token = Arc::clone(&self.yard.token);
-        if let Err(why) = machine.start(self.plan.masters, &self.under, token, dice, self.plan.bug) {
-            return Err(Failure::new(Kind::Start, format!("{} cannot start: {why}", machine.name)));
+        let masters = self.machines.len();
+        if let Err(why) = machine.start(masters, &self.under, token, dice, self.plan.bug) {
+            return self.worker_refuses(worker, why);
         }
         let life = machine.life;
         self.note(format_args!("worker {} starts", worker + 1));
         self.errand_in(0, Errand::Tick { worker, life });
         Ok(())
+    }
+
+    /// A worker does not start on what is left of its disk: that is mended, or, where a bit flipped, replaced.
+    fn worker_refuses(&mut self, worker: usize, why: String) -> Result<(), Failure> {
+        let machine = &mut self.yard.machines[worker];
+        let is_rot = machine.is_rotten && why.contains(DAMAGED);
+        if !machine.is_failing && !is_rot {
+            return Err(Failure::new(Kind::Start, format!("{} cannot start: {why}", machine.name)));
+        }
+        if !machine.is_failing {
+            machine.disk.lose();
+            machine.is_rotten = false;
+            self.yard.crew.disk_lost(worker);
+            self.statistics.refused += 1;
+        }
+        self.note(format_args!("worker {} does not start: {why}", worker + 1));
+        self.errand_in(RESTART_US, Errand::Start { worker });
+        Ok(())
+    }
+
+    /// Somebody sees to a disk that failed, and starts the worker again.
+    fn mend_worker(&mut self, worker: usize) {
+        let machine = &mut self.yard.machines[worker];
+        if std::mem::take(&mut machine.is_failing) {
+            machine.disk.mend();
+            machine.kill();
+            // A directory that fails to be read again and again is given up with all it holds.
+            if std::mem::take(&mut machine.fails_reads) {
+                self.yard.crew.disk_lost(worker);
+            }
+            self.forget_worker(worker);
+        }
     }
 
     fn wake_worker(&mut self, worker: usize, life: u64) -> Result<(), Failure> {
@@ -357,6 +386,7 @@ impl World {
         let copies =
             [(self.dice.per_mille(self.network.rain.1), 600_000), (self.dice.per_mille(self.yard.echo), ECHO_US)];
         let master = match to {
+            To::Master(master) if self.plan.bug == Some(Bug::NewcomerUntold) && master >= self.plan.masters => return,
             To::Master(master) => master,
             To::Worker(other) => {
                 let in_us = self.letter_us();
@@ -481,7 +511,10 @@ impl World {
             Asker::Worker(call) => self.errand_in(in_us, Errand::Answer { call, answer }),
             Asker::Porter { porter, attempt } => {
                 let Some(ask) = self.yard.crew.asks_worker(porter, attempt) else { return };
-                let reply = Reply::of_worker(reply_of(&ask, answer));
+                let reply = match Reply::of_worker(reply_of(&ask, answer)) {
+                    Reply::Damaged(what) if self.yard.machines[worker].fails_reads => Reply::Again(what),
+                    reply => reply,
+                };
                 self.errand_in(in_us, Errand::Heard { porter, attempt, reply });
             }
         }
@@ -564,7 +597,13 @@ impl World {
         }
         let heard = match &reply {
             Reply::Content(bytes) => format!("{} bytes, {:x}", bytes.len(), hash(bytes)),
-            Reply::Made(_) | Reply::Done | Reply::Seen(_) | Reply::Refused(_) | Reply::Again(_) | Reply::Wrong(_) => {
+            Reply::Made(_)
+            | Reply::Done
+            | Reply::Seen(_)
+            | Reply::Refused(_)
+            | Reply::Again(_)
+            | Reply::Damaged(_)
+            | Reply::Wrong(_) => {
                 format!("{reply:?}")
             }
         };
@@ -633,7 +672,31 @@ impl World {
                 self.forget_worker(worker);
             }
             WorkerFault::Echo { per_mille } => self.yard.echo = per_mille,
+            WorkerFault::BitFlip { worker } => {
+                let place = self.yard.machines[worker].disk.flip(&self.dice);
+                self.yard.machines[worker].is_rotten = true;
+                self.yard.crew.disk_lost(worker);
+                self.note(format_args!("a bit of worker {} flips in {place:?}", worker + 1));
+            }
+            WorkerFault::ReadErrors { worker, times } => {
+                self.yard.machines[worker].fails_reads = true;
+                self.fail_worker(worker, On::Read, times);
+            }
+            WorkerFault::WriteErrors { worker, times } => {
+                self.fail_worker(worker, On::Write, times);
+                self.fail_worker(worker, On::Sync, times);
+            }
+            WorkerFault::DiskFull { worker } => {
+                self.yard.machines[worker].is_failing = true;
+                self.yard.machines[worker].disk.fill();
+            }
+            WorkerFault::ClockJump { worker, by_ms } => self.yard.machines[worker].clock.jump(by_ms),
         }
+    }
+
+    fn fail_worker(&mut self, worker: usize, on: On, times: u64) {
+        self.yard.machines[worker].is_failing = true;
+        self.yard.machines[worker].disk.fail(on, times);
     }
 
     pub(super) fn end_worker_fault(&mut self, fault: WorkerFault) {
@@ -644,7 +707,12 @@ impl World {
             }
             WorkerFault::SlowDisk { worker, .. } => self.yard.machines[worker].disk.set_slow(0),
             WorkerFault::Echo { .. } => self.yard.echo = 0,
-            WorkerFault::Kill { .. }
+            WorkerFault::ReadErrors { worker, .. }
+            | WorkerFault::WriteErrors { worker, .. }
+            | WorkerFault::DiskFull { worker } => self.mend_worker(worker),
+            WorkerFault::BitFlip { .. }
+            | WorkerFault::ClockJump { .. }
+            | WorkerFault::Kill { .. }
             | WorkerFault::PowerCut { .. }
             | WorkerFault::Pause { .. }
             | WorkerFault::LoseDisk { .. } => {}
@@ -654,6 +722,7 @@ impl World {
     pub(super) fn heal_workers(&mut self) -> Result<(), Failure> {
         self.yard.echo = 0;
         for worker in 0..self.yard.machines.len() {
+            self.mend_worker(worker);
             let machine = &mut self.yard.machines[worker];
             machine.isolated = 0;
             machine.disk.set_slow(0);
@@ -685,17 +754,6 @@ impl World {
         restless.extend(self.yard.crew.restless(&self.under));
         restless.extend(self.misplaced());
         restless
-    }
-
-    /// How long all may take to be well, when this is what is left.
-    pub(super) fn heals_within_ms(&mut self, restless: &[String]) -> u64 {
-        // A master waits for up to a minute after a persist that failed, and then for its end.
-        if restless.iter().any(|what| what.ends_with(NOT_PERSISTED)) {
-            self.yard.persists_us = self.line.now_us();
-            return PERSISTS_WITHIN_MS;
-        }
-        let since_ms = self.yard.persists_us.saturating_sub(self.healing_since_us) / 1000;
-        (since_ms + PERSISTED_MS).max(HEALS_WITHIN_MS)
     }
 
     /// Locations without a block, and blocks without a location or an owner, as far as masters and workers are up.

@@ -183,15 +183,16 @@ impl Lease {
             let read = move || {
                 let skip = u64::try_from(at_once).unwrap_or(0);
                 match file.read_at(&mut buffer.bytes_mut()[at_once..], start + skip) {
-                    Ok(()) => {
-                        let length = buffer.bytes_mut().len();
-                        verify(buffer.bytes_mut(), &crcs).map(|()| buffer.freeze(length))
-                    }
+                    Ok(()) => verify(buffer.bytes_mut(), &crcs),
                     Err(error) => {
                         inner.read_failed(dir, &error);
-                        Err(first_unreadable(file.as_ref(), buffer.bytes_mut(), start, &crcs))
+                        read_singly(file.as_ref(), buffer.bytes_mut(), start, &crcs)
                     }
                 }
+                .map(|()| {
+                    let length = buffer.bytes_mut().len();
+                    buffer.freeze(length)
+                })
             };
             self.inner.blocking(read).await?
         };
@@ -346,15 +347,15 @@ fn verify(data: &[u8], crcs: &[u32]) -> Result<(), u32> {
     bad.map_or(Ok(()), |at| Err(u32::try_from(at).expect("at most 16 pieces a buffer")))
 }
 
-/// A read of several pieces failed: the first that fails by itself.
-fn first_unreadable(file: &dyn BlockFile, into: &mut [u8], start: u64, crcs: &[u32]) -> u32 {
+/// A read failed: once more, piece by piece, for one failure is no damage. Errors with the first piece that cannot be had.
+fn read_singly(file: &dyn BlockFile, into: &mut [u8], start: u64, crcs: &[u32]) -> Result<(), u32> {
     let mut offset = start;
     let step = usize::try_from(PIECE_BYTES).expect("64 KiB");
     for (number, (piece, crc)) in (0..).zip(into.chunks_mut(step).zip(crcs)) {
         if file.read_at(piece, offset).is_err() || crc32c::crc32c(piece) != *crc {
-            return number;
+            return Err(number);
         }
         offset += PIECE_BYTES;
     }
-    0
+    Ok(())
 }

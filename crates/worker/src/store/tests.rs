@@ -131,7 +131,7 @@ async fn a_flipped_bit_is_a_miss_that_heals_or_a_named_loss() {
     let lost = get(&store, block(1)).await.expect_err("the only copy");
     assert_eq!(lost.kind(), types::ErrorKind::Corrupt);
     assert!(lost.to_string().contains("damaged at byte 65536"), "{lost}");
-    assert_eq!(store.metrics().damaged_pieces.get(), 2);
+    assert_eq!(store.inner.metrics.damaged_pieces.get(), 2);
     assert_eq!(store.opens(block(1)), 0);
 }
 
@@ -222,6 +222,17 @@ async fn no_space_is_a_clear_refusal_that_ends_when_there_is_room() {
     store.tidy();
     put(&store, block(2), Class::Evictable, &pattern(1, 10)).await.expect("open again");
     store.check_invariants();
+}
+
+#[tokio::test]
+async fn a_read_that_fails_once_is_made_again_and_is_no_damage() {
+    let io = MemoryIo::default();
+    let store = open(&io, 100 * MIB);
+    let data = pattern(0, 3 * PIECE_BYTES);
+    put(&store, block(0), Class::Unpersisted, &data).await.expect("there is room");
+    io.fail(Fault { on: On::Read, path: ".data".into(), skip: 1, times: 1, errno: 5 });
+    assert_eq!(get(&store, block(0)).await.expect("readable"), Ok(data));
+    assert_eq!(store.inner.metrics.damaged_pieces.get(), 0);
 }
 
 #[tokio::test]
