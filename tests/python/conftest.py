@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from line import Line
 
 START_SECONDS = 60
 
@@ -26,15 +27,50 @@ def eventually(condition, seconds=30, what="the condition"):
         time.sleep(0.05)
 
 
+class Ports:
+    """Numbers that no connection is given and no other test process has: claimed in runs, as crates/testkit/src/ports.rs does."""
+
+    FIRST, END, RUN = 10_240, 32_768, 32
+
+    def __init__(self):
+        self.claims, self.left, self.runs = [], iter(()), iter(range(self.FIRST, self.END, self.RUN))
+
+    def claim(self):
+        for first in self.runs:
+            claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                claim.bind(f"\0goosefs-testkit-ports-{first}")
+            except OSError:
+                claim.close()
+                continue
+            self.claims.append(claim)
+            self.left = iter(range(first, first + self.RUN))
+            return
+        raise AssertionError("all ports for tests are claimed")
+
+    def next(self):
+        while True:
+            for port in self.left:
+                if is_free(port):
+                    return port
+            self.claim()
+
+
+def is_free(port):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+PORTS = Ports()
+
+
 def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    return [PORTS.next() for _ in range(count)]
 
 
 class Local:
@@ -119,7 +155,12 @@ class Group:
         ports = free_ports(len(names) * len(self.MASTERS) + 2)
         self.worker_ports = ports[:2]
         self.ports = [dict(zip(names, ports[2 + len(names) * n :])) for n in self.MASTERS]
+        # Between clients and each master.
+        self.lines = [Line(port, self.ports[n]["rpc"]) for n, port in zip(self.MASTERS, free_ports(len(self.MASTERS)))]
         self.processes = {}
+
+    def client_addresses(self):
+        return ",".join(f"127.0.0.1:{line.port}" for line in self.lines)
 
     def addresses(self, name):
         return ",".join(f"127.0.0.1:{ports[name]}" for ports in self.ports)
@@ -197,7 +238,15 @@ class Group:
         address = f"127.0.0.1:{self.ports[n]['journal']}"
         self.run("fsadmin", "journal", "quorum", "elect", "-address", address)
 
+    def pause(self, n):
+        self.processes[f"master{n}"].send_signal(signal.SIGSTOP)
+
+    def resume(self, n):
+        self.processes[f"master{n}"].send_signal(signal.SIGCONT)
+
     def stop(self):
+        for line in self.lines:
+            line.close()
         for process in self.processes.values():
             process.kill()
             process.wait()

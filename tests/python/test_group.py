@@ -8,6 +8,7 @@ import random
 import threading
 
 import goosefs
+import pytest
 from conftest import eventually, rounds
 from goosefs import WriteType, exceptions
 
@@ -22,15 +23,15 @@ def content(number):
     return random.Random(number).randbytes(SIZE)
 
 
-def connect(group):
-    address = group.addresses("rpc").split(",")[0]
+def connect(group, **more):
+    address = group.client_addresses().split(",")[0]
     properties = {
-        "goosefs.master.rpc.addresses": group.addresses("rpc"),
+        "goosefs.master.rpc.addresses": group.client_addresses(),
         # The root directory belongs to who runs the masters.
         "goosefs.security.login.username": pwd.getpwuid(os.getuid()).pw_name,
         "goosefs.user.file.replication.durable": "1",
         "goosefs.user.file.replication.durable.min": "1",
-    }
+    } | more
     return goosefs.Goosefs(goosefs.Config(address, properties=properties))
 
 
@@ -67,8 +68,72 @@ class Load:
             self.step(number)
 
 
+def kill(group, gone, goes_on):
+    group.kill(gone)
+    goes_on()
+    group.start_master(gone)
+    group.caught_up(gone)
+
+
+def kill_the_leader(group, leader, other, goes_on, chance):
+    kill(group, leader, goes_on)
+
+
+def kill_a_follower(group, leader, other, goes_on, chance):
+    kill(group, other, goes_on)
+
+
+def hand_the_lead_over(group, leader, other, goes_on, chance):
+    group.elect(other)
+    goes_on()
+
+
+def a_follower_hangs(group, leader, other, goes_on, chance):
+    group.pause(other)
+    goes_on()
+    group.resume(other)
+    group.caught_up(other)
+
+
+def the_leader_hangs(group, leader, other, goes_on, chance):
+    """The client waits for it as long as it hangs, and no longer: by then it follows another one."""
+    group.pause(leader)
+    eventually(lambda: any(group.metric(n, "Master_IsLeader") == 1 for n in group.MASTERS if n != leader), 90, "another leader")
+    group.resume(leader)
+    goes_on()
+    group.caught_up(leader)
+
+
+def far_from_the_client(group, leader, other, goes_on, chance):
+    group.lines[leader].delay = chance.uniform(0.02, 0.15)
+    goes_on()
+    group.lines[leader].delay = 0.0
+
+
+def cut_from_the_client(group, leader, other, goes_on, chance):
+    """What was under way arrives late, at a master that follows by then."""
+    group.lines[leader].hold()
+    group.elect(other)
+    group.lines[leader].release()
+    goes_on()
+
+
+TROUBLES = [
+    kill_the_leader,
+    kill_a_follower,
+    hand_the_lead_over,
+    a_follower_hangs,
+    the_leader_hangs,
+    far_from_the_client,
+    cut_from_the_client,
+]
+# Of the night's 200 rounds each trouble is dealt 50 times.
+ROUNDS_A_TURN = 4
+
+
 def test_a_client_rides_over_failovers_and_nothing_acknowledged_is_lost_or_doubled(group):
-    count = rounds(4)
+    turns = max(1, rounds(ROUNDS_A_TURN) // ROUNDS_A_TURN)
+    count = turns * len(TROUBLES)
     client = connect(group)
     load = Load(client)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -80,22 +145,14 @@ def test_a_client_rides_over_failovers_and_nothing_acknowledged_is_lost_or_doubl
             assert not running.done(), running.result()
 
         try:
-            for seed in range(count):
+            for seed in range(turns):
                 chance = random.Random(seed)
-                goes_on()
-                leader = group.leader()
-                other = (leader + chance.choice([1, 2])) % len(group.MASTERS)
-                what = chance.choice(["kill the leader", "kill the leader", "kill a follower", "hand the lead over"])
-                print(f"round {seed}: {what}, {leader} leads")
-                if what == "hand the lead over":
-                    group.elect(other)
+                for trouble in chance.sample(TROUBLES, len(TROUBLES)):
                     goes_on()
-                    continue
-                gone = other if what == "kill a follower" else leader
-                group.kill(gone)
-                goes_on()
-                group.start_master(gone)
-                group.caught_up(gone)
+                    leader = group.leader()
+                    other = (leader + chance.choice([1, 2])) % len(group.MASTERS)
+                    print(f"turn {seed}: {trouble.__name__}, {leader} leads")
+                    trouble(group, leader, other, goes_on, chance)
         finally:
             load.stop.set()
     running.result()
@@ -108,7 +165,31 @@ def test_a_client_rides_over_failovers_and_nothing_acknowledged_is_lost_or_doubl
     # What was given up happened once or not at all.
     for number in load.given_up:
         assert not {f"made-{number}", f"renamed-{number}"} <= set(names)
-    print(f"{count} failovers: {len(load.done)} files, {len(load.given_up)} calls given up")
+    print(f"{count} troubles: {len(load.done)} files, {len(load.given_up)} calls given up")
+    client.close()
+
+
+def test_a_client_behind_a_silent_leader_is_told_in_its_own_time_and_goes_on_when_that_has_ended(group):
+    """The client keeps its connection however many calls on it run out of time: SEMANTICS.md says what helps."""
+    client = connect(group, **{"goosefs.user.network.rpc.timeout": "2s"})
+    client.mkdir("/before")
+    leader = group.leader()
+    group.pause(leader)
+    with pytest.raises(exceptions.RpcError, match="Timeout expired"):
+        client.mkdir("/unknown")
+
+    def goes_on():
+        try:
+            client.mkdir("/after", recursive=True)
+            return True
+        except exceptions.RpcError:
+            return False
+
+    group.kill(leader)
+    eventually(goes_on, 60, "the client to go to another master")
+    # What ran out of time happened once or not at all.
+    names = [entry.name for entry in client.list_status("/") if entry.name != "unknown"]
+    assert sorted(names) == ["after", "before"]
     client.close()
 
 

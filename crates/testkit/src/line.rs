@@ -1,4 +1,5 @@
-//! A line between two machines that is as slow as a test wants: every byte arrives so much later, none is lost.
+//! A line between two machines that is as slow as a test wants: every byte arrives so much later, none is lost. While it is
+//! held, nothing arrives and nobody hears why. Where nobody listens at its far end, nobody does at the near one.
 //!
 //! Is:     one address that stands for another; connections with a delay each way.
 //! Owns:   its port and the connections through it.
@@ -13,21 +14,39 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// Read at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// Pieces of one connection and direction that are under way; then the sender waits.
 const UNDER_WAY: usize = 256;
-/// Wait before accepting is tried again when it failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How often is looked whether anybody listens at the far end again.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A running line. Dropping it closes its port and all connections.
 pub struct Line {
     addr: SocketAddr,
-    delay_us: Arc<AtomicU64>,
+    state: Arc<State>,
     _background: Background,
+}
+
+struct State {
+    delay_us: AtomicU64,
+    held: watch::Sender<bool>,
+    /// Nobody listens at the far end.
+    refused: Notify,
+}
+
+impl State {
+    fn arrival(&self) -> Instant {
+        Instant::now() + Duration::from_micros(self.delay_us.load(Ordering::Relaxed))
+    }
+
+    async fn released(&self) {
+        // The sender is here: the channel is open.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+    }
 }
 
 impl Line {
@@ -37,9 +56,10 @@ impl Line {
         let background = Background::start("line")?;
         let listener = background.listen(addr)?;
         let addr = listener.local_addr()?;
-        let delay_us = Arc::new(AtomicU64::new(0));
-        background.spawn(accept(listener, far, delay_us.clone()));
-        Ok(Line { addr, delay_us, _background: background })
+        let state =
+            Arc::new(State { delay_us: AtomicU64::new(0), held: watch::Sender::new(false), refused: Notify::new() });
+        background.spawn(accept(listener, far, state.clone()));
+        Ok(Line { addr, state, _background: background })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -49,39 +69,79 @@ impl Line {
     /// From now on what is sent arrives this much later, either way: also on connections that are open. What is under way
     /// keeps its time.
     pub fn set_delay(&self, delay: Duration) {
-        self.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.state.delay_us.store(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// From now on nothing arrives, either way, and connections do not break: what a cut looks like to both ends. A new
+    /// connection is taken and stays as silent.
+    pub fn hold(&self) {
+        self.state.held.send_replace(true);
+    }
+
+    /// What was held arrives now, however late that is.
+    pub fn release(&self) {
+        self.state.held.send_replace(false);
     }
 }
 
-async fn accept(listener: TcpListener, far: SocketAddr, delay_us: Arc<AtomicU64>) {
+async fn accept(mut listener: TcpListener, far: SocketAddr, state: Arc<State>) {
+    let Ok(near) = listener.local_addr() else { return };
     loop {
-        match listener.accept().await {
-            Ok((near, _)) => drop(tokio::spawn(connection(near, far, delay_us.clone()))),
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        tokio::select! {
+            biased;
+            () = state.refused.notified() => {
+                drop(listener);
+                listener = listen_again(near, far).await;
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((near, _)) => drop(tokio::spawn(connection(near, far, state.clone()))),
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
         }
     }
 }
 
-async fn connection(mut near: TcpStream, far: SocketAddr, delay_us: Arc<AtomicU64>) -> io::Result<()> {
-    let mut far = TcpStream::connect(far).await?;
+/// Listens when somebody does at the far end.
+async fn listen_again(near: SocketAddr, far: SocketAddr) -> TcpListener {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if TcpStream::connect(far).await.is_ok()
+            && let Ok(listener) = TcpListener::bind(near).await
+        {
+            return listener;
+        }
+    }
+}
+
+async fn connection(mut near: TcpStream, far: SocketAddr, state: Arc<State>) -> io::Result<()> {
+    state.released().await;
+    let mut far = match TcpStream::connect(far).await {
+        Ok(far) => far,
+        Err(error) => {
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                state.refused.notify_one();
+            }
+            return Err(error);
+        }
+    };
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
     let (near_in, near_out) = near.split();
     let (far_in, far_out) = far.split();
     // An error of one way is the end of both.
-    tokio::try_join!(one_way(near_in, far_out, &delay_us), one_way(far_in, near_out, &delay_us)).map(drop)
+    tokio::try_join!(one_way(near_in, far_out, &state), one_way(far_in, near_out, &state)).map(drop)
 }
 
-async fn one_way(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, delay_us: &AtomicU64) -> io::Result<()> {
+async fn one_way(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, state: &State) -> io::Result<()> {
     let (sent, arriving) = mpsc::channel(UNDER_WAY);
-    tokio::try_join!(take_in(from, sent, delay_us), give_out(arriving, to)).map(drop)
+    tokio::try_join!(take_in(from, sent, state), give_out(arriving, to, state)).map(drop)
 }
 
 /// Notes for each piece when it is to arrive, never before an earlier one.
 async fn take_in(
     mut from: impl AsyncRead + Unpin,
     sent: mpsc::Sender<(Instant, Bytes)>,
-    delay_us: &AtomicU64,
+    state: &State,
 ) -> io::Result<()> {
     let mut last = Instant::now();
     loop {
@@ -89,15 +149,20 @@ async fn take_in(
         if from.read_buf(&mut piece).await? == 0 {
             return Ok(());
         }
-        last = last.max(Instant::now() + Duration::from_micros(delay_us.load(Ordering::Relaxed)));
+        last = last.max(state.arrival());
         // Nobody takes it: the other way failed, which ends this one as well.
         let _ = sent.send((last, piece.freeze())).await;
     }
 }
 
-async fn give_out(mut arriving: mpsc::Receiver<(Instant, Bytes)>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+async fn give_out(
+    mut arriving: mpsc::Receiver<(Instant, Bytes)>,
+    mut to: impl AsyncWrite + Unpin,
+    state: &State,
+) -> io::Result<()> {
     while let Some((at, piece)) = arriving.recv().await {
         tokio::time::sleep_until(at).await;
+        state.released().await;
         to.write_all(&piece).await?;
     }
     to.shutdown().await
@@ -109,7 +174,22 @@ mod tests {
     use std::io::{Read, Write};
 
     #[test]
-    fn bytes_arrive_whole_in_order_and_late() {
+    fn nobody_listens_where_nobody_does_at_the_far_end() {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let ports = crate::ports::free_ports(2).unwrap();
+        let server = std::net::TcpListener::bind(loopback(ports[1])).unwrap();
+        let line = Line::start_at(loopback(ports[0]), server.local_addr().unwrap()).unwrap();
+        let connect = || std::net::TcpStream::connect(line.addr());
+        connect().unwrap();
+        drop(server);
+        let patience = Duration::from_secs(20);
+        crate::eventually(patience, || connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused));
+        let _server = std::net::TcpListener::bind(loopback(ports[1])).unwrap();
+        crate::eventually(patience, connect);
+    }
+
+    #[test]
+    fn bytes_arrive_whole_in_order_and_late_or_when_they_are_let() {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = std::net::TcpListener::bind(loopback).unwrap();
         let line = Line::start_at(loopback, server.local_addr().unwrap()).unwrap();
@@ -134,6 +214,15 @@ mod tests {
         assert!(turn(&data) >= 2 * delay);
         line.set_delay(Duration::ZERO);
         turn(&data);
+        line.hold();
+        client.write_all(b"later").unwrap();
+        client.set_read_timeout(Some(delay)).unwrap();
+        let mut back = [0; 5];
+        client.read_exact(&mut back).expect_err("nothing arrives");
+        client.set_read_timeout(None).unwrap();
+        line.release();
+        client.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"later");
         drop(client);
         echo.join().unwrap();
     }

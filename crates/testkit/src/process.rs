@@ -55,6 +55,8 @@ pub struct Process {
     child: Mutex<Child>,
     pid: u32,
     log: PathBuf,
+    /// Where in its log this process begins; what stands before is an earlier one's.
+    log_start: usize,
 }
 
 impl Builder {
@@ -103,8 +105,9 @@ impl Builder {
     pub fn spawn(self) -> Result<Process, ProcessError> {
         let program = self.program.to_string_lossy().into_owned();
         let log = self.log.clone();
+        let log_start = fs::metadata(&log).map_or(0, |log| usize::try_from(log.len()).expect("a log fits into memory"));
         let child = self.start().map_err(|source| ProcessError::Start { program: program.clone(), source })?;
-        Ok(Process { program, pid: child.id(), child: Mutex::new(child), log })
+        Ok(Process { program, pid: child.id(), child: Mutex::new(child), log, log_start })
     }
 
     fn start(self) -> io::Result<Child> {
@@ -158,14 +161,15 @@ impl Process {
         self.pid
     }
 
-    /// The file with everything the process has printed.
+    /// The file with everything the process has printed, behind what earlier ones with the same log have.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// Everything printed so far; bytes that are not UTF-8 are replaced.
+    /// Everything this process has printed so far; bytes that are not UTF-8 are replaced.
     pub fn output(&self) -> String {
-        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(self.log_start..).unwrap_or_default()).into_owned()
     }
 
     /// How the process ended, if it has.

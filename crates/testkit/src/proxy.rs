@@ -108,7 +108,8 @@ struct Counters {
 impl FaultProxy {
     /// A proxy on a free loopback port, in front of the server at `upstream`, which may come and go.
     pub fn start(upstream: SocketAddr, protocol: Protocol) -> io::Result<FaultProxy> {
-        FaultProxy::start_at((Ipv4Addr::LOCALHOST, 0).into(), upstream, protocol)
+        let port = crate::ports::free_port()?;
+        FaultProxy::start_at((Ipv4Addr::LOCALHOST, port).into(), upstream, protocol)
     }
 
     /// [`FaultProxy::start`] at a given address.

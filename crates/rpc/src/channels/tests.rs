@@ -1,6 +1,10 @@
 use super::*;
+use crate::ClusterKey;
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
+use testkit::Chance;
+use testkit::damage::{copy_tree, damage};
 
 fn user(channels: &Channels, id: &str) -> Option<String> {
     channels.user_of(id).map(|user| user.to_string())
@@ -104,4 +108,48 @@ fn a_file_of_something_else_is_not_overwritten() {
     let error = Channels::open(&path).expect_err("not ours");
     assert!(error.to_string().contains("is no channel file of this release; move it away"), "{error}");
     assert_eq!(fs::read(&path).expect("there"), b"precious words of somebody else");
+}
+
+/// What stands in the two small files that master and worker keep beside their data. Error: why one of them is refused.
+fn opened(dir: &Path) -> Result<(Arc<Channels>, ClusterKey), String> {
+    let channels = Channels::open(&dir.join("channels")).map_err(|why| why.to_string())?;
+    let key = ClusterKey::load(&dir.join("key")).map_err(|why| why.to_string())?;
+    Ok((channels, key))
+}
+
+#[test]
+fn damaged_channels_and_keys_are_refused_by_name_or_forgotten_and_never_another_users() {
+    let dir = TempDir::new().expect("a directory");
+    let whole = dir.path().join("whole");
+    fs::create_dir_all(&whole).expect("made");
+    let key = ClusterKey::create(&whole.join("key")).expect("a new file");
+    let channels = Channels::open(&whole.join("channels")).expect("a new file");
+    for number in 0..50 {
+        drop(channels.register(&format!("id-{number}"), &format!("user-{number}")).expect("free"));
+    }
+    let (mut refused, mut forgot) = (0, 0);
+    for seed in 0..10 * testkit::rounds(10) {
+        let copy = dir.path().join(format!("seed-{seed}"));
+        copy_tree(&whole, &copy).expect("copied");
+        let done = damage(&copy, &mut Chance::new(seed)).expect("files").expect("one with bytes");
+        match opened(&copy) {
+            Err(why) => {
+                assert!(why.contains(copy.to_str().expect("a plain name")), "{done}: it does not say where: {why}");
+                refused += 1;
+            }
+            Ok((channels, found)) => {
+                assert!(found.group_id() == key.group_id(), "{done}: another key");
+                let known = (0..50).map(|number| (user(&channels, &format!("id-{number}")), format!("user-{number}")));
+                for (found, expected) in known {
+                    assert!(found.as_ref().is_none_or(|found| *found == expected), "{done}: {found:?} for {expected}");
+                    forgot += u64::from(found.is_none());
+                }
+                // It is not only for reading.
+                drop(channels.register("later", "ann").expect("free"));
+                assert_eq!(user(&channels, "later").as_deref(), Some("ann"));
+            }
+        }
+        fs::remove_dir_all(&copy).expect("removed");
+    }
+    assert!(refused > 0 && forgot > 0, "{refused} are refused, {forgot} are forgotten");
 }
