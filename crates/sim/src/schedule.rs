@@ -75,6 +75,12 @@ pub enum WorkerFault {
     LoseDisk { worker: usize },
     /// Registrations, heartbeats and reports come twice, the second time late.
     Echo { per_mille: u64 },
+    /// Nothing of it arrives at one master.
+    Unheard { worker: usize, master: usize },
+    /// Nothing of one master arrives at it.
+    Deaf { worker: usize, master: usize },
+    /// Everything to it and from it takes so much longer.
+    SlowLink { worker: usize, ms: u64 },
     /// One bit of its files flips.
     BitFlip { worker: usize },
     /// So many reads of its disk fail.
@@ -129,14 +135,17 @@ impl Schedule {
         }
         planned.sort_by_key(|planned| planned.at_ms);
         let mut schedule = Schedule(planned);
-        let dice = Dice::new(seed, "disks of workers");
-        for _ in 0..dice.below(5) {
-            let worker = dice.index(workers);
-            let fault = match dice.below(5) {
+        let dice = Dice::new(seed, "disks and links of workers");
+        for _ in 0..dice.below(6) {
+            let (worker, master) = (dice.index(workers), dice.index(masters));
+            let fault = match dice.below(8) {
                 0 => WorkerFault::BitFlip { worker },
                 1 => WorkerFault::ReadErrors { worker, times: dice.between(1, 20) },
                 2 => WorkerFault::WriteErrors { worker, times: dice.between(1, 5) },
                 3 => WorkerFault::DiskFull { worker },
+                4 => WorkerFault::Unheard { worker, master },
+                5 => WorkerFault::Deaf { worker, master },
+                6 => WorkerFault::SlowLink { worker, ms: dice.between(5, 400) },
                 _ => WorkerFault::ClockJump { worker, by_ms: jump_ms(&dice) },
             };
             schedule.add(&dice, within_ms, Fault::Worker(fault));

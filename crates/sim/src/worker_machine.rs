@@ -47,6 +47,10 @@ pub struct WorkerMachine {
     pub is_paused: bool,
     /// How many faults cut it off.
     pub isolated: u32,
+    /// A master that it does not reach, and one that does not reach it.
+    pub unheard_by: Option<usize>,
+    pub deaf_to: Option<usize>,
+    pub slow_link_ms: u64,
     /// Its disk fails, or is full.
     pub is_failing: bool,
     /// Reads of its disk fail.
@@ -66,6 +70,9 @@ impl WorkerMachine {
             process: None,
             is_paused: false,
             isolated: 0,
+            unheard_by: None,
+            deaf_to: None,
+            slow_link_ms: 0,
             is_failing: false,
             fails_reads: false,
             is_rotten: false,

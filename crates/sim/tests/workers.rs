@@ -63,6 +63,39 @@ fn heartbeats_and_registrations_that_come_twice_and_late_leave_no_location_behin
     }
 }
 
+/// A worker that refuses its identity for a flipped bit gets an empty disk, and what came to the old one since the flip is gone too.
+#[test]
+fn disks_of_workers_that_rot_fail_or_fill_cost_no_more_than_what_they_alone_held() {
+    let faults = |worker, at_ms| {
+        [
+            at(at_ms, 100, WorkerFault::BitFlip { worker }),
+            at(at_ms + 700, 50, WorkerFault::Kill { worker }),
+            at(at_ms + 900, 600, WorkerFault::ReadErrors { worker, times: 20 }),
+            at(at_ms + 1_600, 500, WorkerFault::WriteErrors { worker, times: 3 }),
+            at(at_ms + 2_200, 500, WorkerFault::DiskFull { worker }),
+        ]
+    };
+    for seed in 1..=seeds() / 8 {
+        let schedule = [faults(0, 200), faults(1, 1_700), faults(0, 4_200), faults(1, 6_000)].concat();
+        must_hold(Plan::with_workers(seed), &Schedule(schedule));
+    }
+}
+
+/// What one of them alone does not hear, or is not heard to say.
+#[test]
+fn a_worker_that_one_master_does_not_hear_is_known_there_in_the_end() {
+    let cut = |number: usize| {
+        let (worker, master) = (number % 2, number % 3);
+        let at_ms = 200 + 1_500 * u64::try_from(number).expect("few");
+        let fault =
+            if number < 3 { WorkerFault::Deaf { worker, master } } else { WorkerFault::Unheard { worker, master } };
+        [at(at_ms, 1_400, fault), at(at_ms + 300, 50, WorkerFault::Kill { worker })]
+    };
+    for seed in 1..=seeds() / 8 {
+        must_hold(Plan::with_workers(seed), &Schedule((0..6).flat_map(cut).collect()));
+    }
+}
+
 // --- planted bugs ---
 
 /// The first seed, of at most `within`, that shows the bug must fail as `kind`.

@@ -359,9 +359,10 @@ impl World {
         is_cut || self.dice.per_mille(self.network.rain.0)
     }
 
-    fn letter_us(&mut self) -> u64 {
+    /// How long what goes to or from a worker is on its way.
+    fn letter_us(&mut self, worker: usize) -> u64 {
         let late_us = if self.dice.per_mille(self.network.rain.2) { self.dice.below(600_000) } else { 0 };
-        self.dice.between(80, 900) + late_us
+        self.dice.between(80, 900) + late_us + 1000 * self.yard.machines[worker].slow_link_ms
     }
 
     /// A request leaves a worker.
@@ -379,7 +380,8 @@ impl World {
         }
         let (path, bytes) = (request.uri().path().to_owned(), request.body().len());
         self.note(format_args!("worker {} asks {to:?}: {path}, {bytes} bytes", worker + 1));
-        if self.loses_letter(worker, to) {
+        let is_unheard = matches!(to, To::Master(master) if self.yard.machines[worker].unheard_by == Some(master));
+        if is_unheard || self.loses_letter(worker, to) {
             let in_us = self.dice.between(20_000, 800_000);
             return self.break_off(Asker::Worker(call), in_us, "lost");
         }
@@ -389,7 +391,7 @@ impl World {
             To::Master(master) if self.plan.bug == Some(Bug::NewcomerUntold) && master >= self.plan.masters => return,
             To::Master(master) => master,
             To::Worker(other) => {
-                let in_us = self.letter_us();
+                let in_us = self.letter_us(worker);
                 let request = request.map(post::body);
                 return self.errand_in(in_us, Errand::Request { worker: other, asker: Asker::Worker(call), request });
             }
@@ -399,10 +401,10 @@ impl World {
             world.after(in_us, Happening::At { master, life: None, what });
         };
         for (_, within_us) in copies.into_iter().filter(|(is_copied, _)| *is_copied) {
-            let in_us = self.letter_us() + self.dice.below(within_us);
+            let in_us = self.letter_us(worker) + self.dice.below(within_us);
             deliver(self, in_us, None, request.clone());
         }
-        let in_us = self.letter_us();
+        let in_us = self.letter_us(worker);
         deliver(self, in_us, Some(call), request);
     }
 
@@ -447,11 +449,12 @@ impl World {
     /// A master has answered a worker.
     pub(super) fn answer_to_worker(&mut self, master: usize, call: Option<Call>, answer: Result<Whole, Status>) {
         let Some(call) = call else { return };
-        if self.loses_letter(call.worker, To::Master(master)) {
+        let is_deaf = self.yard.machines[call.worker].deaf_to == Some(master);
+        if is_deaf || self.loses_letter(call.worker, To::Master(master)) {
             let in_us = self.dice.between(10_000, 300_000);
             return self.break_off(Asker::Worker(call), in_us, "the answer is lost");
         }
-        let in_us = self.letter_us();
+        let in_us = self.letter_us(call.worker);
         self.errand_in(in_us, Errand::Answer { call, answer });
     }
 
@@ -506,7 +509,7 @@ impl World {
             let in_us = self.dice.between(10_000, 300_000);
             return self.break_off(asker, in_us, "the answer is lost");
         }
-        let in_us = self.letter_us();
+        let in_us = self.letter_us(worker);
         match asker {
             Asker::Worker(call) => self.errand_in(in_us, Errand::Answer { call, answer }),
             Asker::Porter { porter, attempt } => {
@@ -563,7 +566,7 @@ impl World {
                 } else {
                     request.map(post::body)
                 };
-                let in_us = self.letter_us();
+                let in_us = self.letter_us(worker);
                 self.errand_in(in_us, Errand::Request { worker, asker, request });
             }
         }
@@ -690,6 +693,9 @@ impl World {
                 self.yard.machines[worker].is_failing = true;
                 self.yard.machines[worker].disk.fill();
             }
+            WorkerFault::Unheard { worker, master } => self.yard.machines[worker].unheard_by = Some(master),
+            WorkerFault::Deaf { worker, master } => self.yard.machines[worker].deaf_to = Some(master),
+            WorkerFault::SlowLink { worker, ms } => self.yard.machines[worker].slow_link_ms = ms,
             WorkerFault::ClockJump { worker, by_ms } => self.yard.machines[worker].clock.jump(by_ms),
         }
     }
@@ -710,6 +716,9 @@ impl World {
             WorkerFault::ReadErrors { worker, .. }
             | WorkerFault::WriteErrors { worker, .. }
             | WorkerFault::DiskFull { worker } => self.mend_worker(worker),
+            WorkerFault::Unheard { worker, .. } => self.yard.machines[worker].unheard_by = None,
+            WorkerFault::Deaf { worker, .. } => self.yard.machines[worker].deaf_to = None,
+            WorkerFault::SlowLink { worker, .. } => self.yard.machines[worker].slow_link_ms = 0,
             WorkerFault::BitFlip { .. }
             | WorkerFault::ClockJump { .. }
             | WorkerFault::Kill { .. }
@@ -724,7 +733,7 @@ impl World {
         for worker in 0..self.yard.machines.len() {
             self.mend_worker(worker);
             let machine = &mut self.yard.machines[worker];
-            machine.isolated = 0;
+            (machine.isolated, machine.unheard_by, machine.deaf_to, machine.slow_link_ms) = (0, None, None, 0);
             machine.disk.set_slow(0);
             machine.disk.lose_power_at(0);
             let life = machine.life;
