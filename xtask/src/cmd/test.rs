@@ -23,7 +23,7 @@ impl Test {
         let root = tree::root()?;
         let mut report = Report::default();
         lint::checks(&mut report, &root)?;
-        suites(&mut report, &root, &Run { release: false, rounds: None, limit: SUITE_LIMIT })?;
+        suites(&mut report, &root, &Run { release: false, rounds: None, threads: None, limit: SUITE_LIMIT })?;
         report.print();
         match report.failed() {
             0 => Ok(()),
@@ -37,6 +37,8 @@ pub struct Run {
     pub release: bool,
     /// How often tests repeat what is random in them; None leaves it to each.
     pub rounds: Option<u64>,
+    /// Tests of one program at once; None: one a core.
+    pub threads: Option<usize>,
     /// After which one program is given up.
     pub limit: Duration,
 }
@@ -72,6 +74,9 @@ impl Run {
     fn pass_on(&self, command: &mut Command) {
         if let Some(rounds) = self.rounds {
             command.env("GOOSEFS_TEST_ROUNDS", rounds.to_string());
+        }
+        if let Some(threads) = self.threads {
+            command.env("RUST_TEST_THREADS", threads.to_string());
         }
     }
 
