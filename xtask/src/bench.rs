@@ -1,6 +1,7 @@
 //! The measurements behind `docs/benchmarks.md`: each one starts real processes, compares them with a bare probe of the
 //! same shape, or counts CPU-seconds.
 
+pub mod changes;
 pub mod cold;
 pub mod cpu;
 pub mod group;

@@ -57,6 +57,17 @@ impl Report {
         Ok(())
     }
 
+    /// The same, with all it counts as one suite.
+    pub fn run_as_one(&mut self, name: &str, command: Command, limit: Duration) -> Result<()> {
+        let (before, start) = (self.suites.len(), Instant::now());
+        self.run(name, command, limit)?;
+        let parts = self.suites.split_off(before);
+        let sum = |count: fn(&Suite) -> u64| parts.iter().map(count).sum();
+        let (passed, failed) = (sum(|suite| suite.passed), sum(|suite| suite.failed));
+        self.suites.push(Suite { name: name.into(), took: start.elapsed(), passed, failed });
+        Ok(())
+    }
+
     /// The times, and the closing line.
     pub fn print(&self) {
         println!("\n{}", self.table());
@@ -284,6 +295,19 @@ mod tests {
         assert_eq!(count(failed, false), [("program".to_owned(), 3, 3)]);
         assert_eq!(count("12 passed in 0.10s", true), [("program".to_owned(), 12, 0)]);
         assert_eq!(count("", true), []);
+    }
+
+    #[test]
+    fn several_binaries_make_one_suite_if_they_are_to() {
+        let mut command = Command::new("printf");
+        let binary =
+            "     Running unittests src/lib.rs (/t/tier-c6b9)\ntest result: ok. 3 passed; 1 failed; 0 ignored\n";
+        command.arg(binary.repeat(2));
+        let mut report = Report::default();
+        report.run_as_one("all", command, Duration::from_secs(5)).unwrap();
+        assert_eq!(report.suites.len(), 1);
+        let suite = &report.suites[0];
+        assert_eq!((&*suite.name, suite.passed, suite.failed), ("all", 6, 2));
     }
 
     #[test]

@@ -24,6 +24,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use types::{Clock, Entropy};
 
+#[cfg(test)]
+pub mod tests;
+
 /// Of the memory budget, the share block data in flight may take; connections, tables and the runtime have the rest.
 const DATA_SHARE: u64 = 2;
 

@@ -9,6 +9,8 @@
 mod ahead;
 mod flight;
 mod sequence;
+#[cfg(test)]
+mod tests;
 
 pub use flight::{Taken, Ticket};
 pub use sequence::Sequences;
@@ -139,6 +141,13 @@ impl Fetcher {
     /// The place held for the reader of a block.
     pub fn take_held(&self, block: BlockId) -> Option<Ticket> {
         self.inner.ahead.take(block)
+    }
+
+    /// Readers that wait for flights of a block.
+    #[cfg(test)]
+    pub fn waiting(&self, block: BlockId) -> usize {
+        let flights = self.inner.flights.lock();
+        flights.get(&block).map_or(0, |flying| flying.iter().map(|flight| flight.readers()).sum())
     }
 
     /// Gives up the places that are held, so that a stop need not wait for them.

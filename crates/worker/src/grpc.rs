@@ -5,6 +5,8 @@
 //! Never:  takes a client's reset for an orderly end; decides anything.
 
 mod admin;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod read_block;
 mod replies;
 mod service;

@@ -70,6 +70,8 @@ pub struct BlockRead {
     committed: bool,
     /// The master was asked anew because the store contradicted the facts.
     looked_again: bool,
+    /// A fetch that somebody else had begun failed, and another one was asked for.
+    began_anew: bool,
     /// The master confirmed that the content is in no store.
     storeless: bool,
 }
@@ -95,6 +97,7 @@ impl BlockRead {
             looks_ahead: false,
             committed: false,
             looked_again: false,
+            began_anew: false,
             storeless: false,
             reads,
             who,
@@ -191,6 +194,11 @@ impl BlockRead {
                 // Stored, and out of memory before this slow reader came. It goes on from the disk and keeps its place: left
                 // by its last reader, the flight would be broken off, and what was not stored yet fetched again.
                 Taken::Elsewhere => self.held = self.ticket.take(),
+                // It had begun before this read came: the store may be well again by now.
+                Taken::Failed(WorkerError::Store { .. }) if ticket.joined() && !self.began_anew => {
+                    self.began_anew = true;
+                    self.ticket = None;
+                }
                 Taken::Failed(error) => {
                     self.ticket = None;
                     self.look_again(error).await?;

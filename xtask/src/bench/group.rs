@@ -1,53 +1,59 @@
-//! Three masters on this machine: what replication costs, and how long a change of the leader is felt.
+//! Three masters on this machine, and what replication costs.
 
 use super::metadata::{BareAppends, IN_FLIGHT, create, create_one, path};
-use super::{Figure, Ground, cpu, float, median, ms, quantile, us_each};
+use super::{Figure, Ground, changes, cpu, float, median, ms, quantile, us_each};
 use anyhow::{Context, Result};
-use client::{ClientConfig, FileSystem, MakeDirectory};
+use client::ClientConfig;
 use goosefs_sdk::client::MasterClient;
 use goosefs_sdk::config::GoosefsConfig;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use testkit::netns::Lan;
 use testkit::process::{Builder, Process, http_get};
-use types::{GfsPath, Mode};
 
-const MASTERS: usize = 3;
+pub const MASTERS: usize = 3;
 const ALONE: u64 = 2_000;
 const MANY: u64 = 100_000;
 /// A path of 64 bytes.
 const LONG: &str = "sixty-four/bytes/with/what/stands/before/and/after/it";
 pub const PATIENCE: Duration = Duration::from_secs(120);
-/// Times the lead is handed over, and a leader is stopped for a while.
-const TRANSFERS: usize = 10;
-const HANGS: usize = 5;
-/// How long a leader that hangs does so.
-const HANG: Duration = Duration::from_secs(4);
-/// What clients do before and after each change of the leader, so that each finds a settled group.
-const BETWEEN: usize = 100;
 
-/// Masters, each a process of its own, and no worker.
+/// Masters, each a process of its own, and a worker if one is asked for.
 pub struct Masters {
     binary: PathBuf,
     dir: PathBuf,
+    /// None: all on the loopback. Else each is a node of it.
+    lan: Option<Lan>,
     /// Of each master: client RPC, web, internal RPC, journal.
-    pub ports: Vec<[u16; 4]>,
+    ports: Vec<[u16; 4]>,
     pub processes: Vec<Option<Process>>,
 }
 
-pub fn at(port: u16) -> SocketAddr {
-    ([127, 0, 0, 1], port).into()
+/// Which of a master's ports.
+#[derive(Clone, Copy)]
+pub enum Port {
+    Rpc,
+    Web,
+    Internal,
+    Journal,
 }
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Masters {
     pub async fn start(binary: &Path, dir: &Path, count: usize) -> Result<Masters> {
+        Masters::start_on(None, binary, dir, count).await
+    }
+
+    /// Masters that are the nodes of a network.
+    pub async fn start_on(lan: Option<Lan>, binary: &Path, dir: &Path, count: usize) -> Result<Masters> {
         std::fs::create_dir_all(dir.join("ufs"))?;
         let free = testkit::ports::free_ports(4 * count)?;
         let ports = free.chunks_exact(4).map(|p| [p[0], p[1], p[2], p[3]]).collect();
-        let mut masters = Masters { binary: binary.to_owned(), dir: dir.to_owned(), ports, processes: Vec::new() };
+        let mut masters = Masters { binary: binary.to_owned(), dir: dir.to_owned(), lan, ports, processes: Vec::new() };
         for n in 0..count {
             let formatted = masters.spawn("formatMaster", n)?.wait_exit(PATIENCE)?;
             anyhow::ensure!(formatted.success(), "goosefs formatMaster failed; see {}", dir.display());
@@ -69,33 +75,84 @@ impl Masters {
     }
 
     pub fn spawn_with(&self, command: &str, n: usize, how: &[&str]) -> Result<Process> {
+        let home = self.place(n);
+        let spawn = || self.spawn_at(command, &home, self.host(n), &self.own_ports(n), how);
+        match &self.lan {
+            None => spawn(),
+            Some(lan) => lan.within(node(n), || Ok(spawn()))?,
+        }
+    }
+
+    fn own_ports(&self, n: usize) -> Vec<(&'static str, u16)> {
         let [rpc, web, internal, journal] = self.ports[n];
-        let list = |which: usize| {
-            let addresses: Vec<String> = self.ports.iter().map(|ports| at(ports[which]).to_string()).collect();
-            addresses.join(",")
-        };
+        let own = [("master.rpc.port", rpc), ("master.web.port", web), ("master.internal.rpc.port", internal)];
+        let journal = (self.ports.len() > 1).then_some(("master.embedded.journal.port", journal));
+        own.into_iter().chain(journal).collect()
+    }
+
+    /// A worker of these masters, ready.
+    pub fn start_worker(&self) -> Result<Process> {
+        let ports = testkit::ports::free_ports(2)?;
+        let own = [("worker.rpc.port", ports[0]), ("worker.web.port", ports[1])];
+        let worker = self.spawn_at("worker", &self.dir.join("worker"), LOOPBACK, &own, &[])?;
+        worker.wait_for_http((LOOPBACK, ports[1]).into(), "/readyz", PATIENCE)?;
+        Ok(worker)
+    }
+
+    fn spawn_at(
+        &self,
+        command: &str,
+        home: &Path,
+        host: IpAddr,
+        own: &[(&'static str, u16)],
+        how: &[&str],
+    ) -> Result<Process> {
+        let list = |port| (0..self.ports.len()).map(|n| self.at(n, port).to_string()).collect::<Vec<_>>().join(",");
         let place = |name: &str| self.dir.join(name).display().to_string();
         let mut settings = vec![
-            ("work.dir", self.place(n).display().to_string()),
+            ("work.dir", home.display().to_string()),
             ("security.secret.key.file", place("secret.key")),
             ("master.mount.table.root.ufs", place("ufs")),
-            ("master.hostname", "127.0.0.1".to_owned()),
-            ("master.bind.host", "127.0.0.1".to_owned()),
-            ("master.rpc.port", rpc.to_string()),
-            ("master.web.port", web.to_string()),
-            ("master.internal.rpc.port", internal.to_string()),
+            ("master.rpc.addresses", list(Port::Rpc)),
+            ("master.internal.rpc.addresses", list(Port::Internal)),
         ];
+        let hosts =
+            ["master.hostname", "master.bind.host", "master.web.bind.host", "worker.hostname", "worker.bind.host"];
+        settings.extend(hosts.map(|key| (key, host.to_string())));
+        settings.extend(own.iter().map(|(key, port)| (*key, port.to_string())));
         if self.ports.len() > 1 {
-            settings.push(("master.embedded.journal.port", journal.to_string()));
-            settings.push(("master.embedded.journal.addresses", list(3)));
-            settings.push(("master.rpc.addresses", list(0)));
+            settings.push(("master.embedded.journal.addresses", list(Port::Journal)));
         }
         let settings = settings.into_iter().map(|(key, value)| format!("-Dgoosefs.{key}={value}"));
         Ok(Builder::new(&self.binary, &self.dir).arg(command).args(how).args(settings).spawn()?)
     }
 
+    fn host(&self, n: usize) -> IpAddr {
+        self.lan.as_ref().map_or(LOOPBACK, |_| IpAddr::V4(Lan::address(node(n))))
+    }
+
+    pub fn at(&self, n: usize, port: Port) -> SocketAddr {
+        let [rpc, web, internal, journal] = self.ports[n];
+        let port = match port {
+            Port::Rpc => rpc,
+            Port::Web => web,
+            Port::Internal => internal,
+            Port::Journal => journal,
+        };
+        (self.host(n), port).into()
+    }
+
+    /// Pulls the cable of a master that is a node of a network.
+    pub fn cut(&self, n: usize) -> Result<()> {
+        Ok(self.lan.as_ref().context("a network")?.cut(node(n))?)
+    }
+
+    pub fn mend(&self, n: usize) -> Result<()> {
+        Ok(self.lan.as_ref().context("a network")?.mend(node(n))?)
+    }
+
     fn figures(&self, n: usize) -> Option<BTreeMap<String, f64>> {
-        let (_, text) = http_get(at(self.ports[n][1]), "/metrics/json").ok()?;
+        let (_, text) = http_get(self.at(n, Port::Web), "/metrics/json").ok()?;
         serde_json::from_str(&text).ok()
     }
 
@@ -137,13 +194,20 @@ impl Masters {
     }
 
     pub fn config(&self) -> ClientConfig {
-        let masters = self.ports.iter().map(|ports| ("127.0.0.1".to_owned(), ports[0])).collect();
-        ClientConfig { masters, user: "root".to_owned(), ..ClientConfig::default() }
+        let masters = (0..self.ports.len()).map(|n| self.at(n, Port::Rpc));
+        let masters = masters.map(|at| (at.ip().to_string(), at.port())).collect();
+        ClientConfig { masters, user: "root".to_owned(), replicas: 1, replicas_min: 1, ..ClientConfig::default() }
     }
 
     pub fn official(&self, leader: usize) -> GoosefsConfig {
-        GoosefsConfig::new(at(self.ports[leader][0]).to_string()).with_auth_username("root").with_metrics_enabled(false)
+        GoosefsConfig::new(self.at(leader, Port::Rpc).to_string())
+            .with_auth_username("root")
+            .with_metrics_enabled(false)
     }
+}
+
+fn node(n: usize) -> u8 {
+    u8::try_from(n).expect("few masters")
 }
 
 pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
@@ -171,7 +235,8 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
         )
         .held("≤ 2 ×", times <= 2.0),
     );
-    figures.extend(changes(masters, ground.failovers).await?);
+    figures.extend(changes::of_the_leader(masters, ground.failovers).await?);
+    figures.push(changes::by_a_cut(ground).await?);
     Ok(figures)
 }
 
@@ -272,129 +337,4 @@ fn side_by_side(files: &mut [BareAppends]) -> Result<Duration> {
         }
         Ok(longest)
     })
-}
-
-/// A client that makes one directory after the other, and when each was acknowledged.
-struct Prober {
-    acknowledged: Arc<Moments>,
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<Result<()>>,
-}
-
-/// Moments, in order.
-#[derive(Default)]
-struct Moments(Mutex<Vec<Instant>>);
-
-impl Moments {
-    fn all(&self) -> MutexGuard<'_, Vec<Instant>> {
-        self.0.lock().expect("nobody panics with it in hand")
-    }
-
-    fn count(&self) -> usize {
-        self.all().len()
-    }
-
-    /// The longest time between two of them from `moment` on, from the last one before it.
-    fn longest_gap(&self, moment: Instant) -> Duration {
-        let all = self.all();
-        let from = all.partition_point(|at| *at < moment).saturating_sub(1);
-        all[from..].windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
-    }
-}
-
-impl Prober {
-    fn start(fs: FileSystem, name: String) -> Prober {
-        let (acknowledged, stop): (Arc<Moments>, Arc<AtomicBool>) = Default::default();
-        let (moments, ends) = (acknowledged.clone(), stop.clone());
-        let task = tokio::spawn(async move {
-            let how = MakeDirectory { recursive: true, allow_exists: true, mode: Mode::new(0o755) };
-            for n in 0_u64.. {
-                if ends.load(Ordering::Relaxed) {
-                    break;
-                }
-                fs.make_directory(&GfsPath::parse(&format!("/{name}/d{n}"))?, how).await?;
-                moments.all().push(Instant::now());
-            }
-            Ok(())
-        });
-        Prober { acknowledged, stop, task }
-    }
-
-    /// Waits until so many more were acknowledged.
-    async fn more(&self, count: usize) -> Result<()> {
-        let (target, began) = (self.acknowledged.count() + count, Instant::now());
-        while self.acknowledged.count() < target {
-            anyhow::ensure!(!self.task.is_finished() && began.elapsed() < PATIENCE, "the client got no further");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(())
-    }
-
-    async fn end(self) -> Result<()> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await?
-    }
-}
-
-/// Kills, hangs and hand-overs under a client.
-async fn changes(mut masters: Masters, failovers: usize) -> Result<Vec<Figure>> {
-    let fs = FileSystem::connect(masters.config()).await?;
-    let (mut killed, mut handed, mut hung) = (Vec::new(), Vec::new(), Vec::new());
-    for n in 0..TRANSFERS {
-        let prober = Prober::start(fs.clone(), format!("handed-{n}"));
-        prober.more(BETWEEN).await?;
-        let to = (masters.leader().await? + 1) % MASTERS;
-        let began = Instant::now();
-        fs.elect(&at(masters.ports[to][3]).to_string()).await?;
-        prober.more(BETWEEN).await?;
-        handed.push(prober.acknowledged.longest_gap(began));
-        prober.end().await?;
-        masters.settled().await?;
-    }
-    for n in 0..failovers {
-        let prober = Prober::start(fs.clone(), format!("killed-{n}"));
-        prober.more(BETWEEN).await?;
-        let leader = masters.leader().await?;
-        let began = Instant::now();
-        masters.processes[leader].take().context("it runs")?.kill9()?;
-        prober.more(BETWEEN).await?;
-        killed.push(prober.acknowledged.longest_gap(began));
-        prober.end().await?;
-        masters.processes[leader] = Some(masters.spawn("master", leader)?);
-        masters.settled().await?;
-    }
-    for n in 0..HANGS {
-        let prober = Prober::start(fs.clone(), format!("hung-{n}"));
-        prober.more(BETWEEN).await?;
-        let leader = masters.leader().await?;
-        masters.process(leader)?.pause()?;
-        let began = Instant::now();
-        let went_on = prober.more(BETWEEN).await;
-        tokio::time::sleep(HANG.saturating_sub(began.elapsed())).await;
-        masters.process(leader)?.resume()?;
-        went_on?;
-        hung.push(prober.acknowledged.longest_gap(began));
-        prober.end().await?;
-        masters.settled().await?;
-    }
-    let shown = |times: &mut Vec<Duration>| {
-        let (p50, p96, most) = (median(times), quantile(times, 95), quantile(times, 100));
-        (
-            format!("p50 {:.0} ms, p96 {:.0} ms, longest {:.0} ms, of {}", ms(p50), ms(p96), ms(most), times.len()),
-            p96,
-            most,
-        )
-    };
-    let (kills, p96, most) = shown(&mut killed);
-    let (hands, _, longest_hand) = shown(&mut handed);
-    let (hangs, _, longest_hang) = shown(&mut hung);
-    let second = Duration::from_secs(1);
-    Ok(vec![
-        Figure::shown("HA 3.2", "kill −9 of the leader: a client's longest wait for a write", kills)
-            .held("48 of 50 ≤ 1 s, none > 3 s", p96 <= second && most <= 3 * second),
-        Figure::shown("HA 3.2", "the leader hangs: our client's longest wait for a write", hangs)
-            .held("≤ 2 s", longest_hang <= 2 * second),
-        Figure::shown("HA 3.2", "the lead is handed over: a client's longest wait for a write", hands)
-            .held("≤ 100 ms", longest_hand <= Duration::from_millis(100)),
-    ])
 }

@@ -1,6 +1,6 @@
 //! A follower that lost its disk is rebuilt while the leader serves: how long, how many bytes, and what it costs the leader.
 
-use super::group::{Masters, at};
+use super::group::{Masters, Port};
 use super::metadata::{IN_FLIGHT, create, create_one};
 use super::{Figure, Ground, cpu, us_each};
 use anyhow::{Context, Result};
@@ -43,7 +43,7 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     };
     let quiet = load.watch(pid, nothing).await?;
     let lost = (0..3).find(|n| *n != leader).context("three masters")?;
-    let address = at(masters.ports[lost][3]).to_string();
+    let address = masters.at(lost, Port::Journal).to_string();
     masters.processes[lost].take().context("it runs")?.kill9()?;
     std::fs::remove_dir_all(masters.place(lost))?;
     let formatted = masters.spawn_with("formatMaster", lost, &["--join"])?.wait_exit(super::group::PATIENCE)?;

@@ -43,7 +43,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 1_000_000)]
     files: u64,
     /// How often a leader is killed
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 50)]
     failovers: usize,
     /// Directory on the disk to be measured (default: the system's temporary directory)
     #[arg(long)]
@@ -150,6 +150,7 @@ const PROBES: &str = "
 - **Three bare appends**: the same by three threads, each to a file of its own, begun together; the slowest counts.
 - **A change of the leader**: a client (ours, default settings) makes one directory after the other; the longest time between two
   answers counts, from the last one before the change on.
+  For a cut each master is a machine of its own on one bridge, and its cable is pulled; it hangs or is cut off for 4 s.
 - **Slow disk**: a library loaded into the master (`xtask/src/bench/slow_sync.c`) makes every `fdatasync` and `fsync` take
   5 ms longer and counts them, RocksDB's own among them.
 - **Bare tonic server**: a process that answers `ReadBlock` with tonic's service on hyper's HTTP/2 server, from a file in the

@@ -1,7 +1,7 @@
 //! `cargo xtask nightly`: the full counts of what `./x test` samples. The last summary is kept in `docs/nightly.md`.
 
-use crate::cmd::sim;
-use crate::cmd::test::{Run, suites};
+use crate::cmd::test::Run;
+use crate::cmd::{fuzz, sim};
 use crate::suite::Report;
 use crate::{machine, tree};
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 /// After this one program of the run is given up.
 const SUITE_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 /// Seeds of the simulator for each round.
-const SIM_SEEDS: u64 = 20;
+const SIM_SEEDS: u64 = 10;
+/// The long tests are those that kill processes and wait for their starts.
+const TESTS_PER_CORE: usize = 2;
 const SUMMARY: &str = "docs/nightly.md";
 
 /// Run all tests with their full counts and write docs/nightly.md
@@ -25,6 +27,9 @@ pub struct Nightly {
     /// Test what is shipped instead: optimised, without debug assertions and overflow checks
     #[arg(long)]
     release: bool,
+    /// How long the fuzz targets run, all together
+    #[arg(long, default_value_t = 10)]
+    fuzz_minutes: u64,
 }
 
 impl Nightly {
@@ -32,8 +37,22 @@ impl Nightly {
         let root = tree::root()?;
         let start = Instant::now();
         let mut report = Report::default();
-        suites(&mut report, &root, &Run { release: self.release, rounds: Some(self.rounds), limit: SUITE_LIMIT })?;
-        sim::seeds(&mut report, &root, self.release, self.rounds * SIM_SEEDS)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from) * TESTS_PER_CORE;
+        let (rounds, threads) = (Some(self.rounds), Some(threads));
+        let run = Run { release: self.release, rounds, threads, limit: SUITE_LIMIT };
+        run.build(&mut report, &root)?;
+        // Most tests wait for processes and disks: what only computes goes on beside them.
+        let lanes: [&(dyn Fn(&mut Report) -> Result<()> + Sync); 3] = [
+            &|report| run.rust(report, &root),
+            &|report| run.python(report, &root),
+            &|report| {
+                sim::seeds(report, &root, self.release, self.rounds * SIM_SEEDS)?;
+                fuzz::all(report, &root, self.release, self.fuzz_minutes)
+            },
+        ];
+        for lane in beside_each_other(lanes) {
+            report.suites.extend(lane?.suites);
+        }
         let commit = machine::said("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
         let date = machine::said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]);
         let text = self.summary(&report, &date, &commit, &machine::describe(), start.elapsed());
@@ -50,9 +69,10 @@ impl Nightly {
         let profile = if self.release { "release" } else { "test" };
         let mut out = format!(
             "# The last nightly run\n\nWritten by `cargo xtask nightly --rounds {rounds}`: every test in the {profile} \
-             profile, the random ones {rounds} times.\n\n\
+             profile, the random ones {rounds} times, and the fuzz targets for {} minutes from a new seed.\n\n\
              | | |\n|---|---|\n| when | {date} |\n| commit | {commit} |\n| machine | {machine} |\n| time | {:.0} min |\n\
              | result | {} passed, {} failed |\n\n| suite | time | passed | failed |\n|---|--:|--:|--:|\n",
+            self.fuzz_minutes,
             took.as_secs_f64() / 60.0,
             report.passed(),
             report.failed(),
@@ -66,6 +86,21 @@ impl Nightly {
     }
 }
 
+/// Runs all of them at once, each with a report of its own.
+fn beside_each_other<const N: usize>(
+    lanes: [&(dyn Fn(&mut Report) -> Result<()> + Sync); N],
+) -> [Result<Report>; N] {
+    std::thread::scope(|scope| {
+        let begun = lanes.map(|lane| {
+            scope.spawn(move || {
+                let mut report = Report::default();
+                lane(&mut report).map(|()| report)
+            })
+        });
+        begun.map(|lane| lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,11 +110,12 @@ mod tests {
     fn the_summary_says_what_ran_where_and_how_it_went() {
         let suite = Suite { name: "tests/crash.rs".into(), took: Duration::from_secs(90), passed: 7, failed: 1 };
         let report = Report { suites: vec![suite] };
-        let nightly = Nightly { rounds: 200, release: false };
+        let nightly = Nightly { rounds: 200, release: false, fuzz_minutes: 10 };
         let text = nightly.summary(&report, "2030-01-02", "abc", "2 × cpu", Duration::from_secs(120));
         for part in [
             "--rounds 200",
             "test profile",
+            "fuzz targets for 10 minutes",
             "| commit | abc |",
             "2 min",
             "7 passed, 1 failed",

@@ -23,7 +23,10 @@ impl Test {
         let root = tree::root()?;
         let mut report = Report::default();
         lint::checks(&mut report, &root)?;
-        suites(&mut report, &root, &Run { release: false, rounds: None, limit: SUITE_LIMIT })?;
+        let run = Run { release: false, rounds: None, threads: None, limit: SUITE_LIMIT };
+        run.rust(&mut report, &root)?;
+        run.build(&mut report, &root)?;
+        run.python(&mut report, &root)?;
         report.print();
         match report.failed() {
             0 => Ok(()),
@@ -37,28 +40,38 @@ pub struct Run {
     pub release: bool,
     /// How often tests repeat what is random in them; None leaves it to each.
     pub rounds: Option<u64>,
+    /// Tests of one program at once; None: one a core.
+    pub threads: Option<usize>,
     /// After which one program is given up.
     pub limit: Duration,
 }
 
-/// Runs every test there is.
-pub fn suites(report: &mut Report, root: &Path, run: &Run) -> Result<()> {
-    report.run("cargo test", run.cargo(root, &["test", "--workspace", "--locked", "--no-fail-fast"]), run.limit)?;
-    if !has_python_tests(root) {
-        return Ok(());
-    }
-    // The same selection as above, so nothing is built with other features.
-    report.run("build", run.cargo(root, &["build", "--workspace", "--bins", "--tests", "--locked"]), run.limit)?;
-    let python = std::env::var_os("GOOSEFS_PYTHON")
-        .context("GOOSEFS_PYTHON does not name a Python with the packages of tests/python: call ./x test")?;
-    let mut pytest = Command::new(python);
-    pytest.args(["-m", "pytest", PYTHON_TESTS, "-q", "--color=no", "-p", "no:cacheprovider"]).current_dir(root);
-    pytest.env("GOOSEFS_BIN", run.binary(root)).env("PYTHONDONTWRITEBYTECODE", "1");
-    run.pass_on(&mut pytest);
-    report.run("official Python clients", pytest, run.limit)
-}
-
 impl Run {
+    /// Every Rust test there is.
+    pub fn rust(&self, report: &mut Report, root: &Path) -> Result<()> {
+        report.run("cargo test", self.cargo(root, &["test", "--workspace", "--locked", "--no-fail-fast"]), self.limit)
+    }
+
+    /// Builds all that the tests use: the same selection as theirs, so nothing is built with other features.
+    pub fn build(&self, report: &mut Report, root: &Path) -> Result<()> {
+        let cargo = self.cargo(root, &["build", "--workspace", "--bins", "--tests", "--locked"]);
+        report.run("build", cargo, self.limit)
+    }
+
+    /// The official Python clients, against what was built.
+    pub fn python(&self, report: &mut Report, root: &Path) -> Result<()> {
+        if !has_python_tests(root) {
+            return Ok(());
+        }
+        let python = std::env::var_os("GOOSEFS_PYTHON")
+            .context("GOOSEFS_PYTHON does not name a Python with the packages of tests/python: call ./x test")?;
+        let mut pytest = Command::new(python);
+        pytest.args(["-m", "pytest", PYTHON_TESTS, "-q", "--color=no", "-p", "no:cacheprovider"]).current_dir(root);
+        pytest.env("GOOSEFS_BIN", self.binary(root)).env("PYTHONDONTWRITEBYTECODE", "1");
+        self.pass_on(&mut pytest);
+        report.run("official Python clients", pytest, self.limit)
+    }
+
     fn cargo(&self, root: &Path, args: &[&str]) -> Command {
         let mut cargo = Command::new("cargo");
         cargo.args(args).current_dir(root);
@@ -72,6 +85,9 @@ impl Run {
     fn pass_on(&self, command: &mut Command) {
         if let Some(rounds) = self.rounds {
             command.env("GOOSEFS_TEST_ROUNDS", rounds.to_string());
+        }
+        if let Some(threads) = self.threads {
+            command.env("RUST_TEST_THREADS", threads.to_string());
         }
     }
 

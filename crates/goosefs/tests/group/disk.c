@@ -58,6 +58,7 @@ static int fails(int file, int64_t kind) {
 CALL(WRITE, ssize_t, write, (int file, const void *from, size_t bytes), (file, from, bytes))
 CALL(WRITE, ssize_t, pwrite, (int file, const void *from, size_t bytes, off_t at), (file, from, bytes, at))
 CALL(WRITE, ssize_t, pwrite64, (int file, const void *from, size_t bytes, off64_t at), (file, from, bytes, at))
+CALL(READ, ssize_t, read, (int file, void *to, size_t bytes), (file, to, bytes))
 CALL(READ, ssize_t, pread, (int file, void *to, size_t bytes, off_t at), (file, to, bytes, at))
 CALL(READ, ssize_t, pread64, (int file, void *to, size_t bytes, off64_t at), (file, to, bytes, at))
 CALL(SYNC, int, fsync, (int file), (file))

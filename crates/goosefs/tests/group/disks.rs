@@ -1,19 +1,18 @@
 //! One of three masters has a disk that is full or fails: clients see no failure, the master says what is wrong, and with a
 //! mended disk it is back. If it led, another one does before it ends.
 
-use crate::support::{Call, Group, MASTERS, PATIENCE, fail_next, has_failed, library, with_ports_of_its_own};
+use crate::support::{Call, Group, MASTERS, PATIENCE, fail_next, has_failed, library};
 use crate::{path, write_and_count};
 use client::FileSystem;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use testkit::netns::{available, isolated};
 use testkit::{eventually, eventually_async, mounts};
 
 /// The master with the small disk.
 const SICK: usize = 0;
 /// Has calls to a disk fail.
-const ERRORS: &str = include_str!("disk.c");
+pub const ERRORS: &str = include_str!("disk.c");
 /// Operations a client must have had acknowledged at each stage.
 const BETWEEN: u64 = 20;
 
@@ -138,12 +137,6 @@ fn a_leader_whose_disk_breaks_off_has_another_one_lead_before_it_ends() {
 
 /// One call of the sick master to its disk fails, once, and it ends of that.
 fn a_single_error(part: Part, call: Call, file: &str, setting: &str) {
-    let test = || fails_once(part, call, file, setting);
-    // A port that was free a moment ago goes to any connection of another test.
-    if available() { isolated(test).expect("a namespace") } else { test() }
-}
-
-fn fails_once(part: Part, call: Call, file: &str, setting: &str) {
     let dir = tempfile::tempdir().expect("a directory");
     let mut group = Group::format(dir.path(), &[setting]);
     group.preload = Some(library(dir.path(), "disk", ERRORS));
@@ -202,7 +195,8 @@ fn one_failed_read_at_a_start_is_named_and_the_next_start_is_well() {
         let said = group.master(SICK).output();
         assert!(!status.success() && has_failed(dir.path(), SICK), "{said}");
         let last = said.lines().last().expect("it says why");
-        assert!(last.contains(sick_place(dir.path(), "").join(file).to_str().expect("text")), "{last}");
+        let place = sick_place(dir.path(), file.trim_end_matches('/'));
+        assert!(last.contains(place.to_str().expect("text")), "{last}");
         assert!(last.contains("Input/output error") && !said.contains("panicked"), "{said}");
         group.stop_or_ended(SICK);
     }
@@ -210,12 +204,8 @@ fn one_failed_read_at_a_start_is_named_and_the_next_start_is_well() {
     group.caught_up(SICK);
 }
 
-#[test]
-fn one_failed_write_to_the_next_file_of_the_log_is_made_good_and_nobody_ends() {
-    with_ports_of_its_own(the_next_file_fails_once);
-}
-
-async fn the_next_file_fails_once() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_failed_write_to_the_next_file_of_the_log_is_made_good_and_nobody_ends() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut group = Group::format(dir.path(), &["goosefs.master.journal.log.size.bytes.max=64KB"]);
     group.preload = Some(library(dir.path(), "disk", ERRORS));

@@ -1,14 +1,20 @@
 //! Three masters as real processes: elections, troubles under load, official clients, refusals.
 
 mod backup;
+#[path = "../cluster/support.rs"]
+#[allow(dead_code, reason = "each program uses a part of it")]
+mod cluster;
+mod disk_reads;
 mod disks;
 mod members;
 mod page;
 mod reads;
 mod support;
 mod troubles;
+mod unfinished;
 
 use client::{FileSystem, MakeDirectory, WriteOptions};
+use goosefs_sdk::client::WorkerManagerClient;
 use goosefs_sdk::config::GoosefsConfig;
 use goosefs_sdk::fs::BaseFileSystem;
 use goosefs_sdk::io::{GoosefsFileReader, GoosefsFileWriter};
@@ -174,6 +180,27 @@ async fn the_lead_is_shown_and_handed_over_and_a_new_leader_knows_where_blocks_a
     assert!(read(&sdk, "/cached").await == data);
     let report = group.run(&["fsadmin", "report"]);
     assert!(report.contains(&format!("Journal Member: {} (leads)", group.journal_address(next))), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_follows_tells_official_clients_the_workers_and_that_it_does_not_lead() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let group = Group::start(dir.path(), &[]);
+    let leader = group.leader();
+    for n in (0..MASTERS).filter(|n| *n != leader) {
+        testkit::eventually(PATIENCE, || group.metric(n, "Cluster.Workers") == Some(1));
+        let config = GoosefsConfig::new(group.rpc_addrs()[n].to_string()).with_auth_username("root");
+        let workers = WorkerManagerClient::connect(&config).await.expect("it answers");
+        assert_eq!(workers.get_worker_info_list().await.expect("told by every master").len(), 1);
+        let (at, patience) = (group.rpc_addrs()[n], std::time::Duration::from_secs(2));
+        let masters = vec![(at.ip().to_string(), at.port())];
+        let config = client::ClientConfig { masters, rpc_timeout: patience, ..group.client_config() };
+        let refused = match FileSystem::connect(config).await {
+            Ok(fs) => fs.status(&path("/")).await.expect_err("only the leader knows"),
+            Err(error) => error,
+        };
+        assert!(matches!(refused.kind(), ErrorKind::Unavailable | ErrorKind::Timeout), "{refused}");
+    }
 }
 
 #[test]

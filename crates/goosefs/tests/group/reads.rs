@@ -1,6 +1,6 @@
 //! Without a majority of the masters nothing is decided, but what is cached is read.
 
-use crate::support::{Group, MASTERS, PATIENCE, with_ports_of_its_own};
+use crate::support::{Group, MASTERS, PATIENCE};
 use crate::{content, path};
 use client::{ClientConfig, FileStatus, FileSystem, Reader, WriteOptions};
 use testkit::eventually;
@@ -34,12 +34,8 @@ async fn cached_in_blocks(fs: &FileSystem, data: &[u8]) -> FileStatus {
     status
 }
 
-#[test]
-fn thousands_of_readers_dropped_in_the_middle_leave_the_connection_well() {
-    with_ports_of_its_own(readers_are_dropped);
-}
-
-async fn readers_are_dropped() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_readers_dropped_in_the_middle_leave_the_connection_well() {
     let dir = tempfile::tempdir().expect("a directory");
     let group = Group::start(dir.path(), &[]);
     let config = ClientConfig { read_chunk_bytes: 4096, ..group.client_config() };
@@ -54,12 +50,8 @@ async fn readers_are_dropped() {
     assert!(read_all(reader()).await == data);
 }
 
-#[test]
-fn cached_blocks_are_read_while_no_master_leads() {
-    with_ports_of_its_own(nobody_leads);
-}
-
-async fn nobody_leads() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cached_blocks_are_read_while_no_master_leads() {
     let dir = tempfile::tempdir().expect("a directory");
     // Rights run out while nobody leads.
     let mut group = Group::start(dir.path(), &["goosefs.master.right.lifetime=500ms"]);

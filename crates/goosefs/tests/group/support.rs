@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use testkit::line::Line;
-use testkit::netns::{Lan, available, isolated};
+use testkit::netns::Lan;
 use testkit::process::{Builder, Process};
 
 /// How long a start, an election or a catching up may take on a loaded machine.
@@ -33,6 +33,8 @@ pub struct Group {
     lan: Option<Lan>,
     /// On a network: from each master to each other one.
     lines: Vec<Between>,
+    /// On a network: from clients to each master.
+    client_lines: Vec<Line>,
     /// A library each master is started with.
     pub preload: Option<PathBuf>,
     /// How many workers are started.
@@ -51,7 +53,7 @@ struct Between {
 }
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Where on its own loopback a master of a network finds the line to the first one; the others follow.
+/// Where on its own loopback a master of a network, or a client, finds the line to the first one; the others follow.
 const FIRST_LINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 10);
 const WORKERS: usize = 2;
 
@@ -83,10 +85,12 @@ impl Group {
         let ports: Vec<Ports> =
             masters.chunks_exact(4).map(|p| Ports { rpc: p[0], web: p[1], internal: p[2], journal: p[3] }).collect();
         let lines = lan.as_ref().map_or_else(Vec::new, |lan| lines(lan, &ports));
+        let client_lines = lan.as_ref().map_or_else(Vec::new, |_| client_lines(&ports));
         let group = Group {
             dir: dir.to_owned(),
             lan,
             lines,
+            client_lines,
             preload: None,
             worker_count: 1,
             ports,
@@ -152,6 +156,21 @@ impl Group {
             .for_each(|between| between.line.set_delay(delay));
     }
 
+    /// Has everything between clients and a master of a network, both ways, take so much longer.
+    pub fn set_client_delay(&self, n: usize, delay: Duration) {
+        self.client_lines[n].set_delay(delay);
+    }
+
+    /// Nothing gets from clients to a master of a network or back, and connections do not break.
+    pub fn cut_from_clients(&self, n: usize) {
+        self.client_lines[n].hold();
+    }
+
+    /// What was under way arrives after all, late.
+    pub fn mend_to_clients(&self, n: usize) {
+        self.client_lines[n].release();
+    }
+
     /// The disk of a master's journal.
     pub fn journal_disk(dir: &Path, n: usize) -> PathBuf {
         dir.join(format!("master{n}")).join("journal")
@@ -189,6 +208,12 @@ impl Group {
         testkit::eventually(PATIENCE, || index(n).is_some_and(|applied| applied >= target));
     }
 
+    /// Whether a master has applied what the leader has.
+    pub fn has_caught_up(&self, n: usize) -> bool {
+        let index = |n: usize| self.metric(n, "Master.LastAppliedCommitJournalIndex");
+        index(self.leader()).is_some_and(|target| index(n).is_some_and(|applied| applied >= target))
+    }
+
     pub fn metric(&self, n: usize, name: &str) -> Option<u64> {
         let (_, text) = testkit::process::http_get(self.at(n, |p| p.web), "/metrics/prometheus").ok()?;
         let name = name.replace('.', "_");
@@ -216,8 +241,10 @@ impl Group {
         })
     }
 
+    /// Where clients find the masters.
     pub fn rpc_addrs(&self) -> Vec<SocketAddr> {
-        (0..MASTERS).map(|n| self.at(n, |p| p.rpc)).collect()
+        let address = |n: usize| self.client_lines.get(n).map_or_else(|| self.at(n, |p| p.rpc), Line::addr);
+        (0..MASTERS).map(address).collect()
     }
 
     /// As `goosefs.master.embedded.journal.addresses` names it.
@@ -307,16 +334,6 @@ impl Group {
     }
 }
 
-/// Runs a test whose ports nobody else takes, if this machine allows it: the kernel gives a port that was free a moment ago to
-/// any connection of another test.
-pub fn with_ports_of_its_own<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        runtime.expect("a runtime").block_on(test());
-    };
-    if available() { isolated(run).expect("a namespace") } else { run() }
-}
-
 /// Compiles a library that masters are to be started with.
 pub fn library(dir: &Path, name: &str, source: &str) -> PathBuf {
     let (file, library) = (dir.join(format!("{name}.c")), dir.join(format!("{name}.so")));
@@ -376,6 +393,14 @@ fn lines(lan: &Lan, ports: &[Ports]) -> Vec<Between> {
         Between { masters, line: lan.within(node(from), start).expect("a line") }
     };
     pairs.map(between).collect()
+}
+
+fn client_lines(ports: &[Ports]) -> Vec<Line> {
+    let line = |(n, ports): (usize, &Ports)| {
+        let (near, far) = (line_to(n), Lan::address(node(n)));
+        Line::start_at((near, ports.rpc).into(), (far, ports.rpc).into()).expect("a line")
+    };
+    ports.iter().enumerate().map(line).collect()
 }
 
 fn node(n: usize) -> u8 {

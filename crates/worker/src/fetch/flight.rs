@@ -73,6 +73,7 @@ pub struct Flight {
 pub struct Ticket {
     flight: Arc<Flight>,
     reader: u64,
+    joined: bool,
 }
 
 /// What a flight gives a reader.
@@ -97,13 +98,22 @@ impl Flight {
         Flight { origin, progress: Mutex::new(progress), news: Notify::new(), moved: Notify::new() }
     }
 
-    /// A place for a reader at `piece`.
+    /// The place of the reader for whom it begins, at `piece`.
     pub fn board(self: &Arc<Flight>, piece: u32) -> Ticket {
+        self.place(piece, false)
+    }
+
+    fn place(self: &Arc<Flight>, piece: u32, joined: bool) -> Ticket {
         let mut progress = self.progress.lock();
         let reader = progress.next_reader;
         progress.next_reader += 1;
         progress.readers.push((reader, piece));
-        Ticket { flight: Arc::clone(self), reader }
+        Ticket { flight: Arc::clone(self), reader, joined }
+    }
+
+    #[cfg(test)]
+    pub fn readers(&self) -> usize {
+        self.progress.lock().readers.len()
     }
 
     /// Resolves when it is over.
@@ -127,7 +137,7 @@ impl Flight {
             let here = progress.segments.iter().any(|segment| segment.has(piece));
             self.origin == *origin && progress.outcome.is_none() && (soon || here)
         };
-        fits.then(|| self.board(piece))
+        fits.then(|| self.place(piece, true))
     }
 
     /// Settles claims with a new flight over `[start, end)`: one ahead of it bounds it, one that would reach `start` much
@@ -172,6 +182,11 @@ impl Progress {
 }
 
 impl Ticket {
+    /// Whether the flight had begun before this reader came: how it ends may say nothing about the store as it is now.
+    pub fn joined(&self) -> bool {
+        self.joined
+    }
+
     /// The reader is at this piece, which it got from elsewhere.
     pub fn move_to(&self, piece: u32) {
         self.move_in(&mut self.flight.progress.lock(), piece);
