@@ -1,12 +1,13 @@
 //! Runs test programs, shows what they print as they print it, and counts what they say.
 
 use anyhow::{Context, Result};
+use rustix::process::Pid;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the end of a program is looked for while it prints nothing.
@@ -132,37 +133,40 @@ pub fn run(mut command: Command, limit: Duration, mut on_line: impl FnMut(&str))
     Ok(status)
 }
 
-/// The processes of the running program, which must not outlive us. One at a time.
-struct Group;
+/// The processes of a running program, which must not outlive us.
+struct Group(Pid);
 
-/// The group's number, 0 for none.
-static GROUP: AtomicI32 = AtomicI32::new(0);
+/// All there are.
+static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 impl Group {
     fn new(leader: u32) -> Group {
         static WATCH: std::sync::Once = std::sync::Once::new();
         WATCH.call_once(|| drop(std::thread::spawn(end_with_a_signal)));
-        GROUP.store(leader.cast_signed(), Ordering::SeqCst);
-        Group
+        let leader = Pid::from_raw(leader.cast_signed()).expect("a child has a number");
+        groups().push(leader);
+        Group(leader)
     }
 
     fn kill(&self) {
-        kill_group();
+        kill_group(self.0);
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        kill_group();
-        GROUP.store(0, Ordering::SeqCst);
+        self.kill();
+        groups().retain(|group| *group != self.0);
     }
 }
 
-fn kill_group() {
-    if let Some(group) = rustix::process::Pid::from_raw(GROUP.load(Ordering::SeqCst)) {
-        // Nobody left is the usual case.
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-    }
+fn groups() -> MutexGuard<'static, Vec<Pid>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kill_group(leader: Pid) {
+    // Nobody left is the usual case.
+    let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
 }
 
 /// The program has a process group of its own, so the terminal's Ctrl-C reaches only us.
@@ -178,7 +182,7 @@ fn end_with_a_signal() {
             _ = interrupt.recv() => 130,
             _ = terminate.recv() => 143,
         };
-        kill_group();
+        groups().iter().for_each(|group| kill_group(*group));
         std::process::exit(code);
     });
 }

@@ -42,14 +42,10 @@ impl Nightly {
         let run = Run { release: self.release, rounds, threads, limit: SUITE_LIMIT };
         run.build(&mut report, &root)?;
         // Most tests wait for processes and disks: what only computes goes on beside them.
-        let lanes: [&(dyn Fn(&mut Report) -> Result<()> + Sync); 3] = [
-            &|report| run.rust(report, &root),
-            &|report| run.python(report, &root),
-            &|report| {
-                sim::seeds(report, &root, self.release, self.rounds * SIM_SEEDS)?;
-                fuzz::all(report, &root, self.release, self.fuzz_minutes)
-            },
-        ];
+        let lanes: [&Lane; 3] = [&|report| run.rust(report, &root), &|report| run.python(report, &root), &|report| {
+            sim::seeds(report, &root, self.release, self.rounds * SIM_SEEDS)?;
+            fuzz::all(report, &root, self.release, self.fuzz_minutes)
+        }];
         for lane in beside_each_other(lanes) {
             report.suites.extend(lane?.suites);
         }
@@ -86,10 +82,11 @@ impl Nightly {
     }
 }
 
+/// A part of the run.
+type Lane<'a> = dyn Fn(&mut Report) -> Result<()> + Sync + 'a;
+
 /// Runs all of them at once, each with a report of its own.
-fn beside_each_other<const N: usize>(
-    lanes: [&(dyn Fn(&mut Report) -> Result<()> + Sync); N],
-) -> [Result<Report>; N] {
+fn beside_each_other<const N: usize>(lanes: [&Lane<'_>; N]) -> [Result<Report>; N] {
     std::thread::scope(|scope| {
         let begun = lanes.map(|lane| {
             scope.spawn(move || {
