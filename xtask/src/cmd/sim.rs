@@ -38,7 +38,7 @@ pub fn seeds(report: &mut Report, root: &Path, release: bool, seeds: u64) -> Res
 /// Built as the tests are, so that nothing is built with other features.
 fn run(root: &Path, release: bool, args: &[String]) -> Result<ExitStatus> {
     let mut build = Command::new("cargo");
-    build.args(["build", "--workspace", "--bins", "--locked"]).current_dir(root);
+    build.args(["build", "--workspace", "--bins", "--tests", "--locked"]).current_dir(root);
     if release {
         build.arg("--release");
     }
