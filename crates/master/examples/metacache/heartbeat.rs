@@ -53,7 +53,7 @@ fn run(plan: &Plan, tree: &Tree, name: &str, eviction: Eviction, asks: Asks) -> 
     let front = published(tree.open(&copy), plan.capacity, eviction);
     let mut zipf = tree.zipf.clone();
     if let Asks::Cache = asks {
-        let enough = u64::try_from(plan.capacity / 4).expect("it fits");
+        let enough = u64::try_from(plan.capacity / 32).expect("it fits");
         let mut looks = 0u64;
         while front.counts().evictions < enough && looks < 100_000_000 {
             for _ in 0..1_000 {
