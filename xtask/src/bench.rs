@@ -5,6 +5,7 @@ pub mod changes;
 pub mod cold;
 pub mod cpu;
 pub mod group;
+pub mod metacache;
 pub mod metadata;
 pub mod probe;
 pub mod rebuild;

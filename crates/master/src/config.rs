@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use store::CacheConfig;
 use types::Secret;
 
 /// Where the namespace's records live.
@@ -88,8 +89,8 @@ pub struct MasterConfig {
     pub segment_bytes: u64,
     /// Entries after which the store is flushed and the log cut (`goosefs.master.journal.checkpoint.period.entries`).
     pub checkpoint_entries: u64,
-    /// Bytes of the cache in front of the database.
-    pub cache_bytes: usize,
+    /// The cache in front of the database.
+    pub cache: CacheConfig,
     /// `goosefs.master.process.memory.budget`
     pub memory_budget_bytes: u64,
     /// How long a client's mutation may wait for its outcome.
@@ -147,7 +148,7 @@ impl MasterConfig {
             rpc_threads: 1,
             segment_bytes: 1 << 20,
             checkpoint_entries: 50,
-            cache_bytes: 1 << 20,
+            cache: CacheConfig::of_bytes(1 << 20),
             memory_budget_bytes: 1 << 30,
             request_timeout: Duration::from_secs(5),
             intent_wait: Duration::from_secs(2),

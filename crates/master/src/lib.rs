@@ -39,3 +39,4 @@ pub use error::Error;
 pub use format::{format, format_to_join};
 pub use read_journal::{JournalFilter, JournalLine, read_journal};
 pub use server::{Ended, Master};
+pub use store::{CacheConfig, Eviction};

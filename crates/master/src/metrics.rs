@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use store::CacheStatistics;
 use types::Timings;
 
 /// Different names clients may report; more are dropped and counted.
@@ -89,6 +91,8 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.JournalDiskFreeBytes".into(), free.journal.load(Ordering::Relaxed));
     set("Master.MetastoreDiskShort".into(), u64::from(short.metastore));
     set("Master.MetastoreDiskFreeBytes".into(), free.metastore.load(Ordering::Relaxed));
+    cache(&mut set, &shared.state.statistics().cache);
+    set("Master.LiveContainerBytes".into(), u64::try_from(shared.state.live_bytes()).unwrap_or(u64::MAX));
     timer(&mut set, "Master.JournalFlushTimer", &shared.metrics.commits);
     if let Some(journal) = shared.metrics.journal.get() {
         timer(&mut set, "Master.JournalSyncTimer", &journal.flushes);
@@ -99,9 +103,26 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     out
 }
 
+/// The metadata cache. `LoadTimes` are nanoseconds in all, as with the real product; `EvictingTimes`, which it does not
+/// publish, too.
+fn cache(set: &mut impl FnMut(String, u64), cache: &CacheStatistics) {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let kinds =
+        [("Inode", cache.inodes), ("Edge", cache.edges), ("Listing", cache.listings), ("OtherRecord", cache.others)];
+    for (name, kind) in kinds {
+        set(format!("Master.{name}CacheHits"), kind.hits);
+        set(format!("Master.{name}CacheMisses"), kind.misses);
+        set(format!("Master.{name}CacheLoadTimes"), nanos(kind.loading));
+        set(format!("Master.{name}CacheEvictions"), kind.evictions);
+        set(format!("Master.{name}CacheEvictingTimes"), nanos(kind.evicting));
+        set(format!("Master.{name}CacheSize"), kind.entries);
+    }
+    set("Master.MetadataCacheBytes".into(), u64::try_from(cache.bytes).unwrap_or(u64::MAX));
+}
+
 /// Count, mean and quantiles in microseconds.
 fn timer(set: &mut impl FnMut(String, u64), name: &str, timings: &Timings) {
-    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let count = timings.count();
     set(format!("{name}.Count"), count);
     set(format!("{name}.MeanUs"), micros(timings.sum()) / count.max(1));

@@ -31,6 +31,7 @@ use ufs::UnderStore;
 
 pub use crate::core::{Job, JobId};
 pub use crate::install::{Files, InstallError, Place, SENT, Snapshot};
+pub use crate::locations::{Locations, Session};
 pub use crate::peers::{Arrivals, Source, Visit};
 
 /// Everything a run of a master stands on.
@@ -212,7 +213,9 @@ impl Rig {
 
     /// What is broken in the records, by a full recount.
     pub fn recount(&self) -> Result<Vec<String>, StoreError> {
-        self.core.namespace().check_invariants(&self.shared.state.latest())
+        let mut wrong = self.core.namespace().check_invariants(&self.shared.state.latest())?;
+        wrong.extend(self.shared.state.live_drift()?);
+        Ok(wrong)
     }
 
     /// Looks at the state as it is here, whoever leads.

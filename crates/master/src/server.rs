@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use store::{DirDisk, HeapStore, Lru, Published, RocksConfig, RocksStore};
+use store::{DirDisk, HeapStore, Published, RocksConfig, RocksStore};
 use tokio::sync::watch;
 use tower::Layer;
 use types::{Clock, ClusterId, Entropy, Mode, Monotonic};
@@ -517,8 +517,7 @@ pub(crate) fn publish(
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<(Arc<Shared>, Namespace), Error> {
-    let policy = || -> Box<dyn store::Policy> { Box::new(Lru::default()) };
-    let published = Published::new(state, config.cache_bytes, policy);
+    let published = Published::new(state, &config.cache, clock.clone(), entropy.next_u64())?;
     let shared = Arc::new(Shared::new(config.clone(), published, clock, entropy));
     let namespace = Namespace::open(&shared.state.latest())?;
     for worker in shared.read_any(meta::workers)? {

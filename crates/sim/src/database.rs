@@ -153,7 +153,7 @@ impl Watched {
         let mut digest = 0;
         for family in Family::ALL {
             for (key, value) in inner.scan(family, &[], &[0xFF; 64], usize::MAX)? {
-                if !is_its_own(family, &key) {
+                if !store::is_own(family, &key) {
                     digest ^= hash_of(family, &key, &value);
                 }
             }
@@ -206,14 +206,6 @@ impl Watched {
     }
 }
 
-/// The record that says who the members are.
-const MEMBERS_KEY: &[u8] = b"members";
-
-/// The store's own record of what is applied: flushed with the rest, and no part of the state.
-fn is_its_own(family: Family, key: &[u8]) -> bool {
-    family == Family::State && key != meta::COUNTERS_KEY && key != MEMBERS_KEY
-}
-
 fn hash_of(family: Family, key: &[u8], value: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     (family, key, value).hash(&mut hasher);
@@ -248,7 +240,8 @@ impl Store for Watched {
         let mut digest = self.digest.lock();
         let mut before = self.before.lock();
         before.clear();
-        for change in &kept.changes {
+        // What the store writes by itself is flushed with the rest, and no part of the state.
+        for change in kept.changes.iter().filter(|change| !store::is_own(change.family, &change.key)) {
             let old = self.inner.get(change.family, &change.key)?;
             if let Some(old) = &old {
                 *digest ^= hash_of(change.family, &change.key, old);

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use store::HeapStore;
+use store::{CacheConfig, Eviction, HeapStore};
 use types::{Clock, ClusterId, Entropy, LogIndex, Term};
 
 /// What logs and databases of the group are bound to.
@@ -379,8 +379,16 @@ impl Machine {
         };
         let config = MasterConfig::for_tests();
         // A cache would keep what this bug takes away.
-        let cache_bytes = if self.bug == Some(Bug::LoadResurrects) { 0 } else { config.cache_bytes };
-        MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, cache_bytes, ..config }
+        let is_off = self.bug == Some(Bug::LoadResurrects);
+        let cache = if is_off { CacheConfig::of_bytes(0) } else { self.cache() };
+        MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, cache, ..config }
+    }
+
+    /// Another cache in each life, most of them far too small: what is evicted must not matter.
+    fn cache(&self) -> CacheConfig {
+        let turn = usize::try_from(self.life.wrapping_add(self.id.0) % 12).expect("small");
+        let entries = [1, 7, 100, usize::MAX][turn % 4];
+        CacheConfig { entries, bytes: 1 << 20, eviction: Eviction::ALL[turn % 3] }
     }
 
     /// Writes a batch, not safe yet.

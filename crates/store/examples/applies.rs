@@ -4,15 +4,31 @@
 
 use meta::{Caller, CreateFile, Entry, Format, Ids, MountSpec, Namespace, Op, Record, Store};
 use std::sync::Arc;
-use std::time::Duration;
-use store::{HeapStore, Lru, MemoryDisk, Published, RocksConfig, RocksStore};
-use types::{AgeMs, ClusterId, ContainerId, GfsPath, InodeId, LogIndex, Mode, OperationId, UnixMs};
+use std::time::{Duration, Instant};
+use store::{CacheConfig, HeapStore, MemoryDisk, Published, RocksConfig, RocksStore};
+use types::{AgeMs, Clock, ClusterId, ContainerId, GfsPath, InodeId, LogIndex, Mode, Monotonic, OperationId, UnixMs};
 
 const BATCH: u64 = 32;
 const RUN: u64 = 100_000;
 const RUNS: u64 = 4;
 const DIRECTORIES: u64 = 100;
 const CACHE_BYTES: usize = 256 << 20;
+
+/// The machine's clock.
+struct Watch(Instant);
+
+impl Clock for Watch {
+    fn unix(&self) -> UnixMs {
+        UnixMs(0)
+    }
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.0.elapsed())
+    }
+}
+
+fn watch() -> Arc<Watch> {
+    Arc::new(Watch(Instant::now()))
+}
 
 struct Replay<S> {
     namespace: Namespace,
@@ -45,7 +61,7 @@ fn create(at: u64) -> Entry {
 
 impl<S: Store> Replay<S> {
     fn new(store: S) -> Replay<S> {
-        let state = Published::new(Arc::new(store), CACHE_BYTES, || Box::new(Lru::default()));
+        let state = Published::new(Arc::new(store), &CacheConfig::of_bytes(CACHE_BYTES), watch(), 7).expect("readable");
         let namespace = Namespace::open(&state.latest()).expect("an empty store");
         let root = MountSpec::plain("file:///under");
         let format =

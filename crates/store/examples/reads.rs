@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
-use store::{HeapStore, Lru, MemoryDisk, Published, RocksConfig, RocksStore};
-use types::{ClusterId, LogIndex};
+use store::{CacheConfig, HeapStore, MemoryDisk, Published, RocksConfig, RocksStore};
+use types::{Clock, ClusterId, LogIndex, Monotonic, UnixMs};
 
 const RECORDS: u64 = 100_000;
 const PER_DIRECTORY: u64 = 100;
@@ -19,6 +19,22 @@ const READS: u64 = 500_000;
 const DEPTH: u64 = 8;
 const RUNS: usize = 3;
 const CACHE_BYTES: usize = 256 << 20;
+
+/// The machine's clock.
+struct Watch(Instant);
+
+impl Clock for Watch {
+    fn unix(&self) -> UnixMs {
+        UnixMs(0)
+    }
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.0.elapsed())
+    }
+}
+
+fn watch() -> Arc<Watch> {
+    Arc::new(Watch(Instant::now()))
+}
 
 fn key(record: u64) -> Vec<u8> {
     let mut key = (record / PER_DIRECTORY).to_be_bytes().to_vec();
@@ -55,7 +71,7 @@ fn measure<S: Store>(name: &str, store: S) {
     let raw = best(|keys| keys.iter().for_each(|key| drop(black_box(store.get(Family::Edges, key)))));
     println!("{name:5}  raw get                            {raw:6} ns");
     for (cache, bytes) in [("without a cache", 0), ("every get a hit", CACHE_BYTES)] {
-        let published = Published::new(store.clone(), bytes, || Box::new(Lru::default()));
+        let published = Published::new(store.clone(), &CacheConfig::of_bytes(bytes), watch(), 7).expect("readable");
         let latest =
             best(|keys| keys.iter().for_each(|key| drop(black_box(published.latest().get(Family::Edges, key)))));
         let single = best(|keys| {
@@ -75,14 +91,18 @@ fn measure<S: Store>(name: &str, store: S) {
 
 /// Memory per entry of a cache that holds a million records, as the kernel sees it and as the cache counts it.
 fn weigh() {
-    let published = Published::new(Arc::new(Endless), 1 << 30, || Box::new(Lru::default()));
+    let published = Published::new(Arc::new(Endless), &CacheConfig::of_bytes(1 << 30), watch(), 7).expect("readable");
     let before = resident_bytes();
     // Twice: a record that was handed out once takes a little more.
     for record in 0..2 * MANY {
         drop(black_box(published.latest().get(Family::Edges, &key(record % MANY))));
     }
     let (used, cache) = (resident_bytes() - before, published.statistics().cache);
-    println!("bytes per entry: {} resident, {} counted", used / cache.entries, cache.bytes / cache.entries);
+    println!(
+        "bytes per entry: {} resident, {} counted",
+        used / cache.total().entries,
+        u64::try_from(cache.bytes).expect("it fits") / cache.total().entries
+    );
 }
 
 /// Holds a record under every key, and takes no memory of its own.

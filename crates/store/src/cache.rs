@@ -1,85 +1,113 @@
-//! Records kept in memory in front of a store.
+//! Values kept in memory in front of a store.
 //!
-//! Is:     a map from key to record or to its absence, bounded in bytes, in shards, with a [`Policy`] that says who goes.
-//! Owns:   copies of records. All are clean: dropping any of them loses nothing.
+//! Is:     a map from key to value, bounded in entries and in bytes, in segments, with a [`Policy`] each that says who goes.
+//! Owns:   copies of what the store has. All are clean: dropping any of them loses nothing.
 //! Never:  reads the store, and never keeps a value its caller cannot vouch for (see [`Cache::fill`]).
 
 mod lru;
+mod page;
+mod policy;
+mod random;
+mod rings;
+mod s3fifo;
+mod segment;
+mod statistics;
+mod touches;
 
 pub use lru::Lru;
+pub(crate) use page::{Page, Seen, page_key};
+pub use policy::{Eviction, Policy};
+pub use random::Random;
+pub use s3fifo::S3Fifo;
+pub use statistics::{CacheStatistics, KindStatistics};
 
 use bytes::Bytes;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use foldhash::fast::FixedState;
 use meta::Family;
-use parking_lot::Mutex;
+use segment::{Entry, Segment};
+use statistics::Kind;
 use std::hash::BuildHasher;
-
-/// Shards, so that readers on different cores seldom wait for each other.
-const SHARDS: usize = 16;
-const _: () = assert!(SHARDS.is_power_of_two());
+use std::sync::Arc;
+use std::time::Duration;
+use types::{Clock, Monotonic};
 
 /// Memory of an entry besides its key and value: the slot, its place in index and policy, and the allocator's share
 /// (measured by the example `reads`, rounded up).
 const ENTRY_BYTES: usize = 192;
+/// A segment's share is at least this, or there are fewer segments.
+const SEGMENT_ENTRIES_MIN: usize = 64;
+const SEGMENT_BYTES_MIN: usize = 16 << 10;
 
-/// Who goes first when a shard is full. A policy knows slots, small numbers that are reused, and nothing else.
-pub trait Policy: Send {
-    /// `slot` now holds an entry whose key hashes to `hash`.
-    fn inserted(&mut self, slot: u32, hash: u64);
-    /// The entry in `slot` was used.
-    fn touched(&mut self, slot: u32);
-    /// The entry in `slot` is gone for a reason of its own.
-    fn removed(&mut self, slot: u32);
-    /// Chooses an entry to go and forgets it. None only if there is none. Cost: constant, amortised.
-    fn evict(&mut self) -> Option<u32>;
+/// The bounds of a cache, and who leaves it first.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheConfig {
+    /// Records, and entries of pages, held at once; 0 switches it off.
+    pub entries: usize,
+    /// Memory held; 0 switches it off.
+    pub bytes: usize,
+    pub eviction: Eviction,
 }
 
-/// Counts since the start, and what is held now.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct CacheStatistics {
-    pub hits: u64,
-    pub misses: u64,
-    /// Entries that went to make room.
-    pub evictions: u64,
-    /// Records read from the store and not kept, because they changed meanwhile.
-    pub fills_dropped: u64,
-    pub entries: u64,
-    /// Estimate of the memory used, never above the bound.
-    pub bytes: u64,
-    pub capacity_bytes: u64,
-}
+impl CacheConfig {
+    /// Bounded in bytes alone, LRU.
+    pub fn of_bytes(bytes: usize) -> CacheConfig {
+        CacheConfig { entries: usize::MAX, bytes, eviction: Eviction::LRU }
+    }
 
-/// See the module. A capacity of zero switches it off.
-pub(crate) struct Cache {
-    hasher: DefaultHashBuilder,
-    shards: Box<[Mutex<Shard>]>,
-    shard_bytes: usize,
-}
+    pub(crate) fn is_on(&self) -> bool {
+        self.entries > 0 && self.bytes > 0
+    }
 
-struct Shard {
-    index: HashTable<u32>,
-    slots: Vec<Option<Entry>>,
-    free: Vec<u32>,
-    policy: Box<dyn Policy>,
-    bytes: usize,
-    counts: CacheStatistics,
-}
-
-struct Entry {
-    hash: u64,
-    family: Family,
-    key: Box<[u8]>,
-    value: Option<Bytes>,
-}
-
-impl Entry {
-    fn bytes(&self) -> usize {
-        weight(&self.key, self.value.as_ref())
+    /// `part` parts of `whole`, of both bounds.
+    pub(crate) fn share(&self, part: usize, whole: usize) -> CacheConfig {
+        let of = |bound: usize| bound / whole * part + bound % whole * part / whole;
+        CacheConfig { entries: of(self.entries), bytes: of(self.bytes), eviction: self.eviction }
     }
 }
 
-fn weight(key: &[u8], value: Option<&Bytes>) -> usize {
-    ENTRY_BYTES + key.len() + value.map_or(0, Bytes::len)
+/// What can be held.
+pub(crate) trait Held: Clone {
+    /// Its memory.
+    fn bytes(&self) -> usize;
+    /// As how many entries it counts.
+    fn entries(&self) -> usize;
+    /// What a value of this family is counted as.
+    fn kind(family: Family) -> Kind;
+}
+
+/// A record, or its absence. A copy of its own: it must not keep the buffer alive that it was cut from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Known(pub(crate) Option<Bytes>);
+
+impl Known {
+    pub(crate) fn copy(value: Option<&Bytes>) -> Known {
+        Known(value.map(|value| Bytes::copy_from_slice(value)))
+    }
+}
+
+impl Held for Known {
+    fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, Bytes::len)
+    }
+    fn entries(&self) -> usize {
+        1
+    }
+    fn kind(family: Family) -> Kind {
+        match family {
+            Family::Inodes => Kind::Inode,
+            Family::Edges => Kind::Edge,
+            Family::State
+            | Family::Containers
+            | Family::Operations
+            | Family::Mounts
+            | Family::Intents
+            | Family::Detached
+            | Family::Loads
+            | Family::Persists
+            | Family::Workers
+            | Family::Incomplete => Kind::Other,
+        }
+    }
 }
 
 /// Whether records of `family` are kept: those that every operation looks up by key.
@@ -96,179 +124,143 @@ pub(crate) fn keeps(family: Family) -> bool {
     }
 }
 
-impl Cache {
-    pub(crate) fn new(capacity_bytes: usize, policy: impl Fn() -> Box<dyn Policy>) -> Cache {
-        let shard = || {
-            Mutex::new(Shard {
-                index: HashTable::new(),
-                slots: Vec::new(),
-                free: Vec::new(),
-                policy: policy(),
-                bytes: 0,
-                counts: CacheStatistics::default(),
-            })
+/// See the module.
+pub(crate) struct Cache<V> {
+    hasher: FixedState,
+    segments: Box<[Segment<V>]>,
+    bounds: Bounds,
+    clock: Arc<dyn Clock>,
+}
+
+/// What one segment may hold.
+#[derive(Clone, Copy)]
+struct Bounds {
+    entries: usize,
+    bytes: usize,
+}
+
+impl<V: Held> Cache<V> {
+    /// - `clock`: measures how long evictions take.
+    /// - `seed`: of hashes and draws; unknown to users, or they could choose names that collide.
+    pub(crate) fn new(config: &CacheConfig, clock: Arc<dyn Clock>, seed: u64) -> Cache<V> {
+        let most = (config.entries / SEGMENT_ENTRIES_MIN).min(config.bytes / SEGMENT_BYTES_MIN);
+        let count = config.eviction.segments.min(most.max(1).next_power_of_two());
+        // Rounded down: the last one would be too small.
+        let count = if count > most.max(1) { count / 2 } else { count };
+        assert!(count.is_power_of_two(), "{} segments of {}", config.eviction.segments, config.eviction.name);
+        let make = |number: usize| {
+            let number = u64::try_from(number).expect("few");
+            Segment::new((config.eviction.make)(seed.wrapping_add(number)))
         };
-        let shards = (0..SHARDS).map(|_| shard()).collect();
-        Cache { hasher: DefaultHashBuilder::default(), shards, shard_bytes: capacity_bytes / SHARDS }
+        let bounds = Bounds { entries: config.entries / count, bytes: config.bytes / count };
+        Cache { hasher: FixedState::with_seed(seed), segments: (0..count).map(make).collect(), bounds, clock }
     }
 
-    /// The record, or its absence (`Some(None)`), if known. Cost: a hash and a mutex nobody holds for long.
-    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Option<Option<Bytes>> {
+    /// The value, if it is held. Cost: a hash and a lock taken shared.
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Option<V> {
+        self.get_if(family, key, |_| true)
+    }
+
+    /// The value, if it is held and still `is_good`; else it is dropped, and counts as missed.
+    pub(crate) fn get_if(&self, family: Family, key: &[u8], is_good: impl FnOnce(&V) -> bool) -> Option<V> {
         let hash = self.hash(family, key);
-        let mut shard = self.shard(hash).lock();
-        let Some(slot) = shard.find(hash, family, key) else {
-            shard.counts.misses += 1;
-            return None;
-        };
-        shard.counts.hits += 1;
-        shard.policy.touched(slot);
-        Some(shard.entry(slot).value.clone())
+        let segment = self.segment(hash);
+        let found = segment.get(hash, family, key, is_good);
+        segment.looked_up(V::kind(family), matches!(found, segment::Found::Good(_)));
+        match found {
+            segment::Found::Good(value) => Some(value),
+            segment::Found::Bad => {
+                segment.change().forget(hash, family, key);
+                None
+            }
+            segment::Found::Nothing => None,
+        }
     }
 
-    /// Keeps what a reader found in the store, if `is_current` still says so once nobody else can touch the shard.
+    /// Keeps what a reader found in the store, if `is_current` still says so once nobody else can touch the segment.
     ///
-    /// Whoever changes records must make `is_current` false before the store changes, and call [`Cache::update`] or
+    /// Whoever changes what the store has must make `is_current` false before it changes, and call [`Cache::update`] or
     /// [`Cache::forget`] after: then either this sees it, or that one comes later and corrects it.
-    pub(crate) fn fill(&self, family: Family, key: &[u8], value: Option<&Bytes>, is_current: impl FnOnce() -> bool) {
-        if weight(key, value) > self.shard_bytes {
-            return;
-        }
-        let value = value.map(own);
+    /// `loading`: how long the store took.
+    pub(crate) fn fill(
+        &self,
+        family: Family,
+        key: &[u8],
+        value: V,
+        loading: Duration,
+        is_current: impl FnOnce() -> bool,
+    ) {
         let hash = self.hash(family, key);
-        let mut shard = self.shard(hash).lock();
-        if !is_current() {
-            shard.counts.fills_dropped += 1;
+        let segment = self.segment(hash);
+        segment.loaded(V::kind(family), loading);
+        let entry = Entry { hash, family, key: key.into(), value };
+        if entry.bytes() > self.bounds.bytes || entry.value.entries() > self.bounds.entries {
             return;
         }
-        match shard.find(hash, family, key) {
-            Some(slot) => shard.replace(slot, value),
-            None => shard.insert(Entry { hash, family, key: key.into(), value }),
+        let mut inner = segment.change();
+        if !is_current() {
+            segment.dropped_fill();
+            return;
         }
-        shard.shrink(self.shard_bytes);
+        inner.put(entry);
+        self.shrink(segment, &mut inner);
+    }
+
+    /// Counts what was missed and read, and is not kept.
+    pub(crate) fn loaded(&self, family: Family, key: &[u8], loading: Duration) {
+        self.segment(self.hash(family, key)).loaded(V::kind(family), loading);
     }
 
     /// Gives a key its new value, if the key is held.
-    pub(crate) fn update(&self, family: Family, key: &[u8], value: Option<&Bytes>) {
+    pub(crate) fn update(&self, family: Family, key: &[u8], value: impl FnOnce() -> V) {
         let hash = self.hash(family, key);
-        let mut shard = self.shard(hash).lock();
-        if let Some(slot) = shard.find(hash, family, key) {
-            shard.replace(slot, value.map(own));
-            shard.shrink(self.shard_bytes);
+        let segment = self.segment(hash);
+        let mut inner = segment.change();
+        if inner.replace(hash, family, key, value) {
+            self.shrink(segment, &mut inner);
         }
     }
 
     /// Drops what is known of a key.
     pub(crate) fn forget(&self, family: Family, key: &[u8]) {
         let hash = self.hash(family, key);
-        let mut shard = self.shard(hash).lock();
-        if let Some(slot) = shard.find(hash, family, key) {
-            shard.policy.removed(slot);
-            shard.take(slot);
+        self.segment(hash).change().forget(hash, family, key);
+    }
+
+    /// Evicts until the bounds hold. Ends, since each turn removes an entry.
+    fn shrink(&self, segment: &Segment<V>, inner: &mut segment::Inner<V>) {
+        let mut began: Option<Monotonic> = None;
+        while inner.exceeds(self.bounds) {
+            let start = *began.get_or_insert_with(|| self.clock.monotonic());
+            let family = inner.evict();
+            let now = self.clock.monotonic();
+            segment.evicted(V::kind(family), now - start);
+            began = Some(now);
         }
     }
 
-    pub(crate) fn statistics(&self) -> CacheStatistics {
-        let count = |count: usize| u64::try_from(count).expect("counts of memory fit 64 bits");
-        let mut sum =
-            CacheStatistics { capacity_bytes: count(self.shard_bytes * SHARDS), ..CacheStatistics::default() };
-        for shard in &self.shards {
-            let shard = shard.lock();
-            sum.hits += shard.counts.hits;
-            sum.misses += shard.counts.misses;
-            sum.evictions += shard.counts.evictions;
-            sum.fills_dropped += shard.counts.fills_dropped;
-            sum.entries += count(shard.index.len());
-            sum.bytes += count(shard.bytes);
-        }
-        sum
+    /// Adds what it counted and holds. Cost: a look at every segment.
+    pub(crate) fn add_to(&self, sum: &mut CacheStatistics) {
+        sum.capacity_entries =
+            sum.capacity_entries.saturating_add(self.bounds.entries.saturating_mul(self.segments.len()));
+        sum.capacity_bytes = sum.capacity_bytes.saturating_add(self.bounds.bytes.saturating_mul(self.segments.len()));
+        self.segments.iter().for_each(|segment| segment.add_to(sum));
     }
 
-    /// Whether anything can be held at all.
-    pub(crate) fn is_on(&self) -> bool {
-        self.shard_bytes > 0
-    }
-
-    fn hash(&self, family: Family, key: &[u8]) -> u64 {
+    pub(crate) fn hash(&self, family: Family, key: &[u8]) -> u64 {
         self.hasher.hash_one((family, key))
     }
 
-    fn shard(&self, hash: u64) -> &Mutex<Shard> {
-        // The index within a shard uses the low and the highest bits, so take some from between.
-        let mask = u64::try_from(SHARDS - 1).expect("few shards");
-        &self.shards[usize::try_from(hash >> 40 & mask).expect("below the number of shards")]
+    fn segment(&self, hash: u64) -> &Segment<V> {
+        // The index within a segment uses the low and the highest bits, so take some from between.
+        let bits = usize::try_from(hash >> 40 & 0xFFFF).expect("sixteen bits");
+        &self.segments[bits & (self.segments.len() - 1)]
     }
 
     #[cfg(test)]
-    fn check_invariants(&self) {
-        for shard in &self.shards {
-            let shard = shard.lock();
-            assert!(shard.bytes <= self.shard_bytes);
-            assert_eq!(shard.bytes, shard.slots.iter().flatten().map(Entry::bytes).sum::<usize>());
-            assert_eq!(shard.index.len() + shard.free.len(), shard.slots.len());
-            assert_eq!(shard.index.len(), shard.slots.iter().flatten().count());
-        }
+    pub(crate) fn check_invariants(&self) {
+        self.segments.iter().for_each(|segment| segment.check_invariants(self.bounds));
     }
-}
-
-/// A copy of its own: a record must not keep the buffer alive that it was cut from.
-fn own(value: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(value)
-}
-
-impl Shard {
-    fn find(&self, hash: u64, family: Family, key: &[u8]) -> Option<u32> {
-        let is_it = |slot: &u32| {
-            let entry = self.entry(*slot);
-            entry.family == family && *entry.key == *key
-        };
-        self.index.find(hash, is_it).copied()
-    }
-
-    fn entry(&self, slot: u32) -> &Entry {
-        self.slots[at(slot)].as_ref().expect("the index and the policy name filled slots only")
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).expect("a shard is far smaller than 2^32 entries")
-        });
-        self.bytes += entry.bytes();
-        self.policy.inserted(slot, entry.hash);
-        let hash = entry.hash;
-        self.slots[at(slot)] = Some(entry);
-        let slots = &self.slots;
-        self.index.insert_unique(hash, slot, |slot| slots[at(*slot)].as_ref().map_or(0, |entry| entry.hash));
-    }
-
-    fn replace(&mut self, slot: u32, value: Option<Bytes>) {
-        let entry = self.slots[at(slot)].as_mut().expect("the index names filled slots only");
-        let before = entry.bytes();
-        entry.value = value;
-        self.bytes = self.bytes - before + entry.bytes();
-        self.policy.touched(slot);
-    }
-
-    /// Empties a slot that the policy has forgotten.
-    fn take(&mut self, slot: u32) {
-        let entry = self.slots[at(slot)].take().expect("only filled slots are emptied");
-        self.bytes -= entry.bytes();
-        self.index.find_entry(entry.hash, |held| *held == slot).expect("every filled slot is in the index").remove();
-        self.free.push(slot);
-    }
-
-    /// Evicts until the shard fits. Ends, since each turn removes an entry.
-    fn shrink(&mut self, capacity_bytes: usize) {
-        while self.bytes > capacity_bytes {
-            let slot = self.policy.evict().expect("bytes are held by entries, and the policy knows each");
-            self.take(slot);
-            self.counts.evictions += 1;
-        }
-    }
-}
-
-fn at(slot: u32) -> usize {
-    usize::try_from(slot).expect("32 bits fit")
 }
 
 #[cfg(test)]

@@ -9,7 +9,19 @@ use meta::{Change, Changes, Family, MemoryStore, Read, Store, StoreError};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use types::LogIndex;
+use types::{Clock, LogIndex, Monotonic, UnixMs};
+
+/// A clock that stands.
+pub struct StillClock;
+
+impl Clock for StillClock {
+    fn unix(&self) -> UnixMs {
+        UnixMs(0)
+    }
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::default()
+    }
+}
 
 /// One kind of store, and the places it can be kept in.
 pub trait Rig {
@@ -159,7 +171,7 @@ pub fn flushes_beside_commits(rig: &dyn Rig, commits: u64) {
 }
 
 /// Ends the threads that watch a flag, also when an assertion failed.
-pub(crate) struct SetWhenDropped<'a>(pub(crate) &'a AtomicBool);
+pub struct SetWhenDropped<'a>(pub &'a AtomicBool);
 
 impl Drop for SetWhenDropped<'_> {
     fn drop(&mut self) {

@@ -11,6 +11,11 @@ pub(crate) const PREFIX_BYTES: usize = 8;
 pub const APPLIED_KEY: &[u8] = b"applied";
 const APPLIED_VERSION: u8 = 1;
 
+/// Whether the store writes this record by itself: it belongs to one database and its log, and is no part of the state.
+pub fn is_own(family: Family, key: &[u8]) -> bool {
+    (family == Family::State && key == APPLIED_KEY) || crate::live::is_derived(family, key)
+}
+
 /// Whether the family's keys begin with a directory's inode id.
 pub(crate) fn is_prefixed(family: Family) -> bool {
     match family {

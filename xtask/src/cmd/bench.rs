@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what docs/benchmarks.md claims, measured, and the document written anew.
 
-use crate::bench::{Figure, Ground, cold, group, metadata, rebuild, slow_readers, start, warm};
+use crate::bench::{Figure, Ground, cold, group, metacache, metadata, rebuild, slow_readers, start, warm};
 use crate::{machine, tree};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -26,6 +26,8 @@ enum Part {
     SlowReaders,
     /// Start of a master with many files
     Start,
+    /// The metadata cache and its policies: renames and heartbeats with a working set larger than the cache
+    Metacache,
     /// A master rebuilt from nothing beside two with many files; only when asked for, with `--files 5000000` some ten minutes
     Rebuild,
 }
@@ -82,6 +84,7 @@ impl Bench {
                     Part::Cold => Box::pin(cold::measure(&ground)).await,
                     Part::SlowReaders => Box::pin(slow_readers::measure(&ground)).await,
                     Part::Start => Box::pin(start::measure(&ground)).await,
+                    Part::Metacache => Box::pin(metacache::measure(&ground)).await,
                     Part::Rebuild => Box::pin(rebuild::measure(&ground)).await,
                 }
             });
@@ -158,6 +161,19 @@ const PROBES: &str = "
   official one's block reader, called as its file stream calls it.
 - **Store**: an S3 server over files in the page cache, in the process of the bench, behind a proxy that delays every
   request by 20 ms and passes 200 MB/s in all. A direct GET goes through the same proxy by our own store client.
+- **Metadata cache** (scale 2; `crates/master/examples/metacache`): in one process and one thread, what a master does for a rename, without the wire:
+  the operation is looked up, both paths are resolved, the entry is encoded, 64 of them are appended to the journal and synced, decoded,
+  applied and published, over RocksDB with the block cache of a default master. Files are drawn by Zipf's law (exponent 0.99), the cache holds
+  a quarter as many entries as there are files, and is full when the measurement begins. CPU is that of the process, RocksDB's threads among
+  it; waits for the disk use none and are told apart.
+  The baseline RANDOM is **our reading of the vendor's release notes**, fixed in docs/design/0011-metadata-cache.md before any figure: victims
+  drawn uniformly, found by walking half a segment on the inserting thread. It is not the vendor's code, which is not public, nor Java, nor
+  Alluxio's cache, which evicts in batches from a thread of its own. Its price per eviction grows with the cache, so the ratio does,
+  too; a walk that evicts a batch would divide it by the batch. `RANDOM, no walk` evicts the same victims at no price: what is left of the
+  ratio then is what the hit ratio is worth. quick_cache stands in the same place with neither versions nor guarded fills, which one thread does not need.
+- **Heartbeats** (scale 2): 100 workers report 200 blocks added and 200 removed of the same files, as encoded messages; decoding and the location
+  table are part of all of them. The baseline looks the record of every block's container up through the cache, one record per block,
+  as our master did for added blocks before it had the bitmap; the ancestor looked at more.
 - Memory is the process's anonymous pages (`RssAnon`).
 
 Smaller benches, each an example that prints its own comparison:

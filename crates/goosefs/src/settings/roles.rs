@@ -6,7 +6,7 @@
 
 use super::{Error, Settings, Source};
 use client::{Auth, ClientConfig};
-use master::{GroupConfig, MasterConfig, Metastore};
+use master::{CacheConfig, Eviction, GroupConfig, MasterConfig, Metastore};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -76,7 +76,6 @@ pub fn client(settings: &Settings) -> Result<ClientConfig, Error> {
 pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
     settings.check_for_server()?;
     refuse(settings, "goosefs.master.journal.type", "UFS", "only EMBEDDED is served; it needs no shared store")?;
-    refuse(settings, "goosefs.master.metastore.cache.type", "RANDOM", "this release evicts by LRU only")?;
     let metastore_dirs = settings.list("goosefs.master.metastore.dir");
     if metastore_dirs.len() > 1 {
         tracing::warn!(used = %metastore_dirs[0], "goosefs.master.metastore.dir names several directories, the first is used");
@@ -133,7 +132,7 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         rpc_threads: threads(settings, "goosefs.master.rpc.executor.core.pool.size"),
         segment_bytes: settings.bytes("goosefs.master.journal.log.size.bytes.max"),
         checkpoint_entries: settings.count("goosefs.master.journal.checkpoint.period.entries"),
-        cache_bytes: usize::try_from(settings.bytes("goosefs.master.metastore.cache.bytes")).unwrap_or(usize::MAX),
+        cache: metadata_cache(settings),
         memory_budget_bytes: settings.bytes("goosefs.master.process.memory.budget"),
         request_timeout: settings.duration("goosefs.master.request.timeout")?,
         intent_wait: settings.duration("goosefs.master.store.operation.wait")?,
@@ -149,6 +148,17 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         worker_timeout,
         virtual_nodes: small(settings, "goosefs.master.consistent.hash.virtual.node.num.per.worker"),
     })
+}
+
+/// What a master keeps in memory of its database.
+fn metadata_cache(settings: &Settings) -> CacheConfig {
+    let bytes = settings.bytes("goosefs.master.metastore.cache.bytes");
+    let name = settings.word("goosefs.master.metastore.cache.type");
+    CacheConfig {
+        entries: size(settings, "goosefs.master.metastore.inode.cache.max.size"),
+        bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        eviction: Eviction::named(&name).expect("the table lists the policies there are"),
+    }
 }
 
 /// The group a master is one of; None: it is alone.

@@ -19,7 +19,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use store::APPLIED_KEY;
 use tokio::fs::{DirBuilder, File, OpenOptions};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
@@ -151,7 +150,7 @@ impl Source {
             loop {
                 let page = state.scan(family, &start, &END, PAGE)?;
                 for (key, value) in &page {
-                    if family == Family::State && [APPLIED_KEY, core::MEMBERS_KEY].contains(&key.as_ref()) {
+                    if store::is_own(family, key) || (family == Family::State && key == core::MEMBERS_KEY) {
                         // Of this history's log and group; a new one has its own.
                         continue;
                     }

@@ -2,7 +2,7 @@
 //! and flushing the database so that the log can be cut.
 
 use super::{Core, Now, Origin};
-use meta::{Collect, Done, ExpireIncomplete, Family, ForgetOperations, Op, Read, Reject};
+use meta::{Collect, Done, ExpireIncomplete, ForgetOperations, Op, Reject};
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -163,8 +163,7 @@ impl Core {
 
     /// Whether a container was given out and belongs to no file any more.
     fn is_gone(&self, container: ContainerId) -> bool {
-        let found = self.shared.state.latest().get(Family::Containers, &meta::container_key(container));
-        container < self.namespace.counters().next_container && found.is_ok_and(|found| found.is_none())
+        container < self.namespace.counters().next_container && !self.shared.state.is_live(container)
     }
 
     /// How much of the log a restart would replay.

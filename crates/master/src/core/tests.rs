@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use store::{HeapStore, Lru, MemoryDisk, Published};
+use store::{HeapStore, MemoryDisk};
 use types::{Clock, ClusterId, Entropy, Fingerprint, GfsPath, Mode, Name, WriteType};
 
 mod group;
@@ -277,10 +277,9 @@ fn boot_as(
 ) -> (Core, Arc<Shared>) {
     let state: Arc<dyn meta::Store> = Arc::new(HeapStore::open(disk.clone(), CLUSTER).expect("formatted"));
     let applied = state.applied();
-    let published = Published::new(state, 1 << 20, || -> Box<dyn store::Policy> { Box::new(Lru::default()) });
     let entropy = Arc::new(Dice(AtomicU64::new(seed)));
-    let shared = Arc::new(Shared::new(MasterConfig::for_tests(), published, clock.clone(), entropy));
-    let namespace = Namespace::open(&shared.state.latest()).expect("what was written is readable");
+    let (shared, namespace) = crate::server::publish(&MasterConfig::for_tests(), state, clock.clone(), entropy)
+        .expect("what was written is readable");
     let boot = Boot { applied, now: clock.monotonic(), seed };
     let node = Node::new(node, log.recovered(), log.reader(), boot).expect("log and store fit");
     let core_config = CoreConfig {

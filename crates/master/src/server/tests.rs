@@ -48,7 +48,7 @@ fn config(dir: &Path) -> MasterConfig {
         root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
         segment_bytes: 16 << 20,
         checkpoint_entries: 100_000,
-        cache_bytes: 64 << 20,
+        cache: store::CacheConfig::of_bytes(64 << 20),
         memory_budget_bytes: 256 << 20,
         request_timeout: Duration::from_secs(60),
         worker_timeout: Duration::from_secs(3600),

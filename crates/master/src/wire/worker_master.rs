@@ -108,7 +108,7 @@ impl WorkerGate {
             let container = block.container();
             let known = match last {
                 Some((id, known)) if id == container => known,
-                Some(_) | None => self.is_known(container)?,
+                Some(_) | None => shared.state.is_live(container),
             };
             last = Some((container, known));
             if known || container >= given_out {
@@ -143,7 +143,7 @@ impl WorkerGate {
         let given_out = self.given_out();
         let left_out = self.handle.shared.read_any(|read| meta::left_out(read))?;
         for container in containers {
-            if container >= given_out || left_out.holds(container) || self.is_known(container)? {
+            if container >= given_out || left_out.holds(container) || self.handle.shared.state.is_live(container) {
                 continue;
             }
             for worker in self.handle.shared.locations.remove_container(container) {
@@ -151,11 +151,6 @@ impl WorkerGate {
             }
         }
         Ok(())
-    }
-
-    fn is_known(&self, container: ContainerId) -> Result<bool, Error> {
-        let key = meta::container_key(container);
-        self.handle.shared.read_any(|read| Ok(read.get(Family::Containers, &key)?.is_some()))
     }
 
     /// An unknown container below this one is gone; others this master may not have heard of yet.

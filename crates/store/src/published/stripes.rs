@@ -31,11 +31,13 @@
 //! its version after E's W5, and then the record read was not older than E. So the records are those after D.
 //!
 //! A gone-by version cannot return: 2⁶³ commits are out of reach. Two keys in one slot only cause needless repeats.
-//! The cache keeps these rules because it changes within W4 only, and because a reader's fill happens under the shard's
+//! The cache keeps these rules because it changes within W4 only, and because a reader's fill happens under the segment's
 //! lock while the slot still has the even version noted at R1: if that lock is taken before the writer's, the writer
-//! corrects the entry; if after, the lock makes W1 visible and the fill is dropped.
+//! corrects the entry; if after, the lock makes W1 visible and the fill is dropped. A page is not corrected: it carries the
+//! version it was filled at, and a reader takes it only if it noted the same one, at which the directory's records are those.
 
 use crate::key;
+use crate::mix::mix;
 use meta::{Changes, Family};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -51,6 +53,13 @@ pub(super) struct Slot(u32);
 pub(super) struct Stripes {
     sequence: AtomicU64,
     versions: Box<[AtomicU64]>,
+}
+
+impl Slot {
+    /// Whether it moves with all records of a family.
+    pub(super) fn is_of_family(self) -> bool {
+        usize::try_from(self.0).expect("32 bits fit") >= STRIPES
+    }
 }
 
 /// Whether a slot of this version is not on its way to another.
@@ -158,15 +167,6 @@ impl Drop for Moving<'_> {
     fn drop(&mut self) {
         self.stripes.advance(self.slots, Ordering::Release);
     }
-}
-
-/// Spreads the bits of `value`. Source: Steele et al., "Fast splittable pseudorandom number generators", 2014,
-/// <https://doi.org/10.1145/2660193.2660195>
-fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }
 
 #[cfg(test)]

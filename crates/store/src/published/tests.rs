@@ -1,6 +1,6 @@
 use super::*;
-use crate::cache::Lru;
-use crate::conformance::{SetWhenDropped, batch};
+use crate::cache::Eviction;
+use crate::conformance::{SetWhenDropped, StillClock, batch};
 use crate::{HeapStore, MemoryDisk, RocksConfig, RocksStore};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -21,7 +21,11 @@ fn heap() -> HeapStore {
 }
 
 fn published<S: Store + ?Sized>(store: Arc<S>, cache_bytes: usize) -> Published<S> {
-    Published::new(store, cache_bytes, || Box::new(Lru::default()))
+    within(store, &CacheConfig::of_bytes(cache_bytes))
+}
+
+fn within<S: Store + ?Sized>(store: Arc<S>, config: &CacheConfig) -> Published<S> {
+    Published::new(store, config, Arc::new(StillClock), 7).expect("an empty bitmap")
 }
 
 fn edge(directory: u64, name: &str) -> Bytes {
@@ -33,8 +37,8 @@ fn put(family: Family, key: &Bytes, value: &str) -> (Family, Bytes, Option<Bytes
 }
 
 /// A writer moves one file to and fro; wherever readers look, they find it once, in its place and in its inode's.
-fn a_moving_file_is_always_in_one_place<S: Store>(store: S, cache_bytes: usize, moves: u64) {
-    let published = published(Arc::new(store), cache_bytes);
+fn a_moving_file_is_always_in_one_place<S: Store>(store: S, config: &CacheConfig, moves: u64) {
+    let published = within(Arc::new(store), config);
     let (here, there) = (edge(1, "file"), edge(2, "file"));
     let inode = Bytes::copy_from_slice(&9u64.to_be_bytes());
     published
@@ -80,21 +84,31 @@ fn a_moving_file_is_always_in_one_place<S: Store>(store: S, cache_bytes: usize, 
     assert!(reads > 0 && counts.latched <= reads && counts.retries >= counts.latched, "{reads} reads, {counts:?}");
 }
 
+/// None at all, one entry, a few with every policy, and plenty.
+fn caches() -> Vec<CacheConfig> {
+    let few = Eviction::ALL.map(|eviction| CacheConfig { entries: 20, bytes: 1 << 20, eviction });
+    let one = CacheConfig { entries: 1, ..few[0] };
+    [CacheConfig::of_bytes(0), CacheConfig::of_bytes(8 << 10), CacheConfig::of_bytes(1 << 20), one]
+        .into_iter()
+        .chain(few)
+        .collect()
+}
+
 #[test]
 fn half_a_rename_is_never_seen_in_memory() {
-    for cache_bytes in [0, 8 << 10, 1 << 20] {
-        a_moving_file_is_always_in_one_place(heap(), cache_bytes, 20_000);
+    for config in caches() {
+        a_moving_file_is_always_in_one_place(heap(), &config, 10_000);
     }
 }
 
 #[test]
 fn half_a_rename_is_never_seen_on_disk() {
-    for cache_bytes in [0, 1 << 20] {
+    for cache in caches() {
         let dir = tempfile::tempdir().unwrap();
         RocksStore::format(dir.path(), CLUSTER).unwrap();
         let config = RocksConfig { memtable_bytes: 1 << 20, ..RocksConfig::default() };
         let store = RocksStore::open(dir.path(), &config, CLUSTER).unwrap();
-        a_moving_file_is_always_in_one_place(store, cache_bytes, 20_000);
+        a_moving_file_is_always_in_one_place(store, &cache, 5_000);
     }
 }
 
@@ -112,6 +126,14 @@ impl Gate {
     fn new() -> Gate {
         Gate { store: heap(), stops: Mutex::default(), fails: AtomicBool::new(false) }
     }
+    /// Stops whoever has read `key`, or from `key` on, if that is meant.
+    fn pass(&self, key: &[u8]) {
+        let stop = self.stops.lock().remove(key);
+        if let Some((read, may_go)) = stop {
+            read.send(()).unwrap();
+            may_go.recv().unwrap();
+        }
+    }
     /// The next reader of `key` announces itself on the receiver and waits for the sender.
     fn stop(&self, key: &Bytes) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
         let ((read, has_read), (go, may_go)) = (mpsc::channel(), mpsc::channel());
@@ -123,15 +145,13 @@ impl Gate {
 impl Read for Gate {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let value = self.store.get(family, key);
-        let stop = self.stops.lock().remove(key);
-        if let Some((read, may_go)) = stop {
-            read.send(()).unwrap();
-            may_go.recv().unwrap();
-        }
+        self.pass(key);
         value
     }
     fn scan(&self, family: Family, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.store.scan(family, start, end, limit)
+        let page = self.store.scan(family, start, end, limit);
+        self.pass(start);
+        page
     }
 }
 
@@ -179,6 +199,61 @@ fn a_fill_that_lost_the_race_leaves_no_old_value() {
     }
 }
 
+#[test]
+fn a_page_that_lost_the_race_is_not_kept() {
+    let published = published(Arc::new(Gate::new()), 1 << 20);
+    let (start, end) = (Bytes::copy_from_slice(&7u64.to_be_bytes()), 8u64.to_be_bytes());
+    let names = |published: &Published<Gate>| {
+        let page = published.read(|view| view.scan(Family::Edges, &start, &end, 10)).unwrap();
+        page.into_iter().map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    let put_in = |index, name| {
+        published.publish(&batch(LogIndex(index), &[put(Family::Edges, &edge(7, name), name)])).unwrap();
+    };
+    put_in(1, "a");
+    assert_eq!(names(&published), ["a"], "asked for once: it is not kept");
+    assert_eq!(published.statistics().cache.listings.entries, 0);
+    let (has_read, go) = published.store().stop(&start);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| names(&published));
+        has_read.recv_timeout(DEADLINE).expect("the reader goes to the store");
+        put_in(2, "b");
+        go.send(()).unwrap();
+        assert_eq!(reader.join().unwrap(), ["a", "b"], "it had to read again");
+    });
+    assert_eq!(published.statistics().cache.fills_dropped, 1);
+    assert_eq!(names(&published), ["a", "b"]);
+    let held = published.statistics().cache.listings;
+    assert_eq!((held.entries, held.hits), (2, 1));
+    // Somewhere else nothing is outdated; here all is.
+    published.publish(&batch(LogIndex(3), &[put(Family::Edges, &edge(9, "c"), "c")])).unwrap();
+    assert_eq!((names(&published).len(), published.statistics().cache.listings.hits), (2, 2));
+    published.publish(&batch(LogIndex(4), &[(Family::Edges, edge(7, "a"), None)])).unwrap();
+    assert_eq!(names(&published), ["b"]);
+    assert_eq!(published.statistics().cache.listings.hits, 2);
+}
+
+/// Every directory of a large tree is listed once: that keeps no page, whoever is evicted first.
+#[test]
+fn listing_everything_once_leaves_the_cache_as_it_was() {
+    for eviction in Eviction::ALL {
+        let config = CacheConfig { entries: 1_000, bytes: 1 << 20, eviction };
+        let published = within(Arc::new(heap()), &config);
+        let hot: Vec<_> = (0..200u64).map(|id| edge(id, "hot")).collect();
+        let look = || hot.iter().for_each(|key| drop(published.read(|view| view.get(Family::Edges, key)).unwrap()));
+        look();
+        let before = published.statistics().cache;
+        for directory in 1_000..50_000u64 {
+            let (start, end) = (directory.to_be_bytes(), (directory + 1).to_be_bytes());
+            assert!(published.read(|view| view.scan(Family::Edges, &start, &end, 100)).unwrap().is_empty());
+        }
+        look();
+        let after = published.statistics().cache;
+        assert_eq!(after.edges.hits - before.edges.hits, 200, "{}", eviction.name);
+        assert_eq!((after.listings.entries, after.total().evictions), (0, 0), "{}", eviction.name);
+    }
+}
+
 /// Many threads fill while one publishes; when all is quiet, the cache agrees with the store.
 #[test]
 fn racing_fills_never_leave_an_old_value() {
@@ -208,7 +283,7 @@ fn racing_fills_never_leave_an_old_value() {
                 (published.latest().get(Family::Edges, key), published.store().get(Family::Edges, key));
             assert_eq!(held.unwrap(), stored.unwrap());
             if index % 64 == 0 {
-                published.cache.forget(Family::Edges, key);
+                published.caches.as_ref().expect("it is on").records.forget(Family::Edges, key);
             }
         }
     });
@@ -296,9 +371,9 @@ fn only_records_looked_up_by_key_are_kept() {
     for family in Family::ALL {
         published.latest().get(family, b"k").unwrap();
     }
-    assert_eq!(published.statistics().cache.entries, 5);
+    assert_eq!(published.statistics().cache.total().entries, 5);
     published.latest().scan(Family::Edges, b"", b"z", 10).unwrap();
-    assert_eq!(published.statistics().cache.entries, 5, "pages bypass the cache");
+    assert_eq!(published.statistics().cache.total().entries, 5, "the writer's pages bypass the cache");
 }
 
 /// The bounds of a `Published` over any store, as a master holds it.

@@ -102,8 +102,13 @@ impl<S: Store + ?Sized> Read for Tracked<'_, S> {
     }
 
     fn scan(&self, family: Family, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
-        self.enter(Stripes::of_range(family, start, end))?;
-        let found = self.published.store.scan(family, start, end, limit);
+        let slot = Stripes::of_range(family, start, end);
+        let version = self.enter(slot)?;
+        let found = if family == Family::Edges && !slot.is_of_family() {
+            self.published.page((start, end), limit, slot, version)
+        } else {
+            self.published.store.scan(family, start, end, limit)
+        };
         self.leave()?;
         found
     }
