@@ -393,11 +393,13 @@ impl Core {
                         return true;
                     }
                 }
-                Err(Refused::Full { .. }) => {
+                // While the lead is handed over it waits: it is refused when that is done, and whoever is sent on then finds
+                // a leader. Official clients try thrice, and would ask this master thrice.
+                Err(Refused::Full { .. } | Refused::Transferring) => {
                     self.queue.push_front(proposal);
                     return true;
                 }
-                Err(Refused::NotLeader { .. } | Refused::Transferring) => {
+                Err(Refused::NotLeader { .. }) => {
                     self.answer(proposal.origin, Err(Error::NotLeader));
                 }
                 Err(

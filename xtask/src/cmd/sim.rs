@@ -1,11 +1,15 @@
 //! `cargo xtask sim`: whole clusters under seeds (docs/design/0009-simulation.md).
 
-use crate::suite::Report;
+use crate::suite::{self, Report};
 use crate::tree;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+/// After this the seeds of a report are given up.
+const LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Simulate whole clusters: --seeds N, --minutes M, --from SEED, --replay SEED [--shrunk], --plain, --workers N, --changes, --log-rot, --wild-clocks, --bug BUG
 #[derive(Args, Debug)]
@@ -32,11 +36,19 @@ impl Sim {
 pub fn seeds(report: &mut Report, root: &Path, release: bool, seeds: u64) -> Result<()> {
     let count = seeds.to_string();
     let args: Vec<String> = ["--from", "10001", "--seeds", &count].into_iter().map(str::to_owned).collect();
-    report.check(&format!("simulator, {seeds} seeds of all mixes"), || Ok(run(root, release, &args)?.success()))
+    let mut program = built(root, release)?;
+    program.args(args);
+    report.check(&format!("simulator, {seeds} seeds of all mixes"), || {
+        Ok(suite::run(program, LIMIT, |_| {})?.success())
+    })
 }
 
-/// Built as the tests are, so that nothing is built with other features.
 fn run(root: &Path, release: bool, args: &[String]) -> Result<ExitStatus> {
+    built(root, release)?.args(args).status().context("start the simulator")
+}
+
+/// The program, built as the tests are, so that nothing is built with other features.
+fn built(root: &Path, release: bool) -> Result<Command> {
     let mut build = Command::new("cargo");
     build.args(["build", "--workspace", "--bins", "--tests", "--locked"]).current_dir(root);
     if release {
@@ -47,5 +59,5 @@ fn run(root: &Path, release: bool, args: &[String]) -> Result<ExitStatus> {
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let program = root.join(target).join(if release { "release" } else { "debug" }).join("sim");
-    Command::new(&program).args(args).status().with_context(|| format!("start {}", program.display()))
+    Ok(Command::new(program))
 }

@@ -56,8 +56,8 @@ pub(super) fn encode(message: &Message) -> Bytes {
     fields.iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
     put_bytes(&mut out, &message.context);
     put_len(&mut out, message.entries.len());
-    for (entry, index) in message.entries.iter().zip(message.index + 1..) {
-        assert_eq!(entry.index, index, "the receiver counts indexes on from the previous one");
+    for (entry, before) in message.entries.iter().zip(message.index..) {
+        assert_eq!(entry.index, before + 1, "the receiver counts indexes on from the previous one");
         out.extend_from_slice(&entry.term.to_le_bytes());
         match entry.get_entry_type() {
             EntryType::EntryNormal => put_bytes(&mut out, &entry.data),
@@ -239,6 +239,13 @@ mod tests {
         assert!(decode(&bytes).is_err(), "a heartbeat with entries");
         bytes[0] = 2;
         assert!(decode(&bytes).expect_err("newer").to_string().contains("version 2"));
+    }
+
+    #[test]
+    fn a_number_beyond_all_indexes_survives_the_way_to_be_refused_by_the_member() {
+        let mut message = Message { index: u64::MAX, entries: Vec::new(), ..append() };
+        message.set_msg_type(MessageType::MsgRequestVote);
+        assert_eq!(decode(&encode(&message)).expect("well formed"), message);
     }
 
     #[test]
