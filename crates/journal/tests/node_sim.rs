@@ -200,7 +200,10 @@ impl Member {
             let start = NewStart { after, after_term, hard_state, generation };
             SegmentLog::reset(&self.disk, dir(), ClusterId(1), OPTIONS, start).expect("a healthy disk");
         }
-        self.start(now_us, seed);
+        // What it has got may say that it is a member no longer.
+        if !self.store.members().was_removed(self.id) {
+            self.start(now_us, seed);
+        }
     }
 
     fn active(&self, now_us: u64) -> bool {
@@ -328,6 +331,9 @@ impl World {
         }
         self.finish_write(at);
         self.finish_fetch(at);
+        if !self.members[at].active(now_us) {
+            return;
+        }
         let clock = self.members[at].clock(now_us);
         let member = &mut self.members[at];
         member.node().expect("active").tick(clock);

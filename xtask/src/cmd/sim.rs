@@ -38,9 +38,8 @@ pub fn seeds(report: &mut Report, root: &Path, release: bool, seeds: u64) -> Res
     let args: Vec<String> = ["--from", "10001", "--seeds", &count].into_iter().map(str::to_owned).collect();
     let mut program = built(root, release)?;
     program.args(args);
-    report.check(&format!("simulator, {seeds} seeds of all mixes"), || {
-        Ok(suite::run(program, LIMIT, |_| {})?.success())
-    })
+    report
+        .check(&format!("simulator, {seeds} seeds of all mixes"), || Ok(suite::run(program, LIMIT, |_| {})?.success()))
 }
 
 fn run(root: &Path, release: bool, args: &[String]) -> Result<ExitStatus> {
