@@ -2,7 +2,9 @@
 
 use crate::front::{Counts, Front};
 use bytes::Bytes;
+use hashbrown::DefaultHashBuilder;
 use meta::{Applied, Changes, Entry, Family, Namespace, Read, Store, StoreError};
+use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -11,14 +13,17 @@ use types::LogIndex;
 
 pub struct Library {
     store: Arc<RocksStore>,
-    cache: Cache<Vec<u8>, Option<Bytes>>,
+    /// By the hash function it would take itself.
+    cache: Cache<Vec<u8>, Option<Bytes>, UnitWeighter, DefaultHashBuilder>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
 
 impl Library {
     pub fn new(store: Arc<RocksStore>, capacity: usize) -> Library {
-        Library { store, cache: Cache::new(capacity), hits: Cell::new(0), misses: Cell::new(0) }
+        let weight = u64::try_from(capacity).expect("usize is at most 64 bits");
+        let cache = Cache::with(capacity, weight, UnitWeighter, DefaultHashBuilder::default(), Default::default());
+        Library { store, cache, hits: Cell::new(0), misses: Cell::new(0) }
     }
 }
 
