@@ -43,7 +43,7 @@ impl Nightly {
         run.build(&mut report, &root)?;
         // Most tests wait for processes and disks: what only computes goes on beside them.
         let lanes: [&Lane; 3] = [&|report| run.rust(report, &root), &|report| run.python(report, &root), &|report| {
-            sim::seeds(report, &root, self.release, self.rounds * SIM_SEEDS)?;
+            sim::seeds(report, &root, self.release, self.rounds * SIM_SEEDS, run.limit)?;
             fuzz::all(report, &root, self.release, self.fuzz_minutes)
         }];
         for lane in beside_each_other(lanes) {

@@ -8,9 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-/// After this the seeds of a report are given up.
-const LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
-
 /// Simulate whole clusters: --seeds N, --minutes M, --from SEED, --replay SEED [--shrunk], --plain, --workers N, --changes, --log-rot, --wild-clocks, --bug BUG
 #[derive(Args, Debug)]
 pub struct Sim {
@@ -33,13 +30,15 @@ impl Sim {
 }
 
 /// So many seeds as one check of a report, after those of the tests: all mixes in turn.
-pub fn seeds(report: &mut Report, root: &Path, release: bool, seeds: u64) -> Result<()> {
+///
+/// - `limit`: after it they are given up.
+pub fn seeds(report: &mut Report, root: &Path, release: bool, seeds: u64, limit: Duration) -> Result<()> {
     let count = seeds.to_string();
     let args: Vec<String> = ["--from", "10001", "--seeds", &count].into_iter().map(str::to_owned).collect();
     let mut program = built(root, release)?;
     program.args(args);
     report
-        .check(&format!("simulator, {seeds} seeds of all mixes"), || Ok(suite::run(program, LIMIT, |_| {})?.success()))
+        .check(&format!("simulator, {seeds} seeds of all mixes"), || Ok(suite::run(program, limit, |_| {})?.success()))
 }
 
 fn run(root: &Path, release: bool, args: &[String]) -> Result<ExitStatus> {

@@ -6,6 +6,7 @@ use crate::members::make;
 use crate::path;
 use crate::support::{Call, Group, MASTERS, PATIENCE, fail_next, has_failed, library};
 use client::FileSystem;
+use std::path::Path;
 use testkit::eventually_async;
 
 /// The database's files are written early and often.
@@ -13,7 +14,7 @@ const OFTEN: &str = "goosefs.master.journal.checkpoint.period.entries=100";
 /// Directories made before anything fails: more than one block of the database's files.
 const MADE: usize = 600;
 
-async fn start(dir: &std::path::Path, settings: &[&str]) -> (Group, FileSystem) {
+async fn start(dir: &Path, settings: &[&str]) -> (Group, FileSystem) {
     let mut group = Group::format(dir, settings);
     group.preload = Some(library(dir, "disk", ERRORS));
     group.start_all();
@@ -30,6 +31,16 @@ fn leads_with_nothing_in_memory(group: &mut Group, n: usize) {
         group.run(&["fsadmin", "journal", "quorum", "elect", "-address", &group.journal_address(n)]);
     }
     assert_eq!(group.leader(), n);
+}
+
+/// A group that has made [`MADE`] directories; the next read of its leader's database fails.
+async fn leader_whose_database_fails_next(dir: &Path) -> (Group, FileSystem, usize) {
+    let (mut group, fs) = start(dir, &[OFTEN]).await;
+    make(&fs, "a", MADE).await;
+    let sick = group.leader();
+    leads_with_nothing_in_memory(&mut group, sick);
+    fail_next(dir, sick, Call::Read, ".sst");
+    (group, fs, sick)
 }
 
 /// What a client was told is all there, once; the master that heard of the error is well, or says what was wrong and is well
@@ -59,11 +70,7 @@ async fn goes_on(group: &mut Group, fs: &FileSystem, sick: usize, file: &str, co
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_failed_read_of_the_database_under_a_listing_gives_no_wrong_list() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (mut group, fs) = start(dir.path(), &[OFTEN]).await;
-    make(&fs, "a", MADE).await;
-    let sick = group.leader();
-    leads_with_nothing_in_memory(&mut group, sick);
-    fail_next(dir.path(), sick, Call::Read, ".sst");
+    let (mut group, fs, sick) = leader_whose_database_fails_next(dir.path()).await;
     match fs.list_all(&path("/")).await {
         Ok(listed) => assert_eq!(listed.len(), MADE, "all of it, or an error"),
         Err(error) => assert!(error.to_string().contains("Input/output error"), "{error}"),
@@ -75,11 +82,7 @@ async fn one_failed_read_of_the_database_under_a_listing_gives_no_wrong_list() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_failed_read_of_the_database_under_a_write_ends_that_master_and_not_the_group() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (mut group, fs) = start(dir.path(), &[OFTEN]).await;
-    make(&fs, "a", MADE).await;
-    let sick = group.leader();
-    leads_with_nothing_in_memory(&mut group, sick);
-    fail_next(dir.path(), sick, Call::Read, ".sst");
+    let (mut group, fs, sick) = leader_whose_database_fails_next(dir.path()).await;
     for n in 0..MADE {
         if has_failed(dir.path(), sick) {
             break;
