@@ -443,7 +443,7 @@ impl Core {
                 self.namespace.apply(&self.shared.state.latest(), &batch).map_err(|err| err.to_string())?;
             changes.applied = last;
             changes.changes.extend(members.as_ref().map(group::record));
-            self.shared.state.publish(&changes).map_err(|err| err.to_string())?;
+            self.shared.state.publish(changes).map_err(|err| err.to_string())?;
             self.shared.set_counters(self.namespace.counters());
             self.shared.set_applied(last);
             self.node.advance_applied(last);

@@ -42,4 +42,5 @@ pub use read::*;
 pub use record::*;
 pub use reject::Reject;
 pub use store::{Change, Changes, Family, MemoryStore, Read, Store, StoreError};
+pub use txn::{KEYS_END, for_each_between};
 pub use walk::{INNER_WRITE_TYPE, Resolved, Spot, resolve};

@@ -174,16 +174,29 @@ pub(crate) fn expect<R: Record>(read: &dyn Read, family: Family, key: impl AsRef
     })
 }
 
+/// Above every id, and above every ASCII name: behind all keys of a family.
+pub const KEYS_END: &[u8] = &[0xFF; 9];
+
 /// Calls `each` for every record of `family` in key order. Cost: the whole family, in steps.
 pub(crate) fn for_each(
     read: &dyn Read,
     family: Family,
-    mut each: impl FnMut(&Bytes, &Bytes) -> Result<(), StoreError>,
+    each: impl FnMut(&Bytes, &Bytes) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    const END: [u8; 9] = [0xFF; 9]; // above every id, and above every ASCII name
-    let mut from = Bytes::new();
+    for_each_between(read, family, (&[], KEYS_END), each)
+}
+
+/// Calls `each` for every record of `family` whose key is not below `start` and below `end`, in key order. Errors: the read's,
+/// and what `each` says. Cost: the whole range, in steps.
+pub fn for_each_between<E: From<StoreError>>(
+    read: &(impl Read + ?Sized),
+    family: Family,
+    (start, end): (&[u8], &[u8]),
+    mut each: impl FnMut(&Bytes, &Bytes) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut from = Bytes::copy_from_slice(start);
     loop {
-        let page = read.scan(family, &from, &END, SCAN_STEP)?;
+        let page = read.scan(family, &from, end, SCAN_STEP)?;
         for (key, value) in &page {
             each(key, value)?;
         }

@@ -74,7 +74,7 @@ impl<S: Store> Replay<S> {
     fn apply(&mut self, batch: &[(LogIndex, Entry)]) {
         let (changes, applied) = self.namespace.apply(&self.state.latest(), batch).expect("apply");
         assert!(applied.iter().all(|applied| applied.outcome.is_ok()), "{applied:?}");
-        self.state.publish(&changes).expect("publish");
+        self.state.publish(changes).expect("publish");
     }
 
     /// Decodes, applies and publishes so many creates; CPU of each.

@@ -132,6 +132,11 @@ pub(crate) struct Cache<V> {
     clock: Arc<dyn Clock>,
 }
 
+/// The place of a slot in a vector.
+fn at(slot: u32) -> usize {
+    usize::try_from(slot).expect("32 bits fit")
+}
+
 /// What one segment may hold.
 #[derive(Clone, Copy)]
 struct Bounds {

@@ -14,7 +14,7 @@ use crate::key;
 use bytes::Bytes;
 use chunk::{CHUNK_BITS, Chunk};
 use hashbrown::HashMap;
-use meta::{Change, Changes, Family, Store, StoreError};
+use meta::{Change, Changes, Family, KEYS_END, Store, StoreError, for_each_between};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,13 +24,11 @@ use types::{ContainerId, LogIndex};
 const LIVE_KEY: &[u8] = b"live";
 /// Of [`Family::State`]: a chunk stands under this and its number, 8 bytes, big endian.
 const CHUNK_PREFIX: &[u8] = b"live/";
-/// Sorts behind every chunk.
-const CHUNKS_END: &[u8] = b"live0";
+/// All chunks: from the first possible key to one that sorts behind every chunk.
+const CHUNKS: (&[u8], &[u8]) = (CHUNK_PREFIX, b"live0");
 /// Maps, so that readers seldom meet.
 const MAPS: usize = 16;
 const _: () = assert!(MAPS.is_power_of_two());
-/// Records read at once at an opening.
-const PAGE: usize = 4096;
 
 /// See the module.
 pub(crate) struct Live {
@@ -68,7 +66,7 @@ impl Live {
     }
 
     fn read_chunks(&self, store: &(impl Store + ?Sized)) -> Result<(), StoreError> {
-        each(store, Family::State, CHUNK_PREFIX, CHUNKS_END, |key, value| {
+        for_each_between(store, Family::State, CHUNKS, |key, value| {
             let number = number_of(&key[CHUNK_PREFIX.len()..])?;
             let chunk = Chunk::decode(value).ok_or_else(|| damaged(key))?;
             self.map(number).write().insert(number, chunk);
@@ -77,7 +75,7 @@ impl Live {
     }
 
     fn read_containers(&self, store: &(impl Store + ?Sized)) -> Result<(), StoreError> {
-        each(store, Family::Containers, &[], &[0xFF; 9], |key, _| {
+        for_each_between(store, Family::Containers, (&[], KEYS_END), |key, _| {
             let (number, place) = split(ContainerId(number_of(key)?));
             self.map(number).write().entry(number).or_default().set(place, true);
             Ok(())
@@ -93,7 +91,7 @@ impl Live {
     /// Differences from the records of `store`, by a recount of all.
     pub(crate) fn drift(&self, store: &(impl Store + ?Sized)) -> Result<Vec<String>, StoreError> {
         let (mut wrong, mut records) = (Vec::new(), 0usize);
-        each(store, Family::Containers, &[], &[0xFF; 9], |key, _| {
+        for_each_between(store, Family::Containers, (&[], KEYS_END), |key, _| {
             let container = ContainerId(number_of(key)?);
             records += 1;
             if !self.holds(container) {
@@ -171,7 +169,7 @@ impl Fresh {
             .map(|(number, chunk)| record(chunk_key(*number), chunk.as_ref().map(Chunk::encode)))
             .collect();
         if self.is_whole {
-            each(store, Family::State, CHUNK_PREFIX, CHUNKS_END, |key, _| {
+            for_each_between(store, Family::State, CHUNKS, |key, _| {
                 let number = number_of(&key[CHUNK_PREFIX.len()..])?;
                 if !self.chunks.contains_key(&number) {
                     records.push(record(key.clone(), None));
@@ -199,27 +197,6 @@ fn number_of(key: &[u8]) -> Result<u64, StoreError> {
 
 fn damaged(key: &[u8]) -> StoreError {
     crate::error::damaged(format_args!("the record {} of what containers live cannot be read", key.escape_ascii()))
-}
-
-/// Calls `f` for every record of a range, in order.
-fn each(
-    store: &(impl Store + ?Sized),
-    family: Family,
-    start: &[u8],
-    end: &[u8],
-    mut f: impl FnMut(&Bytes, &Bytes) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut from = Bytes::copy_from_slice(start);
-    loop {
-        let page = store.scan(family, &from, end, PAGE)?;
-        for (key, value) in &page {
-            f(key, value)?;
-        }
-        match page.last() {
-            Some((last, _)) if page.len() == PAGE => from = [last, &[0][..]].concat().into(),
-            Some(_) | None => return Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

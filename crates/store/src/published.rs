@@ -82,16 +82,15 @@ impl<S: Store + ?Sized> Published<S> {
     ///
     /// Errors: the store's; then the member has to stop, and readers see what the store has. Cost: the commit, a few stores and
     /// a hash per change, and a record per 2048 containers of which some came or went.
-    pub fn publish(&self, changes: &Changes) -> Result<(), StoreError> {
+    pub fn publish(&self, mut changes: Changes) -> Result<(), StoreError> {
         let _alone = self.latch.write();
-        let live = self.live.prepare(changes);
-        let mut all = changes.clone();
-        all.changes.extend(live.records(&*self.store, changes.applied)?);
-        let slots = Stripes::touched(&all);
+        let live = self.live.prepare(&changes);
+        changes.changes.extend(live.records(&*self.store, changes.applied)?);
+        let slots = Stripes::touched(&changes);
         let _moving = self.stripes.moving(&slots);
-        let committed = self.store.commit(&all);
+        let committed = self.store.commit(&changes);
         if let Some(caches) = &self.caches {
-            for change in all.changes.iter().filter(|change| cache::keeps(change.family)) {
+            for change in changes.changes.iter().filter(|change| cache::keeps(change.family)) {
                 match &committed {
                     Ok(()) => {
                         caches.records.update(change.family, &change.key, || Known::copy(change.value.as_ref()));

@@ -153,10 +153,11 @@ fn run<S: Store>(store: S, config: &CacheConfig, readers: usize, log: &[(LogInde
         for (batch, expected) in log.chunks(BATCH).zip(&outcomes) {
             let (changes, applied) = namespace.apply(&published.latest(), batch).expect("apply");
             assert_eq!(&applied, expected);
-            published.publish(&changes).expect("publish");
+            let at = changes.applied;
+            published.publish(changes).expect("publish");
             let (latest, raw) = (answers(&published.latest()), answers(&**published.store()));
-            let state = &states[&changes.applied];
-            assert!(latest.expect("read") == *state && raw.expect("read") == *state, "at {}", changes.applied);
+            let state = &states[&at];
+            assert!(latest.expect("read") == *state && raw.expect("read") == *state, "at {at}");
             // A page is noted, then kept, then found.
             for _ in 0..3 {
                 assert_eq!(&published.read(|view| answers(view)).expect("read"), state);

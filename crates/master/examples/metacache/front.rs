@@ -59,7 +59,7 @@ pub trait Front {
     /// A consistent read, as a handler makes it.
     fn look(&self, look: &mut dyn FnMut(&dyn Read) -> Result<(), StoreError>);
     fn apply(&self, namespace: &mut Namespace, batch: &[(LogIndex, Entry)]) -> (Changes, Vec<Applied>);
-    fn publish(&self, changes: &Changes);
+    fn publish(&self, changes: Changes);
     fn counts(&self) -> Counts;
 }
 
@@ -70,7 +70,7 @@ impl Front for Published<RocksStore> {
     fn apply(&self, namespace: &mut Namespace, batch: &[(LogIndex, Entry)]) -> (Changes, Vec<Applied>) {
         namespace.apply(&self.latest(), batch).expect("the database answers")
     }
-    fn publish(&self, changes: &Changes) {
+    fn publish(&self, changes: Changes) {
         Published::publish(self, changes).expect("the database takes it");
     }
     fn counts(&self) -> Counts {

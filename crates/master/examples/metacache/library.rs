@@ -65,8 +65,8 @@ impl Front for Library {
     fn apply(&self, namespace: &mut Namespace, batch: &[(LogIndex, Entry)]) -> (Changes, Vec<Applied>) {
         namespace.apply(self, batch).expect("the database answers")
     }
-    fn publish(&self, changes: &Changes) {
-        self.store.commit(changes).expect("the database takes it");
+    fn publish(&self, changes: Changes) {
+        self.store.commit(&changes).expect("the database takes it");
         for change in changes.changes.iter().filter(|change| keeps(change.family)) {
             let key = key(change.family, &change.key);
             if self.cache.peek(&key).is_some() {

@@ -142,7 +142,7 @@ impl Runner {
                 entries.iter().map(|(at, bytes)| (*at, Entry::decode(bytes).expect("an entry"))).collect();
             let (changes, applied) = self.front.apply(&mut self.namespace, &batch);
             assert!(applied.iter().all(|applied| applied.outcome.is_ok()), "{applied:?}");
-            self.front.publish(&changes);
+            self.front.publish(changes);
             self.batches.push(began.elapsed() - sync);
             self.synced += sync;
         }

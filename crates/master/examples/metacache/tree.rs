@@ -55,7 +55,7 @@ impl Tree {
         let mut apply = |batch: &[(LogIndex, Entry)]| -> Vec<Change> {
             let (changes, applied) = namespace.apply(&state.latest(), batch).expect("apply");
             assert!(applied.iter().all(|applied| applied.outcome.is_ok()), "{applied:?}");
-            state.publish(&changes).expect("publish");
+            state.publish(changes.clone()).expect("publish");
             changes.changes
         };
         apply(&[(LogIndex(1), entry(1, format, None))]);

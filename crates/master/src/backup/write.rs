@@ -28,12 +28,10 @@ use ufs::{Condition, Key, WriteOptions};
 
 /// Blocks read ahead of whoever writes them.
 const AHEAD: usize = 8;
-/// Records read at once.
-const PAGE: usize = 2_000;
 /// Bytes between two reports.
 const REPORT_BYTES: u64 = 8 << 20;
 /// Behind every key of every family.
-const END: [u8; 16] = [0xff; 16];
+const END: &[u8] = &[0xff; 16];
 
 /// Where a backup goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -146,23 +144,14 @@ impl Source {
         send(Piece::Head(head, bytes))?;
         let mut encoder = Encoder::default();
         for family in Family::ALL {
-            let mut start = Bytes::new();
-            loop {
-                let page = state.scan(family, &start, &END, PAGE)?;
-                for (key, value) in &page {
-                    if store::is_own(family, key) || (family == Family::State && key == core::MEMBERS_KEY) {
-                        // Of this history's log and group; a new one has its own.
-                        continue;
-                    }
-                    if let Some(block) = encoder.push(family, key, value) {
-                        send(Piece::Block(block))?;
-                    }
+            meta::for_each_between(&*state, family, (&[], END), |key, value| {
+                // Of this history's log and group; a new one has its own.
+                let is_left_out = store::is_own(family, key) || (family == Family::State && key == core::MEMBERS_KEY);
+                match if is_left_out { None } else { encoder.push(family, key, value) } {
+                    Some(block) => send(Piece::Block(block)),
+                    None => Ok(()),
                 }
-                match page.last() {
-                    Some((last, _)) if page.len() == PAGE => start = Bytes::from([last, &[0][..]].concat()),
-                    Some(_) | None => break,
-                }
-            }
+            })?;
         }
         let (end, records) = encoder.finish();
         send(Piece::End(end, records))

@@ -3,7 +3,7 @@
 //! Is:     a table of buckets with chains of slots, and draws from a seed.
 //! Never:  used because it is good: an eviction walks half of the segment.
 
-use super::Policy;
+use super::{Policy, at};
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -108,8 +108,4 @@ impl Policy for Random {
         }
         unreachable!("the draw is below the number of entries, and each is in a chain")
     }
-}
-
-fn at(slot: u32) -> usize {
-    usize::try_from(slot).expect("32 bits fit")
 }

@@ -2,8 +2,8 @@
 //!
 //! Source: Yang et al., "FIFO queues are all you need for cache eviction", 2023, <https://doi.org/10.1145/3600006.3613147>
 
-use super::Policy;
 use super::rings::Rings;
+use super::{Policy, at};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
@@ -70,7 +70,7 @@ impl Ghosts {
 
 impl S3Fifo {
     fn entry(&mut self, slot: u32) -> &mut Entry {
-        &mut self.entries[usize::try_from(slot).expect("32 bits fit")]
+        &mut self.entries[at(slot)]
     }
 
     /// From the small queue; None if all in it had proven themselves.
@@ -104,7 +104,7 @@ impl S3Fifo {
 
 impl Policy for S3Fifo {
     fn inserted(&mut self, slot: u32, hash: u64) {
-        let needed = usize::try_from(slot).expect("32 bits fit") + 1;
+        let needed = at(slot) + 1;
         if self.entries.len() < needed {
             self.entries.resize(needed, Entry::default());
         }

@@ -2,7 +2,7 @@
 
 use super::statistics::{CacheStatistics, Counts, Kind};
 use super::touches::Touches;
-use super::{Bounds, ENTRY_BYTES, Held, Policy};
+use super::{Bounds, ENTRY_BYTES, Held, Policy, at};
 use hashbrown::HashTable;
 use meta::Family;
 use parking_lot::{RwLock, RwLockWriteGuard};
@@ -210,10 +210,6 @@ impl<V: Held> Inner<V> {
         self.entries -= entry.value.entries();
         self.by_kind[V::kind(entry.family) as usize] -= count(entry.value.entries());
     }
-}
-
-fn at(slot: u32) -> usize {
-    usize::try_from(slot).expect("32 bits fit")
 }
 
 fn count(entries: usize) -> u64 {

@@ -55,7 +55,7 @@ proptest! {
                     index += 1;
                     ids.extend(changes.iter().map(|(id, _)| *id));
                     let changes: Vec<_> = changes.into_iter().map(|(id, lives)| container(id, lives)).collect();
-                    published.publish(&batch(LogIndex(index), &changes)).unwrap();
+                    published.publish(batch(LogIndex(index), &changes)).unwrap();
                 }
                 Step::Commit(changes) => {
                     index += 1;
@@ -86,13 +86,13 @@ fn chunks_are_read_back_and_stale_ones_are_written_anew() {
     HeapStore::format(&*disk, CLUSTER).unwrap();
     let published = opened(&disk);
     let many: Vec<_> = (0..3000).map(|id| container(id, id % 3 != 0)).collect();
-    published.publish(&batch(LogIndex(1), &many)).unwrap();
+    published.publish(batch(LogIndex(1), &many)).unwrap();
     let chunks = |published: &Published<HeapStore>| {
-        published.store().scan(Family::State, CHUNK_PREFIX, CHUNKS_END, 100).unwrap().len()
+        published.store().scan(Family::State, CHUNKS.0, CHUNKS.1, 100).unwrap().len()
     };
     assert_eq!(chunks(&published), 2);
     // The family goes, and nobody notices: it was not looked at.
-    published.publish(&batch(LogIndex(2), &[])).unwrap();
+    published.publish(batch(LogIndex(2), &[])).unwrap();
     published.store().flush().unwrap();
     let again = opened(&disk);
     assert!(again.is_live(ContainerId(1)) && !again.is_live(ContainerId(3)));
@@ -104,7 +104,7 @@ fn chunks_are_read_back_and_stale_ones_are_written_anew() {
     let after = opened(&disk);
     assert!(after.is_live(ContainerId(1)) && !after.is_live(ContainerId(2999)));
     assert_eq!(chunks(&after), 2, "not written yet");
-    after.publish(&batch(LogIndex(4), &[])).unwrap();
+    after.publish(batch(LogIndex(4), &[])).unwrap();
     assert_eq!(chunks(&after), 1);
     assert!(after.live_bytes() < 2 << 10, "{} bytes", after.live_bytes());
 }
@@ -114,7 +114,7 @@ fn a_damaged_chunk_is_named() {
     let disk = Arc::new(MemoryDisk::new("/db"));
     HeapStore::format(&*disk, CLUSTER).unwrap();
     let published = opened(&disk);
-    published.publish(&batch(LogIndex(1), &[container(5, true)])).unwrap();
+    published.publish(batch(LogIndex(1), &[container(5, true)])).unwrap();
     let store = published.store();
     let bad = (Family::State, chunk_key(0), Some(Bytes::from_static(&[1, 0, 9])));
     let live = (Family::State, Bytes::from_static(LIVE_KEY), Some(key::encode_applied(LogIndex(2))));

@@ -41,9 +41,7 @@ fn a_moving_file_is_always_in_one_place<S: Store>(store: S, config: &CacheConfig
     let published = within(Arc::new(store), config);
     let (here, there) = (edge(1, "file"), edge(2, "file"));
     let inode = Bytes::copy_from_slice(&9u64.to_be_bytes());
-    published
-        .publish(&batch(LogIndex(1), &[put(Family::Edges, &here, "9"), put(Family::Inodes, &inode, "1")]))
-        .unwrap();
+    published.publish(batch(LogIndex(1), &[put(Family::Edges, &here, "9"), put(Family::Inodes, &inode, "1")])).unwrap();
     let done = AtomicBool::new(false);
     let reads: u64 = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..3)
@@ -75,7 +73,7 @@ fn a_moving_file_is_always_in_one_place<S: Store>(store: S, config: &CacheConfig
             let (from, to, id) = if index % 2 == 0 { (&here, &there, "2") } else { (&there, &here, "1") };
             let moved =
                 [put(Family::Edges, to, "9"), put(Family::Inodes, &inode, id), (Family::Edges, from.clone(), None)];
-            published.publish(&batch(LogIndex(index), &moved)).unwrap();
+            published.publish(batch(LogIndex(index), &moved)).unwrap();
         }
         drop(over);
         readers.into_iter().map(|reader| reader.join().expect("the reader's own assertions")).sum()
@@ -185,7 +183,7 @@ fn a_fill_that_lost_the_race_leaves_no_old_value() {
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| published.latest().get(Family::Edges, &key).unwrap());
             has_read.recv_timeout(DEADLINE).expect("the reader goes to the store");
-            published.publish(&batch(LogIndex(index), &[put(Family::Edges, &key, value)])).unwrap();
+            published.publish(batch(LogIndex(index), &[put(Family::Edges, &key, value)])).unwrap();
             go.send(()).unwrap();
             assert_eq!(reader.join().unwrap(), before.map(Bytes::from), "it had read before");
         });
@@ -208,7 +206,7 @@ fn a_page_that_lost_the_race_is_not_kept() {
         page.into_iter().map(|(_, value)| value).collect::<Vec<_>>()
     };
     let put_in = |index, name| {
-        published.publish(&batch(LogIndex(index), &[put(Family::Edges, &edge(7, name), name)])).unwrap();
+        published.publish(batch(LogIndex(index), &[put(Family::Edges, &edge(7, name), name)])).unwrap();
     };
     put_in(1, "a");
     assert_eq!(names(&published), ["a"], "asked for once: it is not kept");
@@ -226,9 +224,9 @@ fn a_page_that_lost_the_race_is_not_kept() {
     let held = published.statistics().cache.listings;
     assert_eq!((held.entries, held.hits), (2, 1));
     // Somewhere else nothing is outdated; here all is.
-    published.publish(&batch(LogIndex(3), &[put(Family::Edges, &edge(9, "c"), "c")])).unwrap();
+    published.publish(batch(LogIndex(3), &[put(Family::Edges, &edge(9, "c"), "c")])).unwrap();
     assert_eq!((names(&published).len(), published.statistics().cache.listings.hits), (2, 2));
-    published.publish(&batch(LogIndex(4), &[(Family::Edges, edge(7, "a"), None)])).unwrap();
+    published.publish(batch(LogIndex(4), &[(Family::Edges, edge(7, "a"), None)])).unwrap();
     assert_eq!(names(&published), ["b"]);
     assert_eq!(published.statistics().cache.listings.hits, 2);
 }
@@ -277,7 +275,7 @@ fn racing_fills_never_leave_an_old_value() {
                 0 => (Family::Edges, key.clone(), None),
                 _ => put(Family::Edges, key, &index.to_string()),
             };
-            published.publish(&batch(LogIndex(index), &[change])).unwrap();
+            published.publish(batch(LogIndex(index), &[change])).unwrap();
             // The writer itself must always see what it wrote.
             let (held, stored) =
                 (published.latest().get(Family::Edges, key), published.store().get(Family::Edges, key));
@@ -298,7 +296,7 @@ fn a_view_that_breaks_stays_broken_and_is_tried_again() {
         index.set(index.get() + 1);
         let value = index.get().to_string();
         let changes: Vec<_> = keys.iter().map(|key| put(Family::Edges, key, &value)).collect();
-        published.publish(&batch(LogIndex(index.get()), &changes)).unwrap();
+        published.publish(batch(LogIndex(index.get()), &changes)).unwrap();
     };
     change(&[&one, &two]);
     let mut attempts = 0;
@@ -332,7 +330,7 @@ fn bad_luck_ends_at_the_latch() {
         if attempts <= READ_RETRIES {
             view.get(Family::Edges, &key)?;
             let index = LogIndex(u64::try_from(attempts).unwrap());
-            published.publish(&batch(index, &[put(Family::Edges, &key, &index.to_string())])).unwrap();
+            published.publish(batch(index, &[put(Family::Edges, &key, &index.to_string())])).unwrap();
         }
         view.get(Family::Edges, &key)
     });
@@ -344,10 +342,10 @@ fn bad_luck_ends_at_the_latch() {
 fn a_commit_that_failed_leaves_the_truth() {
     let published = published(Arc::new(Gate::new()), 1 << 20);
     let key = edge(1, "a");
-    published.publish(&batch(LogIndex(1), &[put(Family::Edges, &key, "old")])).unwrap();
+    published.publish(batch(LogIndex(1), &[put(Family::Edges, &key, "old")])).unwrap();
     assert_eq!(published.latest().get(Family::Edges, &key).unwrap(), Some(Bytes::from("old")));
     published.store().fails.store(true, Ordering::Release);
-    let error = published.publish(&batch(LogIndex(2), &[put(Family::Edges, &key, "new")])).unwrap_err();
+    let error = published.publish(batch(LogIndex(2), &[put(Family::Edges, &key, "new")])).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Full);
     assert_eq!(published.read(|view| view.get(Family::Edges, &key)).unwrap(), Some(Bytes::from("old")));
 }
@@ -383,6 +381,6 @@ fn it_takes_a_store_behind_a_trait_object() {
     let store: Arc<dyn Store> = Arc::new(heap());
     let published = published(store, 1 << 20);
     is_shared(&published);
-    published.publish(&batch(LogIndex(1), &[])).unwrap();
+    published.publish(batch(LogIndex(1), &[])).unwrap();
     assert_eq!(published.store().applied(), LogIndex(1));
 }
