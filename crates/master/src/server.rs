@@ -311,6 +311,8 @@ impl Master {
         self.internal.stop(drain).await;
         self.web.abort();
         self.rooms.abort();
+        // They hold the state: who is told that this master ended may open its files again.
+        let _ = (self.web.await, self.rooms.await);
         let drained = self.handle.drain(drain.max(Duration::from_secs(10))).await;
         end(&self.handle, self.core).await?;
         drained

@@ -1,6 +1,6 @@
 //! `cargo xtask nightly`: the full counts of what `./x test` samples. The last summary is kept in `docs/nightly.md`.
 
-use crate::cmd::test::Run;
+use crate::cmd::test::{Part, Run};
 use crate::cmd::{fuzz, sim};
 use crate::suite::Report;
 use crate::{machine, tree};
@@ -14,8 +14,12 @@ use std::time::{Duration, Instant};
 const SUITE_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 /// Seeds of the simulator for each round.
 const SIM_SEEDS: u64 = 10;
+/// The last version that landed before the present work: masters are upgraded from it. It is built once.
+const RELEASED: &str = "27a2ac8d9594";
 /// The long tests are those that kill processes and wait for their starts.
 const TESTS_PER_CORE: usize = 2;
+/// The program of tests that takes longest: the others run beside it.
+const LONGEST: &str = "group";
 const SUMMARY: &str = "docs/nightly.md";
 
 /// Run all tests with their full counts and write docs/nightly.md
@@ -40,12 +44,21 @@ impl Nightly {
         let threads = std::thread::available_parallelism().map_or(1, usize::from) * TESTS_PER_CORE;
         let (rounds, threads) = (Some(self.rounds), Some(threads));
         let run = Run { release: self.release, rounds, threads, limit: SUITE_LIMIT };
+        let old = run.released(&mut report, &root, RELEASED)?;
         run.build(&mut report, &root)?;
         // Most tests wait for processes and disks: what only computes goes on beside them.
-        let lanes: [&Lane; 3] = [&|report| run.rust(report, &root), &|report| run.python(report, &root), &|report| {
-            sim::seeds(report, &root, self.release, self.rounds * SIM_SEEDS, run.limit)?;
-            fuzz::all(report, &root, self.release, self.fuzz_minutes)
-        }];
+        let lanes: [&Lane; 4] = [
+            &|report| run.rust(report, &root, Part::AllBut(LONGEST)),
+            &|report| {
+                run.upgrade(report, &root, &old)?;
+                run.rust(report, &root, Part::Only(LONGEST))
+            },
+            &|report| run.python(report, &root),
+            &|report| {
+                sim::seeds(report, &root, self.release, self.rounds * SIM_SEEDS, run.limit)?;
+                fuzz::all(report, &root, self.release, self.fuzz_minutes)
+            },
+        ];
         for lane in beside_each_other(lanes) {
             report.suites.extend(lane?.suites);
         }

@@ -2,15 +2,18 @@
 
 use crate::cmd::lint;
 use crate::suite::Report;
-use crate::tree;
+use crate::tree::{self, Tree};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 /// Nothing hangs longer than this; all of it is meant to take twenty minutes.
 const SUITE_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// Builds all that the tests use.
+const BUILD: [&str; 5] = ["build", "--workspace", "--bins", "--tests", "--locked"];
 /// Where the tests with the official Python clients are.
 const PYTHON_TESTS: &str = "tests/python";
 
@@ -24,7 +27,7 @@ impl Test {
         let mut report = Report::default();
         lint::checks(&mut report, &root)?;
         let run = Run { release: false, rounds: None, threads: None, limit: SUITE_LIMIT };
-        run.rust(&mut report, &root)?;
+        run.rust(&mut report, &root, Part::All)?;
         run.build(&mut report, &root)?;
         run.python(&mut report, &root)?;
         report.print();
@@ -46,16 +49,64 @@ pub struct Run {
     pub limit: Duration,
 }
 
+/// Which Rust tests are run.
+#[derive(Clone, Copy)]
+pub enum Part {
+    All,
+    /// A program of tests under some crate's `tests`.
+    Only(&'static str),
+    AllBut(&'static str),
+}
+
 impl Run {
-    /// Every Rust test there is.
-    pub fn rust(&self, report: &mut Report, root: &Path) -> Result<()> {
-        report.run("cargo test", self.cargo(root, &["test", "--workspace", "--locked", "--no-fail-fast"]), self.limit)
+    /// The Rust tests.
+    pub fn rust(&self, report: &mut Report, root: &Path, part: Part) -> Result<()> {
+        let mut cargo = self.cargo(root, &["test", "--workspace", "--locked", "--no-fail-fast"]);
+        match part {
+            Part::All => {}
+            Part::Only(program) => drop(cargo.args(["--test", program])),
+            Part::AllBut(program) => {
+                let others = programs_of_tests(&Tree::of_git(root)?).into_iter().filter(|name| name != program);
+                cargo.args(["--lib", "--bins"]).args(others.flat_map(|name| ["--test".to_owned(), name]));
+            }
+        }
+        report.run("cargo test", cargo, self.limit)
+    }
+
+    /// Masters of an older program are upgraded under load.
+    pub fn upgrade(&self, report: &mut Report, root: &Path, old: &Path) -> Result<()> {
+        let words = ["test", "--workspace", "--locked", "--test", "group", "rolling_upgrade", "--", "--ignored"];
+        let mut cargo = self.cargo(root, &words);
+        cargo.env("GOOSEFS_OLD_BIN", old);
+        report.run_as_one("rolling upgrade", cargo, self.limit)
+    }
+
+    /// The program of an older commit, which is built if it is not there yet.
+    pub fn released(&self, report: &mut Report, root: &Path, commit: &str) -> Result<PathBuf> {
+        let binary = self.binary(root);
+        let kept = binary.with_file_name(format!("goosefs-{commit}"));
+        if kept.is_file() {
+            return Ok(kept);
+        }
+        let checkout = tempfile::tempdir().context("make a directory for an older commit")?;
+        let tree = checkout.path().join("tree");
+        let git = |words: &[&str]| {
+            let mut git = Command::new("git");
+            git.args(words).arg(&tree).current_dir(root);
+            git
+        };
+        let mut add = git(&["worktree", "add", "--quiet", "--detach"]);
+        let status = add.arg(commit).status().context("run git worktree")?;
+        anyhow::ensure!(status.success(), "git has no commit {commit}: a shallow clone has to be made whole");
+        report.run("build of an older version", self.cargo(&tree, &BUILD), self.limit)?;
+        std::fs::copy(&binary, &kept).with_context(|| format!("keep {}", kept.display()))?;
+        git(&["worktree", "remove", "--force"]).status().context("run git worktree")?;
+        Ok(kept)
     }
 
     /// Builds all that the tests use: the same selection as theirs, so nothing is built with other features.
     pub fn build(&self, report: &mut Report, root: &Path) -> Result<()> {
-        let cargo = self.cargo(root, &["build", "--workspace", "--bins", "--tests", "--locked"]);
-        report.run("build", cargo, self.limit)
+        report.run("build", self.cargo(root, &BUILD), self.limit)
     }
 
     /// The official Python clients, against what was built.
@@ -97,6 +148,16 @@ impl Run {
     }
 }
 
+/// The names of all programs of tests, each once: `tests/NAME.rs` and `tests/NAME/main.rs` of every crate.
+fn programs_of_tests(tree: &Tree) -> BTreeSet<String> {
+    let name = |file: &str| {
+        let (_, path) = file.strip_prefix("crates/")?.split_once("/tests/")?;
+        let name = path.strip_suffix("/main.rs").or_else(|| path.strip_suffix(".rs"))?;
+        (!name.contains('/')).then(|| name.to_owned())
+    };
+    tree.files().filter_map(name).collect()
+}
+
 fn has_python_tests(root: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(root.join(PYTHON_TESTS)) else { return false };
     entries.flatten().any(|entry| {
@@ -104,4 +165,23 @@ fn has_python_tests(root: &Path) -> bool {
         let name = name.to_string_lossy();
         name.starts_with("test_") && name.ends_with(".py")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_of_tests_is_a_file_or_a_directory_with_a_main_file() {
+        let files = [
+            ("crates/a/tests/one.rs", ""),
+            ("crates/a/tests/two/main.rs", ""),
+            ("crates/a/tests/two/support.rs", ""),
+            ("crates/b/tests/one.rs", ""),
+            ("crates/b/src/tests/three.rs", ""),
+            ("crates/b/tests/data.json", ""),
+        ];
+        let (tree, _dir) = Tree::fixture(&files);
+        assert_eq!(programs_of_tests(&tree).into_iter().collect::<Vec<_>>(), ["one", "two"]);
+    }
 }

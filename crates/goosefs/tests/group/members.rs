@@ -173,9 +173,33 @@ async fn a_master_is_removed_and_what_it_says_counts_no_more() {
 async fn a_rolling_restart_fails_no_call() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut group = Group::start(dir.path(), &[]);
+    one_after_the_other(&mut group).await;
+}
+
+/// A newer program takes over from an older one: what it adds to the rules of apply comes into force at its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an older program, named by GOOSEFS_OLD_BIN: `cargo xtask nightly` builds one"]
+async fn a_rolling_upgrade_fails_no_call() {
+    let old = std::env::var_os("GOOSEFS_OLD_BIN").expect("GOOSEFS_OLD_BIN names an older program");
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut group = Group::format_by(old.into(), dir.path());
+    group.start_all();
     let fs = FileSystem::connect(group.client_config()).await.expect("a master leads");
-    let raised = |n| group.master(n).output().contains("every master can apply newer rules");
-    testkit::eventually(PATIENCE, || (0..MASTERS).any(raised));
+    cache(&fs, "/kept", &content(1)).await;
+    group.program = crate::support::own_program();
+    one_after_the_other(&mut group).await;
+    // The workers come last.
+    group.restart_workers();
+    eventually_async(PATIENCE, || async { cached(&fs, "/kept").await.is_some_and(|data| data == content(1)) }).await;
+    make(&fs, "after", 10).await;
+}
+
+/// Stops every master and starts it again by the program that the group has now, one at a time, while a client writes.
+async fn one_after_the_other(group: &mut Group) {
+    let fs = FileSystem::connect(group.client_config()).await.expect("a master leads");
+    let raised = |group: &Group, n| group.master(n).output().contains("every master can apply newer rules");
+    testkit::eventually(PATIENCE, || (0..MASTERS).any(|n| raised(group, n)));
+    let there_before = fs.list_all(&path("/")).await.expect("listed").len() as u64;
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let maker = tokio::spawn(write_and_count(fs.clone(), stop.clone(), done.clone()));
     for n in 0..MASTERS {
@@ -193,7 +217,7 @@ async fn a_rolling_restart_fails_no_call() {
     }
     stop.store(true, Ordering::Relaxed);
     let made = maker.await.expect("no call failed");
-    assert_eq!(fs.list_all(&path("/")).await.expect("listed").len() as u64, made);
+    assert_eq!(fs.list_all(&path("/")).await.expect("listed").len() as u64, there_before + made);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,6 +35,8 @@ pub struct Group {
     lines: Vec<Between>,
     /// On a network: from clients to each master.
     client_lines: Vec<Line>,
+    /// What is started from now on.
+    pub program: PathBuf,
     /// A library each master is started with.
     pub preload: Option<PathBuf>,
     /// How many workers are started.
@@ -77,8 +79,17 @@ impl Group {
         Group::format_on(None, dir, extra)
     }
 
+    /// Formats a cluster by another program than the one under test.
+    pub fn format_by(program: PathBuf, dir: &Path) -> Group {
+        Group::formatted(program, None, dir, &[])
+    }
+
     /// Formats a cluster whose masters are the nodes of a network, with lines between them.
     pub fn format_on(lan: Option<Lan>, dir: &Path, extra: &[&str]) -> Group {
+        Group::formatted(own_program(), lan, dir, extra)
+    }
+
+    fn formatted(program: PathBuf, lan: Option<Lan>, dir: &Path, extra: &[&str]) -> Group {
         std::fs::create_dir_all(dir.join("ufs")).expect("a directory of the test's own");
         let free = testkit::ports::free_ports(4 * MASTERS + 2 * WORKERS).expect("free ports");
         let (masters, workers) = free.split_at(4 * MASTERS);
@@ -91,6 +102,7 @@ impl Group {
             lan,
             lines,
             client_lines,
+            program,
             preload: None,
             worker_count: 1,
             ports,
@@ -232,6 +244,15 @@ impl Group {
         self.workers.push(worker);
     }
 
+    /// Stops every worker and starts it again.
+    pub fn restart_workers(&mut self) {
+        for (n, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {
+            let status = worker.terminate(PATIENCE).expect("it stops");
+            assert!(status.success(), "a clean stop ends with {status}: {}", worker.output());
+            self.start_worker(n);
+        }
+    }
+
     /// A counter of the first worker.
     pub fn worker_metric(&self, name: &str) -> Option<u64> {
         let [_, web] = self.worker_ports[0];
@@ -318,7 +339,7 @@ impl Group {
             ("master.embedded.journal.addresses", all(&|n| self.journal_address(n))),
         ];
         let settings = hosts.map(|key| (key, host.to_string())).chain(common).chain(own.iter().cloned());
-        let mut builder = Builder::new(env!("CARGO_BIN_EXE_goosefs"), &self.dir);
+        let mut builder = Builder::new(&self.program, &self.dir);
         if let Some(library) = &self.preload {
             let told = [("LD_PRELOAD", library.clone()), ("CLOCK_OFFSET", self.dir.join(format!("{home}.offset")))];
             let disk = [("DISK", self.dir.join(home)), ("DISK_ERRORS", disk_errors(&self.dir, home))];
@@ -332,6 +353,11 @@ impl Group {
             .spawn()
             .expect("the binary starts")
     }
+}
+
+/// The program under test.
+pub fn own_program() -> PathBuf {
+    env!("CARGO_BIN_EXE_goosefs").into()
 }
 
 /// Compiles a library that masters are to be started with.

@@ -277,7 +277,13 @@ impl Group {
         let leads = |at: &&usize| self.members[**at].running.as_ref().is_some_and(|(_, shared)| shared.leads());
         // Clients ask whoever says that it leads; now and then they ask another.
         let chosen = up.iter().find(leads).filter(|_| !self.once_in(20)).or(up.first()).copied();
-        let Some(at) = chosen else { return drop(self.refused.insert(operation, op)) };
+        match chosen {
+            Some(at) => self.request_of(at, operation, op),
+            None => drop(self.refused.insert(operation, op)),
+        }
+    }
+
+    fn request_of(&mut self, at: usize, operation: OperationId, op: Op) {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.asked.insert(ticket, (at, operation, op.clone()));
@@ -494,6 +500,35 @@ fn newer_rules_come_into_force_by_an_entry_when_every_member_can_apply_them() {
     assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "one is of an earlier release");
     group.tell(leader, said(others[1], meta::RULES_VERSION, 0));
     assert_eq!(in_force(&mut group), [meta::RULES_VERSION; 3]);
+}
+
+#[test]
+fn what_is_asked_while_the_lead_is_handed_over_is_refused_only_when_that_is_done() {
+    for (seed, reachable) in (1..=seeds()).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut group = Group::new(seed, None);
+        group.faults = false;
+        let old = group.leader();
+        group.new_request();
+        group.heal();
+        let next = (old + 1) % group.members.len();
+        // A master that does not answer takes no lead; when its time is up, the request goes on where it is.
+        group.cut = (!reachable).then(|| group.members[next].id);
+        group.tell(old, Event::HandOver(Ticket(u64::MAX), group.members[next].id));
+        group.turn(old);
+        let op = CreateDirectory { path: in_root("a"), recursive: false, allow_exists: false, mode: Mode::new(0o755) };
+        group.request_of(old, OperationId(u128::MAX), Op::CreateDirectory(op));
+        let leads = |group: &Group, at: usize| group.members[at].running.as_ref().is_some_and(|(core, _)| core.leading);
+        let until = group.ms() + HEALS_WITHIN_MS;
+        while !group.asked.is_empty() {
+            group.live();
+            assert!(group.refused.is_empty() || !leads(&group, old), "seed {seed}: it leads and refuses");
+            assert!(group.ms() < until, "seed {seed}: no answer");
+        }
+        assert_eq!(group.refused.len(), usize::from(reachable), "seed {seed}");
+        assert_eq!(leads(&group, old), !reachable, "seed {seed}");
+        group.heal();
+        assert_eq!(group.acknowledged.len(), 2, "seed {seed}");
+    }
 }
 
 /// Less than the shortest silence after which a group without faults elects another leader.
