@@ -217,6 +217,11 @@ class Group:
         process.kill()
         process.wait()
 
+    def stop_master(self, n):
+        process = self.processes.pop(f"master{n}")
+        process.terminate()
+        assert process.wait(START_SECONDS) == 0
+
     def metric(self, n, name):
         page = get(self.ports[n]["web"], "/metrics/prometheus") or ""
         values = [line.split()[1] for line in page.splitlines() if line.startswith(f"{name} ")]

@@ -169,6 +169,29 @@ def test_a_client_rides_over_failovers_and_nothing_acknowledged_is_lost_or_doubl
     client.close()
 
 
+def test_a_rolling_restart_fails_no_call_of_a_client(group):
+    client = connect(group)
+    load = Load(client)
+    turns = max(1, rounds(ROUNDS_A_TURN) // ROUNDS_A_TURN)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        running = pool.submit(load.run)
+        try:
+            for n in [master for _ in range(turns) for master in group.MASTERS]:
+                target = len(load.done) + BETWEEN
+                eventually(lambda: running.done() or len(load.done) >= target, 90, "the client to go on")
+                assert not running.done(), running.result()
+                group.stop_master(n)
+                group.start_master(n)
+                group.caught_up(n)
+        finally:
+            load.stop.set()
+    running.result()
+    assert load.given_up == []
+    names = {entry.name for entry in client.list_status("/")}
+    assert names == {f"renamed-{number}" for number in load.done}
+    client.close()
+
+
 def test_a_client_behind_a_silent_leader_is_told_in_its_own_time_and_goes_on_when_that_has_ended(group):
     """The client keeps its connection however many calls on it run out of time: SEMANTICS.md says what helps."""
     client = connect(group, **{"goosefs.user.network.rpc.timeout": "2s"})
