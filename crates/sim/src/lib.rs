@@ -103,6 +103,12 @@ impl Plan {
         }
     }
 
+    /// How long a cluster without faults may take until all is well. What a master waits for, it waits for by its own
+    /// clock.
+    pub fn heals_within_ms(&self) -> u64 {
+        HEALS_WITHIN_MS * 1000 / self.clocks.slowest()
+    }
+
     /// Machines that are no masters yet.
     pub fn spares(&self) -> usize {
         if self.changes { SPARES } else { 0 }

@@ -471,8 +471,13 @@ impl Crew {
         let Some(doing) = &mut porter.doing else { return Ok(Then::Rest(rest_us)) };
         let asked = doing.asking.clone();
         // Where a bit of a disk flipped, what was there and perhaps nowhere else may be refused.
-        let file = if let Job::Read { seen, .. } = &doing.job { seen.file } else { 0 };
-        let is_excused = self.contents.get(&file).is_some_and(|content| content.is_excused);
+        let file = match &doing.job {
+            Job::Read { seen, .. } => Some(seen.file),
+            Job::Evict { block, .. } => Some(block.container().file().to_wire()),
+            _ => None,
+        };
+        let content = file.and_then(|file| self.contents.get(&file));
+        let is_excused = content.is_some_and(|content| content.is_excused);
         let reply = match reply {
             Reply::Damaged(what) if is_excused => Reply::Again(what),
             Reply::Damaged(what) => Reply::Wrong(what),
@@ -601,8 +606,7 @@ impl Crew {
         }
         let Reply::Seen(seen) = reply else { return Ok(None) };
         let is_readable = seen.complete && seen.length > 0;
-        let is_excused = self.contents.get(&seen.file).is_some_and(|content| content.is_excused);
-        if !is_readable || (self.is_final && is_excused) {
+        if !is_readable || (self.is_final && self.is_excused(seen.file)) {
             return Ok(None);
         }
         let dice = &self.porters[at].dice;

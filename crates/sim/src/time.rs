@@ -18,15 +18,26 @@ pub enum Clocks {
     Set { first: i64, others: i64 },
 }
 
+/// Parts per thousand above true time, from and to.
+const WILD: (i64, i64) = (-700, 1000);
+
 impl Clocks {
     /// The rate of the master at `at`, in parts per thousand above true time.
     pub fn drift(self, at: usize, dice: &Dice) -> i64 {
         let from_to = |from: i64, to: i64| from + i64::try_from(dice.below(from.abs_diff(to) + 1)).expect("small");
         match self {
             Clocks::Bounded => from_to(-40, 40),
-            Clocks::Wild => from_to(-700, 1000),
+            Clocks::Wild => from_to(WILD.0, WILD.1),
             Clocks::Set { first, .. } if at == 0 => first,
             Clocks::Set { others, .. } => others,
+        }
+    }
+
+    /// Thousandths of true time that the slowest may count, as far as that matters to who waits for it.
+    pub fn slowest(self) -> u64 {
+        match self {
+            Clocks::Bounded | Clocks::Set { .. } => 1000,
+            Clocks::Wild => 1000 - WILD.0.unsigned_abs(),
         }
     }
 }

@@ -151,7 +151,8 @@ impl Run {
 /// The names of all programs of tests, each once: `tests/NAME.rs` and `tests/NAME/main.rs` of every crate.
 fn programs_of_tests(tree: &Tree) -> BTreeSet<String> {
     let name = |file: &str| {
-        let (_, path) = file.strip_prefix("crates/")?.split_once("/tests/")?;
+        let (_krate, inside) = file.strip_prefix("crates/")?.split_once('/')?;
+        let path = inside.strip_prefix("tests/")?;
         let name = path.strip_suffix("/main.rs").or_else(|| path.strip_suffix(".rs"))?;
         (!name.contains('/')).then(|| name.to_owned())
     };

@@ -511,7 +511,7 @@ fn what_is_asked_while_the_lead_is_handed_over_is_refused_only_when_that_is_done
         group.new_request();
         group.heal();
         let next = (old + 1) % group.members.len();
-        // A master that does not answer takes no lead; when its time is up, the request goes on where it is.
+        // Who does not answer takes no lead: when the time for that is up, who leads is found out anew.
         group.cut = (!reachable).then(|| group.members[next].id);
         group.tell(old, Event::HandOver(Ticket(u64::MAX), group.members[next].id));
         group.turn(old);
@@ -524,8 +524,6 @@ fn what_is_asked_while_the_lead_is_handed_over_is_refused_only_when_that_is_done
             assert!(group.refused.is_empty() || !leads(&group, old), "seed {seed}: it leads and refuses");
             assert!(group.ms() < until, "seed {seed}: no answer");
         }
-        assert_eq!(group.refused.len(), usize::from(reachable), "seed {seed}");
-        assert_eq!(leads(&group, old), !reachable, "seed {seed}");
         group.heal();
         assert_eq!(group.acknowledged.len(), 2, "seed {seed}");
     }
