@@ -75,7 +75,7 @@ impl Run {
 
     /// Masters of an older program are upgraded under load.
     pub fn upgrade(&self, report: &mut Report, root: &Path, old: &Path) -> Result<()> {
-        let words = ["test", "--workspace", "--locked", "--test", "group", "rolling_upgrade", "--", "--ignored"];
+        let words = ["test", "--workspace", "--locked", "--test", "group", "rolling_upgrade"];
         let mut cargo = self.cargo(root, &words);
         cargo.env("GOOSEFS_OLD_BIN", old);
         report.run_as_one("rolling upgrade", cargo, self.limit)
