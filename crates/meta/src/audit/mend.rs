@@ -418,7 +418,10 @@ fn outcome(step: &Step<'_, '_>, fault: &Fault, operation: OperationId) -> Result
 
 fn index_outcome(step: &mut Step<'_, '_>, fault: &Fault, operation: OperationId) -> Outcome {
     let record = outcome(step, fault, operation)?;
-    step.txn.put_raw(Family::Operations, operation_age_key(record.age, operation), Bytes::new());
+    let key = operation_age_key(record.age, operation);
+    must(step.read().get(Family::Operations, &key)?.is_none(), fault)?;
+
+    step.txn.put_raw(Family::Operations, key, Bytes::new());
     DONE
 }
 
@@ -429,9 +432,10 @@ fn drop_index(step: &mut Step<'_, '_>, fault: &Fault, age: AgeMs, operation: Ope
         Look::Absent => false,
         Look::Unreadable => true,
     };
-    must(!is_right, fault)?;
+    let key = operation_age_key(age, operation);
+    must(!is_right && step.read().get(Family::Operations, &key)?.is_some(), fault)?;
 
-    step.txn.delete(Family::Operations, operation_age_key(age, operation));
+    step.txn.delete(Family::Operations, key);
     DONE
 }
 
@@ -487,11 +491,19 @@ fn raise_ids(step: &mut Step<'_, '_>, fault: &Fault, inode: InodeId, container: 
         let why = format!("{fault}, and after that none would be left; one of the records with it is damaged");
         return Err(Reject::Refused(why).into());
     }
-    let (next_inode, next_container) = (InodeId(inode.0 + 1), ContainerId(container.0 + 1));
+    // Only what is in use raises a counter: a number that somebody wrote into an entry does not.
+    let has_inode = matches!(stands(step.txn, inode)?, Look::There(_));
+    let has_container = matches!(owner_of(step.txn, container)?, Look::There(_));
     let counters = &mut *step.counters;
-    must(counters.next_inode < next_inode || counters.next_container < next_container, fault)?;
+    let raises_inode = has_inode && counters.next_inode <= inode;
+    let raises_container = has_container && counters.next_container <= container;
+    must(raises_inode || raises_container, fault)?;
 
-    counters.next_inode = counters.next_inode.max(next_inode);
-    counters.next_container = counters.next_container.max(next_container);
+    if raises_inode {
+        counters.next_inode = InodeId(inode.0 + 1);
+    }
+    if raises_container {
+        counters.next_container = ContainerId(container.0 + 1);
+    }
     DONE
 }
