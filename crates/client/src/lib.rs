@@ -32,8 +32,8 @@ pub use op::remove::Remove;
 pub use op::set_attributes::SetAttributes;
 pub use op::status::Freshness;
 pub use proto::admin::{
-    BackupResponse as Backup, MasterInfoResponse as MasterInfo, Namespace, QuarantinedFile,
-    SkippedKeysResponse as SkippedKeys,
+    AuditFinding, AuditMetadataResponse as AuditReport, BackupResponse as Backup, MasterInfoResponse as MasterInfo,
+    MetadataReportResponse as MetadataReport, Namespace, QuarantinedFile, SkippedKeysResponse as SkippedKeys,
 };
 pub use read::Reader;
 pub use status::{BlockStatus, FileStatus, Location, WorkerState, WorkerStatus};

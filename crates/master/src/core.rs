@@ -11,6 +11,8 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod census;
+mod expiry;
 mod group;
 mod housekeeping;
 mod intents;
@@ -19,6 +21,8 @@ mod loads;
 mod persists;
 mod stamp;
 
+pub use census::WalkConfig;
+pub use expiry::ExpiryConfig;
 pub use group::{MEMBERS_KEY, Said, members, record};
 pub use job::{Job, JobError, JobId, JobOk};
 pub use loads::Want;
@@ -140,6 +144,8 @@ enum Origin {
     Look(u64),
     Incarnation,
     Housekeeping,
+    NoteUse,
+    Expire,
 }
 
 struct Proposal {
@@ -170,6 +176,10 @@ pub struct CoreConfig {
     pub format: meta::Format,
     /// How long a new leader leaves alone what an earlier one may still be asking of the stores.
     pub intent_rest: Duration,
+    /// The walk through all inodes; None: there is none.
+    pub walk: Option<WalkConfig>,
+    /// What becomes of metadata that nobody uses; None: they stay.
+    pub expiry: Option<ExpiryConfig>,
     /// This member is all that is left of its group: once it leads, it says so in the log and begins a new incarnation.
     pub recover: bool,
 }
@@ -197,6 +207,8 @@ pub struct Core {
     persists: persists::Persists,
     loads: loads::Loads,
     housekeeping: housekeeping::Housekeeping,
+    walk: census::Walk,
+    expiry: expiry::Expiry,
     next_job: u64,
     draining: Vec<Ticket>,
     /// Confirmed reads and the index they wait for.
@@ -233,6 +245,8 @@ impl Core {
             persists: Default::default(),
             loads: Default::default(),
             housekeeping: Default::default(),
+            walk: Default::default(),
+            expiry: Default::default(),
             next_job: 1,
             draining: Vec::new(),
             confirmed: Vec::new(),
@@ -459,6 +473,9 @@ impl Core {
         for effect in applied.effects {
             self.effect(now, effect);
         }
+        if matches!(entry.op, Op::Repair(_)) {
+            self.stamper.leave_out(&self.namespace);
+        }
         let Some(proposal) = ticket.and_then(|ticket| self.proposals.remove(&ticket)) else { return };
         self.shared.metrics.commits.record(now.mono - proposal.proposed);
         match proposal.origin.clone() {
@@ -471,6 +488,8 @@ impl Core {
             Origin::LoadStep(inode) => self.load_stepped(now, inode, entry.op, applied.outcome),
             Origin::Look(look) => self.looked(look, applied.outcome),
             Origin::Incarnation => self.stamper.leave_out(&self.namespace),
+            Origin::NoteUse => self.uses_noted(),
+            Origin::Expire => self.expired(&applied.outcome),
             Origin::Housekeeping => {}
         }
     }
@@ -557,6 +576,8 @@ impl Core {
             }
             Origin::Look(look) => self.fail_look(look, result.err().unwrap_or(Error::NotLeader)),
             Origin::Incarnation => self.config.recover = true,
+            Origin::NoteUse => self.uses_noted(),
+            Origin::Expire => self.expired(&Ok(Done::Nothing)),
             Origin::Housekeeping => {}
         }
     }
@@ -606,6 +627,7 @@ impl Core {
         }
         self.abort_earlier_loads(now);
         self.housekeeping.resume();
+        self.begin_expiry();
         self.persists.wake();
     }
 
@@ -626,6 +648,8 @@ impl Core {
         self.intents = Default::default();
         self.persists = Default::default();
         self.housekeeping.lay_down();
+        self.end_census();
+        self.end_expiry();
         self.drop_loads();
     }
 
@@ -658,6 +682,8 @@ impl Core {
         self.tick_persists(now);
         self.tick_loads(now);
         self.tick_housekeeping(now);
+        self.tick_census(now);
+        self.tick_expiry(now);
         self.tick_members();
         self.raise_rules(now);
         self.prefer(now);

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub location_drift: AtomicU64,
     /// Keys of under stores left out of listings because they cannot be a path, counted at each listing.
     pub skipped_keys: AtomicU64,
+    /// Inodes forgotten because nobody used them.
+    pub metadata_expired: AtomicU64,
     /// Of each entry proposed here: from then until it was committed.
     pub commits: Timings,
     journal: OnceLock<Arc<WriterStats>>,
@@ -85,6 +87,7 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.IsLeader".into(), u64::from(shared.leads()));
     set("Master.BlockLocationDrift".into(), shared.metrics.location_drift.load(Ordering::Relaxed));
     set("Master.StaleFences".into(), shared.metrics.stale_fences.load(Ordering::Relaxed));
+    set("Master.MetadataExpired".into(), shared.metrics.metadata_expired.load(Ordering::Relaxed));
     set("Master.SkippedStoreKeys".into(), shared.metrics.skipped_keys.load(Ordering::Relaxed));
     let (short, free) = (shared.rooms.own(), &shared.rooms.free);
     set("Master.JournalDiskShort".into(), u64::from(short.journal));

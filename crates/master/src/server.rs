@@ -1,5 +1,6 @@
 //! Starts a master and stops it: opens the state, runs the core, serves the ports.
 
+use crate::audits::Audits;
 use crate::backup::Backups;
 use crate::config::{GroupConfig, MasterConfig, Metastore};
 use crate::core::{self, Core, CoreConfig};
@@ -201,7 +202,8 @@ impl Master {
         let groups = Groups::system(clock.clone());
         let fs = FileSystem { handle: handle.clone(), checks: Arc::new(Checks::default()), key: key.clone() };
         let backups = Arc::new(Backups::new(shared.clone(), stores.clone(), key.clone()));
-        let operators = Operators { fs: fs.clone(), backups };
+        let audits = Arc::new(Audits::new(handle.clone()));
+        let operators = Operators { fs: fs.clone(), backups, audits };
         let rpc = serve_clients(rpc, &config, &shared, fs, operators, groups.clone())?;
         let gate = Arc::new(WorkerGate::new(handle.clone(), stores, &key, groups));
         let workers = WorkerMasterServer::from_arc(gate).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -229,6 +231,12 @@ impl Master {
     }
     pub fn web_addr(&self) -> SocketAddr {
         self.web_addr
+    }
+
+    /// The way to its core, for tests of what is built on it.
+    #[cfg(test)]
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Whether clients can work: it leads, or follows who does.
@@ -575,6 +583,8 @@ pub(crate) fn core_config(
         intent_wait: config.intent_wait,
         operation_retention: config.operation_retention,
         incomplete_expiry: config.incomplete_expiry,
+        walk: config.walk,
+        expiry: config.expiry,
         persist_concurrency: config.persist_concurrency,
         worker_timeout: config.worker_timeout,
         task_timeout: TASK_TIMEOUT,

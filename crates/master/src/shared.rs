@@ -1,6 +1,7 @@
 //! What the loop and the servers share: the published state, soft state about workers, and how long readers may answer
 //! by themselves.
 
+use crate::census::Known;
 use crate::config::MasterConfig;
 use crate::core::Said;
 use crate::error::Error;
@@ -11,6 +12,7 @@ use crate::registry::Registry;
 use crate::room::Rooms;
 use crate::skipped::SkippedKeys;
 use crate::uploads::Uploads;
+use crate::uses::UseNotes;
 use hashbrown::HashMap;
 use journal::{Follower, MemberId, Membership};
 use meta::{Authority, Read, StoreError};
@@ -90,6 +92,10 @@ pub struct Shared {
     pub skipped: Mutex<SkippedKeys>,
     pub uploads: Mutex<Uploads>,
     pub pauses: Mutex<Pauses>,
+    /// Files that were used, if metadata expire.
+    pub uses: UseNotes,
+    /// What the leader's walk through all inodes found.
+    pub census: Mutex<Known>,
     pub rooms: Arc<Rooms>,
     pub authority: Authority,
     pub clock: Arc<dyn Clock>,
@@ -125,6 +131,8 @@ impl Shared {
             skipped: Mutex::default(),
             uploads: Mutex::default(),
             pauses: Mutex::default(),
+            uses: UseNotes::default(),
+            census: Mutex::default(),
             rooms: Arc::default(),
             authority,
             started: clock.monotonic(),

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod file_info;
 pub mod file_system;
+mod metadata;
 pub mod metrics;
 pub mod namespace;
 pub mod version;

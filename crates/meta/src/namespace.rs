@@ -1,10 +1,12 @@
 //! The state machine: entries in, changes and outcomes out.
 
+use crate::audit::{Fault, mend::mend};
 use crate::effect::{Applied, Done};
-use crate::entry::{Entry, FIRST_RULES, Op, RULES_VERSION};
+use crate::entry::{Entry, FIRST_RULES, Ids, Op, RULES_VERSION};
 use crate::index::Index;
 use crate::key::{COUNTERS_KEY, operation_key};
 use crate::op;
+use crate::permission::Caller;
 use crate::record::{Counters, Intent, Load, Mount, OperationRecord, WorkerRecord};
 use crate::reject::Reject;
 use crate::step::{Outcome, Step};
@@ -15,6 +17,9 @@ use std::collections::BTreeMap;
 use types::{
     AgeMs, ClusterId, ContainerId, ErrorKind, Incarnation, InodeId, IntentId, LogIndex, MountId, UnixMs, WorkerId,
 };
+
+/// What became of a fault.
+pub type Mended = Result<(), Reject>;
 
 /// What is kept in memory beside the database: counters, and the small families by key. Everything else is read.
 ///
@@ -105,6 +110,62 @@ impl Namespace {
                 Ok(Applied { outcome: Err(reject), effects: Vec::new() })
             }
         }
+    }
+
+    /// Repairs what an audit found in records that no log entry will ever change again in another way: those of a master that
+    /// is stopped and alone. Each fault is judged once more; one that is over, or cannot be repaired, changes nothing.
+    ///
+    /// - `read`: the state that this value was opened from; the caller commits the changes before it repairs more.
+    /// - `taken`: ids above which nothing was given out, by no entry of the log either.
+    /// - Errors: the database's. Cost: as that of an entry each.
+    pub fn mend(
+        &mut self,
+        read: &dyn Read,
+        faults: &[Fault],
+        taken: (InodeId, ContainerId),
+    ) -> Result<(Changes, Vec<Mended>), StoreError> {
+        let mut txn = Txn::new(read);
+        let who = Caller::system();
+        let mut outcomes = Vec::with_capacity(faults.len());
+        for fault in faults {
+            let counters = &mut self.counters;
+            let ids = Ids {
+                inode: counters.next_inode.max(InodeId(taken.0.0.saturating_add(1))),
+                container: counters.next_container.max(ContainerId(taken.1.0.saturating_add(1))),
+                count: 1,
+            };
+            let mut step = Step {
+                wall: counters.wall,
+                age: counters.age,
+                at: counters.applied,
+                txn: &mut txn,
+                index: &self.index,
+                counters,
+                who: &who,
+                operation: None,
+                ids,
+                effects: Vec::new(),
+            };
+            let outcome = settle(mend(&mut step, fault))?;
+            let took_ids = step.ids.count == 0;
+            match outcome {
+                Ok(_) => {
+                    if took_ids {
+                        self.counters.next_inode = InodeId(ids.inode.0 + 1);
+                        self.counters.next_container = ContainerId(ids.container.0 + 1);
+                    }
+                    txn.keep(|family, key, value| self.index.note(family, key, value))?;
+                    outcomes.push(Ok(()));
+                }
+                Err(reject) => {
+                    txn.undo();
+                    outcomes.push(Err(reject));
+                }
+            }
+        }
+        txn.put(Family::State, COUNTERS_KEY, &self.counters);
+        txn.keep(|_, _, _| Ok::<_, StoreError>(()))?;
+        Ok((Changes { applied: self.counters.applied, changes: txn.into_changes() }, outcomes))
     }
 
     // ---- looking

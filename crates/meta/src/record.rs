@@ -289,6 +289,37 @@ impl LeftOut {
     }
 }
 
+/// The times in which uses of files are noted, oldest first, at most [`Uses::KEPT`]. Empty: they are not.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Uses {
+    pub times: Vec<UseTime>,
+}
+
+/// One of them: it lasts until the next one begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UseTime {
+    pub number: u64,
+    pub began: AgeMs,
+    /// The entry that began it: what changed later changed in it, or after it.
+    pub at: LogIndex,
+}
+
+impl Uses {
+    /// A quarter of the time after which what is unused goes is one of these: so many reach back far enough.
+    pub const KEPT: usize = 6;
+
+    /// The last one that had begun by `before`. None: uses have not been noted for that long.
+    pub fn since(&self, before: AgeMs) -> Option<UseTime> {
+        self.times.iter().rev().find(|time| time.began <= before).copied()
+    }
+}
+
+/// Which of the containers of a chunk of 2048 were used in one time: a bit each, the lowest of the first word first.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Used {
+    pub words: Vec<u64>,
+}
+
 macro_rules! records {
     ($($kind:ident $version:literal $what:literal;)*) => {$(
         impl Record for $kind { const VERSION: u8 = $version; const WHAT: &'static str = $what; }
@@ -306,6 +337,8 @@ records! {
     WorkerRecord 1 "worker";
     Counters 1 "counters";
     LeftOut 1 "left out containers";
+    Uses 1 "times of use";
+    Used 1 "used containers";
     Entry 1 "log entry";
 }
 

@@ -118,6 +118,19 @@ impl<S: Store + ?Sized> Published<S> {
         self.live.drift(&*self.store)
     }
 
+    /// As [`Published::live_drift`], for up to `chunks` chunks of 2048 containers from number `from` on, with commits waiting as
+    /// long; and the number to go on from, if any. `mend`: what is wrong is made anew from the records.
+    pub fn compare_live(&self, from: u64, chunks: usize, mend: bool) -> Result<(Vec<String>, Option<u64>), StoreError> {
+        let _unchanged = self.latch.read();
+        self.live.compare(&*self.store, from, chunks, mend)
+    }
+
+    /// How many containers belong to an inode, those of what waits to be collected among them. Cost: a look at every 2048 of
+    /// them.
+    pub fn live_count(&self) -> usize {
+        self.live.count()
+    }
+
     /// Memory of what is known of containers.
     pub fn live_bytes(&self) -> usize {
         self.live.memory_bytes()

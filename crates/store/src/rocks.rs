@@ -14,7 +14,7 @@ pub use statistics::RocksStatistics;
 use crate::error::{check_dir, from_io, from_rocks, in_use};
 use crate::{durable, key, marker};
 use bytes::Bytes;
-use meta::{Changes, Family, Read, Store, StoreError};
+use meta::{Changes, Family, Read, Store, StoreError, Usage};
 use options::Tuning;
 use parking_lot::Mutex;
 use rocksdb::checkpoint::Checkpoint;
@@ -82,6 +82,12 @@ impl RocksStore {
         store.applied.store(applied.0, Ordering::Release);
         store.flushed.store(applied.0, Ordering::Release);
         Ok(store)
+    }
+
+    /// Whose database the one in `dir` is, by its marker alone. Errors: as those of [`RocksStore::open`].
+    pub fn cluster_of(dir: &Path) -> Result<ClusterId, StoreError> {
+        check_dir(dir)?;
+        marker::cluster(dir, fs::read(dir.join(marker::NAME)), marker::Kind::Rocks)
     }
 
     fn start(
@@ -211,6 +217,10 @@ impl Store for RocksStore {
 
     fn flushed(&self) -> LogIndex {
         LogIndex(self.flushed.load(Ordering::Acquire))
+    }
+
+    fn usage(&self) -> Usage {
+        statistics::usage(&self.db, &self.tuning, &Family::ALL.map(|family| (family, self.family(family))))
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<LogIndex, StoreError> {

@@ -3,7 +3,10 @@
 mod copy;
 mod doctor;
 mod du;
+mod expiry;
+mod fsck;
 mod read_journal;
+mod report;
 #[path = "../cluster/support.rs"]
 #[allow(dead_code, reason = "each program uses a part of it")]
 mod support;

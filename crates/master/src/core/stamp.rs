@@ -31,9 +31,11 @@ impl Stamper {
         self.next_container = counters.next_container.0;
     }
 
-    /// A new incarnation has begun: what was left out is not given out.
+    /// An entry raised the counters, not by the ids it came with: what was left out is not given out.
     pub fn leave_out(&mut self, namespace: &Namespace) {
-        self.next_container = self.next_container.max(namespace.counters().next_container.0);
+        let counters = namespace.counters();
+        self.next_inode = self.next_inode.max(counters.next_inode.0);
+        self.next_container = self.next_container.max(counters.next_container.0);
     }
 
     /// Never runs backwards.
@@ -58,7 +60,7 @@ impl Stamper {
 /// How many inodes an entry may make.
 fn count(op: &Op) -> u32 {
     let many = match op {
-        Op::Format(_) | Op::Sync(_) | Op::CreateMount(_) => 1,
+        Op::Format(_) | Op::Sync(_) | Op::CreateMount(_) | Op::Repair(_) => 1,
         Op::CreateFile(op) => op.path.depth(),
         Op::CreateDirectory(op) => op.path.depth(),
         Op::LoadPage(op) => op.items.len(),
@@ -89,7 +91,9 @@ fn count(op: &Op) -> u32 {
         | Op::BeginPersist(_)
         | Op::AnnounceStream(_)
         | Op::BeginIncarnation(_)
-        | Op::HoldPersist(_) => 0,
+        | Op::HoldPersist(_)
+        | Op::NoteUse(_)
+        | Op::Expire(_) => 0,
     };
     u32::try_from(many).expect("paths and pages are bounded")
 }

@@ -287,6 +287,8 @@ fn boot_as(
         intent_wait: Duration::from_secs(2),
         operation_retention: Duration::from_secs(900),
         incomplete_expiry: Duration::from_secs(3600),
+        walk: Some(WalkConfig { per_second: 1_000, every: Duration::from_secs(1) }),
+        expiry: None,
         persist_concurrency: 4,
         worker_timeout: Duration::from_secs(10),
         task_timeout: Duration::from_secs(60),

@@ -330,6 +330,7 @@ impl FileSystemMasterClientService for FileSystem {
         let path = path(request.path.as_deref())?;
         let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
         let status = self.status(&who, &path, fresh).await?;
+        self.shared().uses.note(status.spot.inode.container);
         Ok(Response::new(GetStatusPResponse { file_info: Some(file_info(self.shared(), &status)) }))
     }
 
@@ -349,7 +350,10 @@ impl FileSystemMasterClientService for FileSystem {
                 Err(err) => Err(err),
             };
             match status {
-                Ok(status) => answer.file_infos.push(file_info(self.shared(), &status)),
+                Ok(status) => {
+                    self.shared().uses.note(status.spot.inode.container);
+                    answer.file_infos.push(file_info(self.shared(), &status));
+                }
                 Err(Error::NotLeader) => return Err(Error::NotLeader.into()),
                 Err(_) => answer.failed_paths.push(text),
             }

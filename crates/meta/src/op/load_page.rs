@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use types::{InodeId, LoadId, LogIndex, Mode, PersistenceState, WriteType};
 
 /// Block size of files that come from a store.
-const BLOCK_BYTES: u64 = 64 << 20;
-const FILE_MODE: Mode = Mode::new(0o644);
-const DIRECTORY_MODE: Mode = Mode::new(0o755);
+pub(crate) const BLOCK_BYTES: u64 = 64 << 20;
+pub(crate) const FILE_MODE: Mode = Mode::new(0o644);
+pub(crate) const DIRECTORY_MODE: Mode = Mode::new(0o755);
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &LoadPage) -> Outcome {
     let load = find(step, op.directory, op.load)?;
@@ -84,6 +84,11 @@ impl Owner {
         let mount = resolved.mount.id;
         let root = resolved.spots.iter().find(|spot| spot.mount == mount).expect("its root is on the way");
         Owner { owner: root.inode.owner.clone(), group: root.inode.group.clone() }
+    }
+
+    /// Whether an inode belongs to them.
+    pub fn is_of(&self, inode: &Inode) -> bool {
+        inode.owner == self.owner && inode.group == self.group
     }
 
     /// The inode of what a store has. Takes ids.

@@ -84,6 +84,10 @@ fn memtables_stay_within_their_budget_and_flush_by_themselves() {
     assert_eq!(store.flushed(), LogIndex(0), "a flush of RocksDB's own does not count");
     let figures = store.statistics();
     assert!(figures.disk_bytes > 0 && figures.block_cache_capacity_bytes == 1 << 20, "{figures:?}");
+    let usage = store.usage();
+    assert_eq!(usage.families.iter().map(|of| of.disk_bytes).sum::<u64>(), figures.disk_bytes);
+    assert!(usage.families.iter().any(|of| of.family == Family::Edges && of.keys > 0), "{usage:?}");
+    assert!(!usage.is_stopped && usage.background_errors == 0, "{usage:?}");
     assert_eq!(figures.background_errors, 0);
     drop(store);
     let store = rig.open(&rig.home()).expect("open");
