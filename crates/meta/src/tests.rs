@@ -1,5 +1,6 @@
 //! Histories over a plain map. Only [`world`] knows how entries are stamped and applied.
 
+mod batches;
 mod fake_store;
 mod files;
 mod fuzz;
