@@ -5,6 +5,7 @@ pub mod changes;
 pub mod cold;
 pub mod cpu;
 pub mod group;
+pub mod load;
 pub mod metacache;
 pub mod metadata;
 pub mod probe;
@@ -13,6 +14,7 @@ pub mod servers;
 pub mod slow_readers;
 pub mod start;
 pub mod warm;
+pub mod wire;
 
 use anyhow::Result;
 use std::path::{Path, PathBuf};

@@ -23,6 +23,7 @@ static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 pub use config::{Auth, ClientConfig};
 pub use error::Error;
 pub use file_system::FileSystem;
+pub use op::batch::ForPath;
 pub use op::cluster::{LostStorage, MetricValue, Mount};
 pub use op::free::Free;
 pub use op::load::{Held, Loaded};

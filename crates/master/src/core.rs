@@ -11,6 +11,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod batches;
 mod census;
 mod expiry;
 mod group;
@@ -24,7 +25,7 @@ mod stamp;
 pub use census::WalkConfig;
 pub use expiry::ExpiryConfig;
 pub use group::{MEMBERS_KEY, Said, members, record};
-pub use job::{Job, JobError, JobId, JobOk};
+pub use job::{Job, JobError, JobId, JobOk, ListFrom};
 pub use loads::Want;
 pub use persists::{PersistPlace, RETRY_MS};
 
@@ -48,7 +49,8 @@ mod tests;
 pub const REQUESTS: usize = 65_536;
 /// Requests that gather behind what is on its way to other masters, at most.
 const GATHERED: usize = 64;
-/// Entries applied and published together at most: bounds how long a reader may have to retry.
+/// Changes of entries that are applied and published together; one entry more ends it. Bounds how long a reader may have
+/// to retry.
 const APPLY_BATCH: usize = 512;
 
 /// Names one waiting caller; chosen by the driver.
@@ -76,6 +78,8 @@ pub enum Event {
     /// Time passed.
     Tick,
     Request(Ticket, Request),
+    /// A batch, and who waits for each of its items.
+    Batch(Vec<Ticket>, Request),
     /// Somebody needs metadata from a store.
     Want(Ticket, Want, Monotonic),
     /// A read without a lease: say when this master is confirmed to lead and has applied what was acknowledged before.
@@ -135,6 +139,8 @@ pub enum Action {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Origin {
     Client(Ticket),
+    /// Those who wait for the items of a batch.
+    Batch(Vec<Ticket>),
     BeginIntent(IntentId),
     CloseIntent(IntentId),
     Collect(InodeId),
@@ -198,6 +204,8 @@ pub struct Core {
     proposals: BTreeMap<u64, Proposal>,
     /// Admitted, not proposed yet.
     queue: VecDeque<Proposal>,
+    /// Items of batches among both.
+    batched: usize,
     committed: VecDeque<journal::Committed>,
     /// Clients that wait for an intent's outcome, and requests whose name an intent covers.
     outcomes: BTreeMap<IntentId, Vec<(Ticket, Monotonic)>>,
@@ -238,6 +246,7 @@ impl Core {
             incarnation: None,
             proposals: BTreeMap::new(),
             queue: VecDeque::new(),
+            batched: 0,
             committed: VecDeque::new(),
             outcomes: BTreeMap::new(),
             covered: BTreeMap::new(),
@@ -261,6 +270,7 @@ impl Core {
         match event {
             Event::Tick => self.tick(now),
             Event::Request(ticket, request) => self.admit(Proposal::new(Origin::Client(ticket), request)),
+            Event::Batch(tickets, request) => self.admit_batch(tickets, request),
             Event::Want(ticket, want, deadline) => self.want(now, ticket, want, deadline),
             Event::Confirm(ticket) => self.confirm(ticket),
             Event::Persisted(batch) => self.node.persisted(batch),
@@ -387,16 +397,17 @@ impl Core {
             return true;
         }
         while let Some(mut proposal) = self.queue.pop_front() {
-            let entry = Entry {
-                wall: self.stamper.wall(now),
-                age: self.stamper.age(now),
-                who: proposal.request.who.clone(),
-                operation: proposal.request.operation,
-                ids: self.stamper.ids(&proposal.request.op),
-                op: proposal.request.op.clone(),
-            };
+            if let Err(err) = self.check_rules(&proposal.request.op) {
+                self.answer(proposal.origin, Err(err));
+                continue;
+            }
+            let Request { who, operation, op, deadline } = proposal.request;
+            let (wall, age, ids) = (self.stamper.wall(now), self.stamper.age(now), self.stamper.ids(&op));
+            let entry = Entry { wall, age, who, operation, ids, op };
+            let payload = entry.encode();
+            proposal.request = Request { who: entry.who, operation, op: entry.op, deadline };
             let number = self.next_proposal;
-            match self.node.propose(number, &entry.encode()) {
+            match self.node.propose(number, &payload) {
                 Ok(()) => {
                     self.next_proposal += 1;
                     proposal.proposed = now.mono;
@@ -435,7 +446,8 @@ impl Core {
             let mut tickets = Vec::new();
             let mut last = LogIndex(0);
             let mut members = None;
-            while batch.len() < APPLY_BATCH {
+            let mut changes = 0;
+            while changes < APPLY_BATCH {
                 let Some(committed) = self.committed.pop_front() else { break };
                 last = committed.index;
                 self.shared.note_term(committed.index, committed.term);
@@ -450,6 +462,7 @@ impl Core {
                 let entry = Entry::decode(&committed.payload).map_err(|err| {
                     format!("log entry {}: {err}; the log is damaged or from a newer release", committed.index)
                 })?;
+                changes += weight(&entry.op);
                 batch.push((committed.index, entry));
                 tickets.push(committed.ticket);
             }
@@ -480,6 +493,7 @@ impl Core {
         self.shared.metrics.commits.record(now.mono - proposal.proposed);
         match proposal.origin.clone() {
             Origin::Client(ticket) => self.client_outcome(now, ticket, proposal, applied.outcome),
+            Origin::Batch(tickets) => self.batch_outcome(now, tickets, proposal.request, applied.outcome),
             Origin::BeginIntent(id) => self.intent_begun(id, applied.outcome),
             Origin::CloseIntent(id) => self.intents.closed(id),
             Origin::Collect(inode) => self.housekeeping.collected(inode, &applied.outcome),
@@ -567,6 +581,7 @@ impl Core {
     fn answer(&mut self, origin: Origin, result: Result<Done, Error>) {
         match origin {
             Origin::Client(ticket) => self.reply(ticket, result),
+            Origin::Batch(tickets) => self.answer_batch(tickets, &result),
             // The core's own tasks look at the state again at the next tick.
             Origin::BeginIntent(id) | Origin::CloseIntent(id) => self.intents.retry(id),
             Origin::Collect(inode) => self.housekeeping.collect(inode),
@@ -625,7 +640,7 @@ impl Core {
         for id in open {
             self.take_up_intent(now, id);
         }
-        self.abort_earlier_loads(now);
+        self.abort_stale_loads(now);
         self.housekeeping.resume();
         self.begin_expiry();
         self.persists.wake();
@@ -747,6 +762,20 @@ impl Core {
             self.actions.push(Action::Flush);
         }
     }
+}
+
+/// Inodes an entry may change, about.
+fn weight(op: &Op) -> usize {
+    let many = if let Op::Batch(batch) = op {
+        batch.items.len()
+    } else if let Op::LoadPage(page) = op {
+        page.items.len()
+    } else if let Op::Collect(collect) = op {
+        usize::try_from(collect.limit).unwrap_or(APPLY_BATCH)
+    } else {
+        1
+    };
+    many.max(1)
 }
 
 /// Whether it may make a name that was not there.

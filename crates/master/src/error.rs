@@ -33,12 +33,37 @@ pub enum Error {
     Refused(String),
     #[error("{0}")]
     NotFound(String),
+    /// Not before every master of the group can take part.
+    #[error("{0}")]
+    NotYet(String),
     /// Why the master cannot start: what, where, and what to do.
     #[error("{0}")]
     Start(String),
 }
 
 impl Error {
+    /// Whether it is this master's trouble rather than an answer about what was asked: of many things asked together, all
+    /// are better asked again.
+    pub fn is_of_this_master(&self) -> bool {
+        match self {
+            Error::Database(_)
+            | Error::NotLeader
+            | Error::Starting(_)
+            | Error::Overloaded(_)
+            | Error::Timeout(_)
+            | Error::Stopping
+            | Error::NotYet(_)
+            | Error::Start(_) => true,
+            Error::Rejected(_)
+            | Error::UnderStore { .. }
+            | Error::Moved
+            | Error::Invalid(_)
+            | Error::Unauthenticated(_)
+            | Error::Refused(_)
+            | Error::NotFound(_) => false,
+        }
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Rejected(reject) => reject.kind(),
@@ -51,6 +76,7 @@ impl Error {
             Error::Unauthenticated(_) => ErrorKind::Unauthenticated,
             Error::Refused(_) => ErrorKind::Precondition,
             Error::NotFound(_) => ErrorKind::NotFound,
+            Error::NotYet(_) => ErrorKind::Unimplemented,
             Error::Start(_) => ErrorKind::Internal,
         }
     }

@@ -184,7 +184,8 @@ fn content(entry: &LogEntry, place: &str) -> Result<Content, Error> {
         | Op::HoldPersist(_)
         | Op::Repair(_)
         | Op::NoteUse(_)
-        | Op::Expire(_) => None,
+        | Op::Expire(_)
+        | Op::Batch(_) => None,
     };
     secrets.into_iter().flat_map(BTreeMap::values_mut).for_each(Vec::clear);
     Ok(Content::Asked(Box::new(entry)))

@@ -12,6 +12,7 @@ use crate::room::Rooms;
 use crate::shared::Shared;
 use crate::stores::{Opener, Stores};
 use crate::wire::admin::Operators;
+use crate::wire::batches::Batches;
 use crate::wire::file_system::{Checks, FileSystem};
 use crate::wire::metrics::ClientMetrics;
 use crate::wire::namespace::{reach, split_secrets};
@@ -24,6 +25,7 @@ use journal::{
 };
 use meta::{Format, MountSpec, Namespace};
 use proto::admin::admin_server::AdminServer;
+use proto::admin::batches_server::BatchesServer;
 use proto::grpc::block::worker_manager_master_client_service_server::WorkerManagerMasterClientServiceServer;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientServiceServer;
 use proto::grpc::metric::metrics_master_client_service_server::MetricsMasterClientServiceServer;
@@ -237,6 +239,18 @@ impl Master {
     #[cfg(test)]
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// The service official clients call, for calls from this process.
+    #[cfg(feature = "test-support")]
+    pub fn file_system(
+        &self,
+    ) -> Result<
+        Arc<dyn proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService>,
+        Error,
+    > {
+        let key = Arc::new(ClusterKey::load(&self.handle.shared.config.key_file).map_err(start)?);
+        Ok(Arc::new(FileSystem { handle: self.handle.clone(), checks: Arc::default(), key }))
     }
 
     /// Whether clients can work: it leads, or follows who does.
@@ -630,6 +644,7 @@ fn serve_clients(
         nosasl_user: config.nosasl_user.clone(),
         strict_channel: config.strict_channel,
     };
+    let batches = BatchesServer::new(Batches(fs.clone()));
     let file_system = FileSystemMasterClientServiceServer::new(fs)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(ANSWER_BYTES);
@@ -639,6 +654,7 @@ fn serve_clients(
         .service(file_system)
         .service(WorkerManagerMasterClientServiceServer::new(WorkerManager(shared.clone())))
         .service(metrics.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .service(batches.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(ANSWER_BYTES))
         .service(AdminServer::new(operators));
     let identify = Identify::new(rules.clone(), channels.clone(), groups.clone());
     server

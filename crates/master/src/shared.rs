@@ -191,6 +191,19 @@ impl Shared {
         if self.leads() { Ok(()) } else { Err(Error::NotLeader) }
     }
 
+    /// Refuses what masters of the group may not know yet.
+    pub fn check_batches(&self) -> Result<(), Error> {
+        let in_force = self.counters().map_or(0, |counters| counters.rules);
+        if in_force >= meta::BATCHES {
+            return Ok(());
+        }
+        Err(Error::NotYet(format!(
+            "batches wait until every master of the group has a release that knows them (rules {}, in force are \
+             {in_force}); send one request for each change",
+            meta::BATCHES
+        )))
+    }
+
     pub fn group(&self) -> GroupView {
         self.group.lock().clone()
     }

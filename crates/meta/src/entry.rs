@@ -21,6 +21,8 @@ pub(crate) const HASTENED_PERSISTS: u32 = 2;
 pub const REPAIRS: u32 = 3;
 /// From these on what was not used for a time can be forgotten.
 pub const EXPIRIES: u32 = 3;
+/// From these on an entry may hold many mutations, and a load remembers how far it got.
+pub const BATCHES: u32 = 3;
 
 /// Ids the leader gives to what an entry may make: `count` inode ids from `inode` and as many containers from
 /// `container`. A rejected entry consumes them too.
@@ -80,6 +82,7 @@ pub enum Op {
     Repair(Repair),
     NoteUse(NoteUse),
     Expire(Expire),
+    Batch(Batch),
 }
 
 /// The first entry of a cluster that is taken: makes `/`, whose inode is always [`crate::ROOT`]. Ids: 1.
@@ -409,6 +412,55 @@ pub struct BeginIncarnation {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HoldPersist {
     pub container: ContainerId,
+}
+
+/// Many mutations of one caller, one after the other, each for itself: one that is refused changes nothing and undoes nothing.
+/// Ids: those of all items. Done::Batch. Refused before [`BATCHES`] are in force, since older releases cannot read it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Batch {
+    pub items: Vec<BatchItem>,
+}
+
+/// Most items of a batch: so long a reader may have to wait for what is published together.
+pub const BATCH_ITEMS: usize = 1_000;
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BatchItem {
+    /// Names its operation: [`OperationId::of_item`] of the entry's.
+    pub number: u32,
+    pub op: BatchOp,
+}
+
+/// What may stand in a batch. An enum of its own, so that no batch holds another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum BatchOp {
+    CreateFile(CreateFile),
+    CompleteFile(CompleteFile),
+    CreateDirectory(CreateDirectory),
+    Remove(Remove),
+}
+
+impl BatchOp {
+    pub fn path(&self) -> &GfsPath {
+        match self {
+            BatchOp::CreateFile(op) => &op.path,
+            BatchOp::CompleteFile(op) => &op.path,
+            BatchOp::CreateDirectory(op) => &op.path,
+            BatchOp::Remove(op) => &op.path,
+        }
+    }
+}
+
+/// The same mutation in an entry of its own.
+impl From<BatchOp> for Op {
+    fn from(op: BatchOp) -> Op {
+        match op {
+            BatchOp::CreateFile(op) => Op::CreateFile(op),
+            BatchOp::CompleteFile(op) => Op::CompleteFile(op),
+            BatchOp::CreateDirectory(op) => Op::CreateDirectory(op),
+            BatchOp::Remove(op) => Op::Remove(op),
+        }
+    }
 }
 
 /// Sets (`Some`) or removes (`None`) one extended attribute.

@@ -2,7 +2,7 @@
 
 use crate::audit::{Fault, mend::mend};
 use crate::effect::{Applied, Done};
-use crate::entry::{Entry, FIRST_RULES, Ids, Op, RULES_VERSION};
+use crate::entry::{BATCH_ITEMS, BATCHES, Batch, Entry, FIRST_RULES, Ids, Op, RULES_VERSION};
 use crate::index::Index;
 use crate::key::{COUNTERS_KEY, operation_key};
 use crate::op;
@@ -12,10 +12,11 @@ use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 use crate::store::{Changes, Family, Read, StoreError};
 use crate::txn::{Txn, fetch};
-use crate::walk::{Stop, settle};
+use crate::walk::settle;
 use std::collections::BTreeMap;
 use types::{
-    AgeMs, ClusterId, ContainerId, ErrorKind, Incarnation, InodeId, IntentId, LogIndex, MountId, UnixMs, WorkerId,
+    AgeMs, ClusterId, ContainerId, ErrorKind, Incarnation, InodeId, IntentId, LogIndex, MountId, OperationId, UnixMs,
+    WorkerId,
 };
 
 /// What became of a fault.
@@ -86,6 +87,60 @@ impl Namespace {
             counters.next_inode = counters.next_inode.max(InodeId(entry.ids.inode.0 + used));
             counters.next_container = counters.next_container.max(ContainerId(entry.ids.container.0 + used));
         }
+        if self.counters.cluster.is_none() && !matches!(entry.op, Op::Format(_)) {
+            let unformatted = Reject::Refused("this cluster was not formatted yet".to_owned());
+            return Ok(Applied { outcome: Err(unformatted), effects: Vec::new() });
+        }
+        if let Op::Batch(batch) = &entry.op {
+            return self.apply_batch(txn, at, entry, batch);
+        }
+        let mut ids = entry.ids;
+        self.attempt(txn, at, entry, 0, &mut ids, |step| run(step, entry.operation, |step| op::apply(step, &entry.op)))
+    }
+
+    /// Each item by itself, as an entry of its own would: it sees what those before it did, and its refusal undoes nothing
+    /// but its own.
+    fn apply_batch(
+        &mut self,
+        txn: &mut Txn<'_>,
+        at: LogIndex,
+        entry: &Entry,
+        batch: &Batch,
+    ) -> Result<Applied, StoreError> {
+        if self.counters.rules < BATCHES {
+            let why =
+                format!("batches need rules {BATCHES}, {} are in force; ask for one at a time", self.counters.rules);
+            return Ok(Applied { outcome: Err(Reject::Refused(why)), effects: Vec::new() });
+        }
+        if batch.items.len() > BATCH_ITEMS {
+            let why = format!("{} items are more than a batch holds ({BATCH_ITEMS})", batch.items.len());
+            return Ok(Applied { outcome: Err(Reject::Invalid(why)), effects: Vec::new() });
+        }
+        let mut ids = entry.ids;
+        let (mut outcomes, mut effects) = (Vec::with_capacity(batch.items.len()), Vec::new());
+        for (item, number) in batch.items.iter().zip(0..=u16::MAX) {
+            let operation = entry.operation.map(|operation| operation.of_item(item.number));
+            let work = |step: &mut Step<'_, '_>| run(step, operation, |step| op::apply_item(step, &item.op));
+            let applied = self.attempt(txn, at, entry, number, &mut ids, work)?;
+            outcomes.push(applied.outcome);
+            effects.extend(applied.effects);
+        }
+        Ok(Applied { outcome: Ok(Done::Batch(outcomes)), effects })
+    }
+
+    /// Has `work` make its changes, and keeps them unless it is refused.
+    ///
+    /// - `ids`: those the entry has left; what was taken is gone, also by what is refused.
+    fn attempt(
+        &mut self,
+        txn: &mut Txn<'_>,
+        at: LogIndex,
+        entry: &Entry,
+        item: u16,
+        ids: &mut Ids,
+        work: impl FnOnce(&mut Step<'_, '_>) -> Outcome,
+    ) -> Result<Applied, StoreError> {
+        let counters = &mut self.counters;
         let mut step = Step {
             wall: counters.wall,
             age: counters.age,
@@ -93,12 +148,14 @@ impl Namespace {
             index: &self.index,
             counters,
             at,
+            item,
             who: &entry.who,
-            operation: entry.operation,
-            ids: entry.ids,
+            operation: None,
+            ids: *ids,
             effects: Vec::new(),
         };
-        let outcome = settle(run(&mut step, &entry.op))?;
+        let outcome = settle(work(&mut step))?;
+        *ids = step.ids;
         let effects = std::mem::take(&mut step.effects);
         match outcome {
             Ok(done) => {
@@ -209,17 +266,19 @@ impl Namespace {
     }
 }
 
-/// Runs an entry, unless its operation ran before: then its outcome is told again.
-fn run(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
-    if step.counters.cluster.is_none() && !matches!(op, Op::Format(_)) {
-        return Err(Stop::Reject(Reject::Refused("this cluster was not formatted yet".to_owned())));
-    }
-    let Some(operation) = step.operation else { return op::apply(step, op) };
+/// Runs a mutation, unless its operation ran before: then its outcome is told again.
+fn run<'s, 'r>(
+    step: &mut Step<'s, 'r>,
+    operation: Option<OperationId>,
+    apply: impl FnOnce(&mut Step<'s, 'r>) -> Outcome,
+) -> Outcome {
+    step.operation = operation;
+    let Some(operation) = operation else { return apply(step) };
     let known: Option<OperationRecord> = fetch(step.txn, Family::Operations, operation_key(operation))?;
     if let Some(known) = known {
         return Ok(known.done());
     }
-    let done = op::apply(step, op)?;
+    let done = apply(step)?;
     if let Some(record) = OperationRecord::of(&done, step.age) {
         step.remember_operation(operation, &record);
     }
@@ -245,7 +304,7 @@ impl OperationRecord {
             Done::Inode(inode) => Some(OperationRecord { inode: Some(*inode), ..record }),
             Done::Mount(mount) => Some(OperationRecord { mount: Some(*mount), ..record }),
             Done::Pending(intent) => Some(OperationRecord { pending: Some(*intent), ..record }),
-            Done::Collected { .. } | Done::Load(_) | Done::Worker { .. } => None,
+            Done::Collected { .. } | Done::Load(_) | Done::Worker { .. } | Done::Batch(_) => None,
         }
     }
 }

@@ -40,7 +40,8 @@ pub(crate) mod sync;
 pub(crate) mod update_mount;
 
 use crate::effect::Done;
-use crate::entry::Op;
+use crate::entry::{BatchOp, Op};
+use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
@@ -82,6 +83,18 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
         Op::Repair(op) => repair::apply(step, op),
         Op::NoteUse(op) => note_use::apply(step, op),
         Op::Expire(op) => expire::apply(step, op),
+        // The namespace takes a batch apart: each item sees what those before it did.
+        Op::Batch(_) => Err(Reject::Refused("a batch holds no batch; that is a bug of the leader".to_owned()).into()),
+    }
+}
+
+/// One item of a batch.
+pub(crate) fn apply_item(step: &mut Step<'_, '_>, op: &BatchOp) -> Outcome {
+    match op {
+        BatchOp::CreateFile(op) => create_file::apply(step, op),
+        BatchOp::CompleteFile(op) => complete_file::apply(step, op),
+        BatchOp::CreateDirectory(op) => create_directory::apply(step, op),
+        BatchOp::Remove(op) => remove::apply(step, op),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what docs/benchmarks.md claims, measured, and the document written anew.
 
-use crate::bench::{Figure, Ground, cold, group, metacache, metadata, rebuild, slow_readers, start, warm};
+use crate::bench::{Figure, Ground, cold, group, load, metacache, metadata, rebuild, slow_readers, start, warm, wire};
 use crate::{machine, tree};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -28,6 +28,10 @@ enum Part {
     Start,
     /// The metadata cache and its policies: renames and heartbeats with a working set larger than the cache
     Metacache,
+    /// Official clients over the wire, and the same in process: what a CPU-second of the master does
+    Wire,
+    /// A directory of a bucket with a million objects: CPU, log and memory of its load, and a kill in the middle
+    Load,
     /// A master rebuilt from nothing beside two with many files; only when asked for, with `--files 5000000` some ten minutes
     Rebuild,
 }
@@ -85,6 +89,8 @@ impl Bench {
                     Part::SlowReaders => Box::pin(slow_readers::measure(&ground)).await,
                     Part::Start => Box::pin(start::measure(&ground)).await,
                     Part::Metacache => Box::pin(metacache::measure(&ground)).await,
+                    Part::Wire => Box::pin(wire::measure(&ground)).await,
+                    Part::Load => Box::pin(load::measure(&ground)).await,
                     Part::Rebuild => Box::pin(rebuild::measure(&ground)).await,
                 }
             });
@@ -174,6 +180,11 @@ const PROBES: &str = "
 - **Heartbeats** (scale 2): 100 workers report 200 blocks added and 200 removed of the same files, as encoded messages; decoding and the location
   table are part of all of them. The baseline looks the record of every block's container up through the cache, one record per block,
   as our master did for added blocks before it had the bitmap; the ancestor looked at more.
+- **Wire** (scale 7): the official client's calls, 64 or one at a time over one connection; each path is below a directory of 1000 files. CPU is
+  the master's, system time, journal, syncs and RocksDB's threads among it. In process (`crates/master/examples/in_process`): the same
+  services called in the master's own process, without sockets and HTTP/2; CPU is that of the process, callers among it.
+- **Load** (scale 8): an S3 server in the process of the bench with a million empty objects in one directory, behind a proxy that counts requests.
+  Our client asks for the listing to be loaded and for no entry to be sent.
 - Memory is the process's anonymous pages (`RssAnon`).
 
 Smaller benches, each an example that prints its own comparison:

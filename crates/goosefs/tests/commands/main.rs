@@ -5,6 +5,7 @@ mod doctor;
 mod du;
 mod expiry;
 mod fsck;
+mod many;
 mod read_journal;
 mod report;
 #[path = "../cluster/support.rs"]

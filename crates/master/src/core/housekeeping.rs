@@ -70,6 +70,7 @@ impl Core {
         if self.housekeeping.last_round.is_none_or(|last| now.mono - last >= ROUND) {
             self.housekeeping.last_round = Some(now.mono);
             self.forget_and_expire(now);
+            self.abort_stale_loads(now);
             self.audit_locations();
         }
     }

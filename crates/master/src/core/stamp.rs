@@ -1,7 +1,7 @@
 //! What the leader adds to a request: the two times and the new ids.
 
 use super::Now;
-use meta::{Ids, Namespace, Op};
+use meta::{BatchOp, CreateDirectory, CreateFile, Ids, Namespace, Op};
 use types::{AgeMs, ContainerId, InodeId, Monotonic, UnixMs};
 
 /// Continues times and ids from the last applied values. Ids given to entries that are lost or rejected stay unused.
@@ -65,6 +65,7 @@ fn count(op: &Op) -> u32 {
         Op::CreateDirectory(op) => op.path.depth(),
         Op::LoadPage(op) => op.items.len(),
         Op::LoadPath(op) => op.chain.len(),
+        Op::Batch(op) => op.items.iter().map(|item| item_count(&item.op)).sum(),
         Op::CompleteFile(_)
         | Op::Rename(_)
         | Op::Remove(_)
@@ -96,4 +97,19 @@ fn count(op: &Op) -> u32 {
         | Op::Expire(_) => 0,
     };
     u32::try_from(many).expect("paths and pages are bounded")
+}
+
+/// How many inodes an item of a batch may make: of thousands, those above that are there already are not counted in vain.
+fn item_count(op: &BatchOp) -> usize {
+    match op {
+        BatchOp::CreateFile(CreateFile { path, recursive, .. })
+        | BatchOp::CreateDirectory(CreateDirectory { path, recursive, .. }) => {
+            if *recursive {
+                path.depth()
+            } else {
+                1
+            }
+        }
+        BatchOp::CompleteFile(_) | BatchOp::Remove(_) => 0,
+    }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::MasterConfig;
 use journal::{Boot, JournalLog, MemLog, MemberId, NodeConfig};
-use meta::{CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
+use meta::{BatchOp, CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use store::{HeapStore, MemoryDisk};
 use types::{Clock, ClusterId, Entropy, Fingerprint, GfsPath, Mode, Name, WriteType};
 
+mod batches;
 mod group;
 mod loads;
 mod sea;
@@ -217,7 +218,14 @@ impl World {
                     mode: Mode::new(0o644),
                     write_type: Some(WriteType::MustCache),
                 };
-                self.request(Op::CreateFile(op));
+                if self.dice.below(4) > 0 {
+                    return self.request(Op::CreateFile(op));
+                }
+                let remove = Remove { path: path(&self.dice), recursive: false, goosefs_only: false };
+                let again = CreateFile { path: path(&self.dice), ..op.clone() };
+                let operation = u128::from(self.dice.next_u64()) << 32;
+                let all = [BatchOp::CreateFile(op), BatchOp::Remove(remove), BatchOp::CreateFile(again)];
+                self.batch(operation, all.into());
             }
             5 | 6 => {
                 let path = GfsPath::parse(&format!("/d{}", self.dice.below(3))).expect("a path");

@@ -148,6 +148,45 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::Repair(Repair { fault: faults().swap_remove(0) }),
         Op::NoteUse(NoteUse { begins: true, containers: vec![container, ContainerId(300)] }),
         Op::Expire(Expire { unused_ms: 1_000, inodes: vec![directory, InodeId(300)] }),
+        Op::Batch(Batch {
+            items: vec![
+                BatchItem {
+                    number: 0,
+                    op: BatchOp::CreateFile(CreateFile {
+                        path: path("/a/b"),
+                        block_bytes: 67_108_864,
+                        recursive: false,
+                        mode: Mode::new(0o644),
+                        write_type: None,
+                    }),
+                },
+                BatchItem {
+                    number: 1,
+                    op: BatchOp::CompleteFile(CompleteFile {
+                        path: path("/a/b"),
+                        file: None,
+                        length: 0,
+                        checksum: None,
+                        locations: Vec::new(),
+                        persist_after_ms: None,
+                        force_persisted: false,
+                    }),
+                },
+                BatchItem {
+                    number: 2,
+                    op: BatchOp::CreateDirectory(CreateDirectory {
+                        path: path("/a/c"),
+                        recursive: true,
+                        allow_exists: false,
+                        mode: Mode::new(0o755),
+                    }),
+                },
+                BatchItem {
+                    number: 300,
+                    op: BatchOp::Remove(Remove { path: path("/a/b"), recursive: false, goosefs_only: true }),
+                },
+            ],
+        }),
     ];
     ops.into_iter().map(|op| (op_name(&op), op)).collect()
 }
@@ -234,6 +273,7 @@ fn op_name(op: &Op) -> &'static str {
         Op::Repair(_) => "Repair",
         Op::NoteUse(_) => "NoteUse",
         Op::Expire(_) => "Expire",
+        Op::Batch(_) => "Batch",
     }
 }
 
@@ -363,7 +403,10 @@ fn records_are_pinned() {
         since: AgeMs(900),
         removed: 1,
         holes: true,
+        reached: None,
     };
+    let reached = Some(Reached { name: name(), directory: true, at: AgeMs(900) });
+    let load_on = Load { reached, ..load.clone() };
     let persist = Persist {
         inode: InodeId(9),
         mount: MountId(1),
@@ -404,6 +447,7 @@ fn records_are_pinned() {
     }
     text += &line("detached", &Detached { since: AgeMs(900) });
     text += &line("load", &load);
+    text += &line("load-on", &load_on);
     text += &line("persist", &persist);
     text += &line("worker", &worker);
     text += &line("counters", &counters);
