@@ -5,6 +5,7 @@
 //! Never:  moves block data; lets an acknowledgement leave before its entry is durable and applied.
 
 mod backup;
+mod compaction;
 mod config;
 pub mod core;
 mod driver;
@@ -18,6 +19,7 @@ mod peers;
 mod read_journal;
 mod record_file;
 mod registry;
+mod repair;
 #[cfg(feature = "test-support")]
 pub mod rig;
 mod room;
@@ -38,5 +40,6 @@ pub use config::{GroupConfig, MasterConfig, Metastore};
 pub use error::Error;
 pub use format::{format, format_to_join};
 pub use read_journal::{JournalFilter, JournalLine, read_journal};
+pub use repair::{RepairedMetastore, repair_metastore};
 pub use server::{Ended, Master};
 pub use store::{CacheConfig, Eviction};

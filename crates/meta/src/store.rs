@@ -120,6 +120,27 @@ pub trait Store: Read + Send + Sync {
     /// Writes a complete copy to `dir`, which must not exist: of what was flushed last, or of a later commit. Returns the
     /// applied index of the copy.
     fn checkpoint(&self, dir: &std::path::Path) -> Result<LogIndex, StoreError>;
+
+    /// Whether its own work on disk does not keep up, so that commits would soon have to wait for it: no more changes should
+    /// be taken in then. Those under way can still be committed. Cost: some microseconds.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// Rewrites what is on disk so that deleted and replaced records take no room, in steps of a bounded size. Runs beside
+    /// commits and reads.
+    ///
+    /// - `goes_on`: asked before each step; false ends it.
+    /// - Returns whether all was done. Errors: the database's, and nothing is lost by it.
+    /// - Cost: reads and writes the whole database; room for one step more.
+    fn compact(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, StoreError> {
+        Ok(goes_on())
+    }
+
+    /// What it counts, by the metric's name without the role's.
+    fn figures(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 }
 
 /// A plain map: for unit tests of this crate's rules. Crash rules live in the `store` crate's stores.

@@ -30,4 +30,6 @@ pub use cache::{CacheConfig, CacheStatistics, Eviction, KindStatistics, Lru, Pol
 pub use heap::{DirDisk, HeapDisk, HeapStore, MemoryDisk};
 pub use key::{APPLIED_KEY, is_own};
 pub use published::{Latest, Published, PublishedStatistics, Tracked};
-pub use rocks::{RocksConfig, RocksStatistics, RocksStore};
+pub use rocks::{
+    Compression, FamilyStatistics, Filter, Gap, Repaired, RocksConfig, RocksStatistics, RocksStore, Tables,
+};

@@ -3,6 +3,7 @@
 mod copy;
 mod doctor;
 mod du;
+mod metastore;
 mod read_journal;
 #[path = "../cluster/support.rs"]
 #[allow(dead_code, reason = "each program uses a part of it")]
