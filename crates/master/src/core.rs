@@ -695,7 +695,9 @@ impl Core {
             return;
         }
         if behind {
-            tracing::warn!("the metadata database does not keep up with compacting its files: no changes are taken until it has");
+            tracing::warn!(
+                "the metadata database does not keep up with compacting its files: no changes are taken until it has"
+            );
         } else {
             tracing::info!("the metadata database keeps up again");
         }

@@ -33,7 +33,8 @@ pub fn repair_metastore(config: &MasterConfig) -> Result<RepairedMetastore, Erro
     match config.metastore {
         Metastore::Rocks => {}
         Metastore::Heap => {
-            let why = format!("goosefs.master.metastore is HEAP: {dir} is read whole at each start and needs no repair");
+            let why =
+                format!("goosefs.master.metastore is HEAP: {dir} is read whole at each start and needs no repair");
             return Err(Error::Start(why));
         }
     }

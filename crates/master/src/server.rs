@@ -487,7 +487,10 @@ fn ticks(group: &GroupConfig) -> (Duration, u32, u32) {
 }
 
 /// - `bound_to`: the id the log must have, if it is known.
-pub(crate) fn open_log(config: &MasterConfig, bound_to: Option<ClusterId>) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
+pub(crate) fn open_log(
+    config: &MasterConfig,
+    bound_to: Option<ClusterId>,
+) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
     let options = SegmentOptions { segment_bytes: config.segment_bytes };
     let (log, recovered) = SegmentLog::open(RealDisk, &config.journal_dir, bound_to, options).map_err(start)?;
     if let Some(cut) = &recovered.cut {

@@ -152,7 +152,8 @@ impl RocksStore {
 
     /// Ranges of a family's keys that follow each other, each with about [`COMPACTION_BYTES`] of tables, cut where one ends.
     fn steps(&self, family: Family) -> Result<Vec<Range>, StoreError> {
-        let files = self.db.live_files().map_err(|error| from_rocks("cannot list the tables of the database", &error))?;
+        let files =
+            self.db.live_files().map_err(|error| from_rocks("cannot list the tables of the database", &error))?;
         let own = files.into_iter().filter(|file| file.column_family_name == family.name());
         let mut ends: Vec<(Vec<u8>, usize)> = own.filter_map(|file| Some((file.end_key?, file.size))).collect();
         ends.sort();

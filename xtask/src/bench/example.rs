@@ -23,7 +23,9 @@ pub async fn run(name: &'static str, arguments: Vec<OsString>) -> Result<Vec<Fig
 fn figure(name: &str, line: &str) -> Result<Figure> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [point, what, measured, floor, holds] = fields[..] else { bail!("the example {name} says {line:?}") };
-    let Some(point) = POINTS.into_iter().find(|known| *known == point) else { bail!("the example {name} says {line:?}") };
+    let Some(point) = POINTS.into_iter().find(|known| *known == point) else {
+        bail!("the example {name} says {line:?}")
+    };
     let shown = Figure::shown(point, what, measured);
     Ok(if floor.is_empty() { shown } else { shown.held(floor, holds == "holds") })
 }

@@ -6,7 +6,8 @@ use proto::admin::admin_client::AdminClient;
 use proto::admin::change_members_request::Step;
 use proto::admin::{
     BackupRequest, BackupResponse as Backup, ChangeMembersRequest, CheckpointNowRequest, CompactMetastoreRequest,
-    CompactMetastoreResponse, ElectRequest, MasterInfoRequest, QuarantinedFile, QuarantinedRequest, SkippedKeysRequest, SkippedKeysResponse,
+    CompactMetastoreResponse, ElectRequest, MasterInfoRequest, QuarantinedFile, QuarantinedRequest, SkippedKeysRequest,
+    SkippedKeysResponse,
 };
 use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use proto::grpc::block::{

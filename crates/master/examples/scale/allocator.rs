@@ -28,9 +28,17 @@ pub fn measure(plan: &Plan, dir: &Path) {
     let mut ways: Vec<(String, Vec<(&str, &str)>)> = vec![
         ("glibc as it is".to_owned(), Vec::new()),
         ("glibc, two arenas".to_owned(), vec![("MALLOC_ARENA_MAX", "2")]),
-        ("glibc, trim and map thresholds of 128 KiB".to_owned(), vec![("MALLOC_TRIM_THRESHOLD_", "131072"), ("MALLOC_MMAP_THRESHOLD_", "131072")]),
+        (
+            "glibc, trim and map thresholds of 128 KiB".to_owned(),
+            vec![("MALLOC_TRIM_THRESHOLD_", "131072"), ("MALLOC_MMAP_THRESHOLD_", "131072")],
+        ),
     ];
-    ways.extend(LIBRARIES.iter().filter(|library| Path::new(library).exists()).map(|library| ((*library).to_owned(), vec![("LD_PRELOAD", *library)])));
+    ways.extend(
+        LIBRARIES
+            .iter()
+            .filter(|library| Path::new(library).exists())
+            .map(|library| ((*library).to_owned(), vec![("LD_PRELOAD", *library)])),
+    );
     for (name, env) in &ways {
         let said = ask("churn", dir, ground.cluster, plan.few(), env);
         let mib = |name: String| said.number(&name) >> 20;
@@ -66,7 +74,8 @@ pub fn run(ground: &Ground, files: u64) {
                             let found = state.read(|view| meta::status(view, &root(), &path));
                             assert!(found.expect("the database answers").is_ok(), "it was made");
                             if count % 500 == reader {
-                                let page = state.read(|view| meta::list(view, &root(), &path.parent().expect("one"), None, 1_000));
+                                let page = state
+                                    .read(|view| meta::list(view, &root(), &path.parent().expect("one"), None, 1_000));
                                 drop(page.expect("the database answers"));
                             }
                             count += 1;

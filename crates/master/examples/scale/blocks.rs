@@ -72,7 +72,12 @@ fn registration(plan: &Plan, ground: &Ground, served: &mut Served, containers: &
     register(served);
     let [(first, took), (again, _)] = used[..] else { unreachable!("it registered twice") };
     let what = format!("full registration of {} blocks: CPU of the master", held.len());
-    let text = format!("{:.0} ms ({:.0} ms by the clock; a second one, which drops the first: {:.0} ms)", ms(first), ms(took), ms(again));
+    let text = format!(
+        "{:.0} ms ({:.0} ms by the clock; a second one, which drops the first: {:.0} ms)",
+        ms(first),
+        ms(took),
+        ms(again)
+    );
     plan.figure("6", &what, &text, Some(("≤ 1 s", first <= Duration::from_secs(1))));
     let mut again = |served: &mut Served| {
         served.ours.block_on(reporter.register(held));
@@ -109,7 +114,12 @@ fn disorder(plan: &Plan, served: &mut Served, reporter: &mut Reporter, container
     });
     let after = served.metric("Master.BlockLocations");
     let text = format!("{told} of {} are to be freed, {} rows more than before", stale.len(), after - before);
-    plan.figure("6", "blocks of files that are gone, reported, and reported again", &text, Some(("0 rows", after == before)));
+    plan.figure(
+        "6",
+        "blocks of files that are gone, reported, and reported again",
+        &text,
+        Some(("0 rows", after == before)),
+    );
 }
 
 /// CPU of all threads but this one, which is who calls.

@@ -147,9 +147,9 @@ impl Reporter {
         let head = RegisterRequest { part: Some(register_request::Part::Head(head)) };
         let chunks: Vec<Vec<BlockReport>> =
             containers.chunks(REGISTER_CHUNK).map(|chunk| chunk.iter().copied().map(report).collect()).collect();
-        let blocks = chunks.into_iter().map(|blocks| RegisterRequest {
-            part: Some(register_request::Part::Blocks(RegisterBlocks { blocks })),
-        });
+        let blocks = chunks
+            .into_iter()
+            .map(|blocks| RegisterRequest { part: Some(register_request::Part::Blocks(RegisterBlocks { blocks })) });
         let parts = tokio_stream::iter(std::iter::once(head).chain(blocks));
         let request = self.request(parts);
         let answer = self.client.register(request).await.expect("a registration").into_inner();

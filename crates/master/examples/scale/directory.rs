@@ -1,9 +1,7 @@
 //! One directory with as many children as the tree has files, against a small one; and a rename of a whole tree.
 
 use crate::process;
-use crate::world::{
-    Ground, LARGE, World, child_of_large, complete, create_only, file, mixed, name, rocks, root,
-};
+use crate::world::{Ground, LARGE, World, child_of_large, complete, create_only, file, mixed, name, rocks, root};
 use crate::{Plan, float, us_each};
 use meta::{Op, Remove, Rename};
 use std::time::Duration;
@@ -28,7 +26,8 @@ pub fn measure(plan: &Plan, ground: &Ground) {
     world.settle();
     let each = us_each(process::cpu() - cpu, plan.files);
     let rate = 1e6 / each;
-    let what = format!("{} objects of one directory loaded in pages of 1000, applied and published: CPU each", plan.files);
+    let what =
+        format!("{} objects of one directory loaded in pages of 1000, applied and published: CPU each", plan.files);
     plan.figure("5", &what, &format!("{each:.1} µs, {rate:.0} per CPU-second, RocksDB's among it"), None);
     let disk = float(world.compacted_bytes() - before) / float(plan.files);
     let what = "disk bytes of a loaded inode after compaction, entity tags of 32 digits among them";

@@ -19,7 +19,8 @@ pub fn measure(plan: &Plan, ground: &Ground) {
     if !plan.does("growth") {
         return;
     }
-    let what = format!("resident bytes a cold inode takes beside caches and bitmap, {few} to {all} files, of the allocator");
+    let what =
+        format!("resident bytes a cold inode takes beside caches and bitmap, {few} to {all} files, of the allocator");
     let beside = growth_each(small.cold.number("beside"), grown.cold.number("beside"), all - few);
     plan.figure("4", &what, &format!("{beside:.2}"), Some(("≤ 8", beside <= 8.0)));
     let live = growth_each(small.cold.number("live"), grown.cold.number("live"), all - few);
@@ -61,7 +62,8 @@ fn grow(plan: &Plan, ground: &Ground, from: u64, to: u64) -> Grown {
     world.grow(from, to);
     world.settle();
     let each = us_each(process::cpu() - before, to - from);
-    let what = format!("creating and completing files {from} to {to}, applied and published: CPU each, RocksDB's among it");
+    let what =
+        format!("creating and completing files {from} to {to}, applied and published: CPU each, RocksDB's among it");
     plan.figure("4", &what, &format!("{each:.1} µs"), None);
     let disk_bytes = world.compacted_bytes();
     ground.adopt(world);

@@ -2,7 +2,7 @@
 
 use crate::clients::Client;
 use crate::world::{file, mixed};
-use crate::{ms, process, quantile};
+use crate::{ms, quantile};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,8 +20,6 @@ pub struct Felt {
     pub p999: Duration,
     pub p50: Duration,
     pub longest: Duration,
-    /// CPU of the thread that asked.
-    pub cpu: Duration,
 }
 
 /// Asks `master` while `work` goes on, at least for `least`, about files of the tree of `files` files.
@@ -32,12 +30,11 @@ pub fn beside<R>(master: SocketAddr, files: u64, least: Duration, work: impl FnO
         .name("probe".to_owned())
         .spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let before = process::thread_cpu();
             let mut times = runtime.block_on(ask(master, files, least, seen));
             let p999 = quantile(&mut times, 999);
             let p50 = quantile(&mut times, 500);
             let longest = quantile(&mut times, 1000);
-            Felt { p999, p50, longest, cpu: process::thread_cpu() - before }
+            Felt { p999, p50, longest }
         })
         .expect("a thread");
     let result = work();

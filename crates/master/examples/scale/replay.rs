@@ -5,7 +5,9 @@ use crate::process;
 use crate::world::{Ground, config, create_only, file, mixed, root, runtime};
 use crate::{Plan, float};
 use journal::disk::RealDisk;
-use journal::{AppendBatch, BatchSeq, EntryKind, HardState, JournalLog, LogEntry, MemberId, SegmentLog, SegmentOptions};
+use journal::{
+    AppendBatch, BatchSeq, EntryKind, HardState, JournalLog, LogEntry, MemberId, SegmentLog, SegmentOptions,
+};
 use master::{MasterConfig, Metastore};
 use meta::{Entry, Format, Ids, MountSpec, Op, Record};
 use rpc::SystemEntropy;

@@ -110,8 +110,7 @@ fn containers(plan: &Plan, ground: &Ground) -> Vec<ContainerId> {
 
 /// The first page of the large directory, and commands that walk all of it.
 fn walks(plan: &Plan, served: &mut Served) {
-    let mut times: Vec<Duration> =
-        (0..PAGES).map(|_| served.ours.block_on(served.client.first_page(LARGE))).collect();
+    let mut times: Vec<Duration> = (0..PAGES).map(|_| served.ours.block_on(served.client.first_page(LARGE))).collect();
     let (p50, p99) = (quantile(&mut times, 500), quantile(&mut times, 990));
     let what = format!("first page of a listing of {} children, over the wire: p50", plan.files);
     let text = format!("{:.1} ms (p99 {:.1} ms of {PAGES})", ms(p50), ms(p99));
@@ -126,7 +125,10 @@ fn walks(plan: &Plan, served: &mut Served) {
 fn command(served: &Served, program: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(program);
     let port = served.master().rpc_addr().port();
-    command.arg("fs").args(words).args(["-Dgoosefs.master.hostname=127.0.0.1", &format!("-Dgoosefs.master.rpc.port={port}")]);
+    command
+        .arg("fs")
+        .args(words)
+        .args(["-Dgoosefs.master.hostname=127.0.0.1", &format!("-Dgoosefs.master.rpc.port={port}")]);
     command.arg("-Dgoosefs.security.authentication.type=NOSASL");
     command.stdout(Stdio::null()).stderr(Stdio::inherit());
     command
@@ -253,6 +255,10 @@ fn delete(plan: &Plan, ground: &Ground, served: &mut Served) {
     served.wait_for("Master.DetachedDirectories", |left| left == 0);
     let rest = served.metric("Master.CollectedInodes");
     let what = "collected after a restart amid that";
-    let text = format!("{rest} of {} in {:.0} s; directories left before it: {left}", plan.files, began.elapsed().as_secs_f64());
+    let text = format!(
+        "{rest} of {} in {:.0} s; directories left before it: {left}",
+        plan.files,
+        began.elapsed().as_secs_f64()
+    );
     plan.figure("5", what, &text, None);
 }

@@ -90,7 +90,8 @@ fn way(dir: &Path, cluster: ClusterId, files: u64, tables: Tables) -> String {
     let large = world.inode(&child_of_large(0).parent().expect("it is in one"));
     let mut after = None;
     loop {
-        let page = world.state.read(|view| meta::children(view, large, after.as_ref(), 1_000)).expect("the database answers");
+        let page =
+            world.state.read(|view| meta::children(view, large, after.as_ref(), 1_000)).expect("the database answers");
         entries += u64::try_from(page.len()).expect("few");
         let Some((last, _)) = page.last() else { break };
         after = Some(last.clone());
@@ -104,7 +105,8 @@ fn way(dir: &Path, cluster: ClusterId, files: u64, tables: Tables) -> String {
     world.grow(files, files + MADE);
     world.settle();
     let made = us_each(process::cpu() - before, MADE);
-    let edges = world.state.store().statistics().families.iter().find(|one| one.family == Family::Edges).map(|one| one.records);
+    let edges =
+        world.state.store().statistics().families.iter().find(|one| one.family == Family::Edges).map(|one| one.records);
     assert!(edges.is_some_and(|edges| edges > files), "the families are told apart");
     format!(
         "{bytes:.1} bytes an inode; compaction {:.1} µs of CPU an inode, {:.0} s; cold stat p50 {:.0}, p99 {:.0} µs; of RocksDB's \

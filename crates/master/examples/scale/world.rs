@@ -3,7 +3,8 @@
 use master::rig::{Dirs, INCOMING, Place, Snapshot};
 use master::{Master, MasterConfig, Metastore};
 use meta::{
-    Caller, CompleteFile, CreateDirectory, CreateFile, Done, Entry, Found, Ids, LoadPage, Namespace, Op, OpenLoad, Store,
+    Caller, CompleteFile, CreateDirectory, CreateFile, Done, Entry, Found, Ids, LoadPage, Namespace, Op, OpenLoad,
+    Store,
 };
 use rpc::{SystemClock, SystemEntropy};
 use std::path::Path;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{CacheConfig, Published, RocksConfig, RocksStore};
 use types::{
-    AgeMs, ClusterId, ContainerId, Fingerprint, GfsPath, InodeId, LogIndex, Mode, Name, OperationId, Term, UnixMs, WriteType,
+    AgeMs, ClusterId, ContainerId, Fingerprint, GfsPath, InodeId, LogIndex, Mode, Name, OperationId, Term, UnixMs,
+    WriteType,
 };
 
 pub const PER_DIRECTORY: u64 = 1_000;
@@ -44,7 +46,9 @@ impl Ground {
     }
 
     pub async fn start(&self) -> Master {
-        Master::start(self.config.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy)).await.expect("a healthy master")
+        Master::start(self.config.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy))
+            .await
+            .expect("a healthy master")
     }
 
     /// Makes the database, which was filled without a log, one that the log goes on behind.
@@ -150,13 +154,14 @@ impl World {
     fn stamp(&mut self, op: Op, operation: Option<OperationId>) -> (LogIndex, Entry) {
         self.at += 1;
         // Those the bench makes that take any.
-        let count = if let Op::CreateFile(CreateFile { path, .. }) | Op::CreateDirectory(CreateDirectory { path, .. }) = &op {
-            path.depth()
-        } else if let Op::LoadPage(page) = &op {
-            page.items.len()
-        } else {
-            0
-        };
+        let count =
+            if let Op::CreateFile(CreateFile { path, .. }) | Op::CreateDirectory(CreateDirectory { path, .. }) = &op {
+                path.depth()
+            } else if let Op::LoadPage(page) = &op {
+                page.items.len()
+            } else {
+                0
+            };
         let ids = Ids {
             inode: InodeId(self.next_id),
             container: ContainerId(self.next_id),

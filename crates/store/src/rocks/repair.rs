@@ -151,12 +151,15 @@ impl RocksStore {
     /// Where reading can go on behind a bad block that follows `key`: to the first table's end from which it can, then back,
     /// by halves.
     fn readable_after(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let files = self.db.live_files().map_err(|error| from_rocks("cannot list the tables of the database", &error))?;
+        let files =
+            self.db.live_files().map_err(|error| from_rocks("cannot list the tables of the database", &error))?;
         let own = files.into_iter().filter(|file| file.column_family_name == family.name());
         let bounds = own.flat_map(|file| [file.start_key, file.end_key.map(|end| [&end[..], &[0]].concat())]);
         let mut bounds: Vec<Vec<u8>> = bounds.flatten().filter(|bound| bound.as_slice() > key).collect();
         bounds.sort();
-        let Some(bound) = bounds.into_iter().find(|bound| self.is_readable_from(family, bound)) else { return Ok(None) };
+        let Some(bound) = bounds.into_iter().find(|bound| self.is_readable_from(family, bound)) else {
+            return Ok(None);
+        };
         // All keys between the two begin with what these have in common: what follows that is told apart as a number.
         let common = key.iter().zip(&bound).take_while(|(one, other)| one == other).count();
         let at = |number: u128| [&bound[..common], &number.to_be_bytes()].concat();
@@ -261,7 +264,8 @@ impl<'a> Place<'a> {
     fn files(&self, dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
         let failed = self.failed("list", dir);
         let entries = fs::read_dir(dir).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(&failed)?;
-        let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+        let mut files: Vec<PathBuf> =
+            entries.into_iter().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
         files.sort();
         Ok(files)
     }

@@ -56,7 +56,11 @@ async fn compact(args: &Compact, context: &Context) -> Done {
     if args.json {
         println!("{}", json!({ "bytes_before": before, "bytes": now }));
     } else {
-        println!("The tables of the metadata database took {}, and take {} now", output::size(before), output::size(now));
+        println!(
+            "The tables of the metadata database took {}, and take {} now",
+            output::size(before),
+            output::size(now)
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::conformance;
 use bytes::Bytes;
-use meta::{Read as _, Store as _};
+use meta::Read as _;
 use std::collections::BTreeMap;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
