@@ -39,6 +39,7 @@ use meta::{Applied, Caller, Done, Effect, Entry, Namespace, Op, Record, Reject};
 use stamp::Stamper;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use types::{ContainerId, InodeId, IntentId, LogIndex, Monotonic, OperationId, Term, UnixMs, WorkerId};
 
@@ -49,6 +50,8 @@ mod tests;
 pub const REQUESTS: usize = 65_536;
 /// Requests that gather behind what is on its way to other masters, at most.
 const GATHERED: usize = 64;
+/// A database that does not keep up for this long is said to be behind: two flushes that meet are over sooner.
+const BEHIND_FOR: Duration = Duration::from_millis(300);
 /// Changes of entries that are applied and published together; one entry more ends it. Bounds how long a reader may have
 /// to retry.
 const APPLY_BATCH: usize = 512;
@@ -149,6 +152,7 @@ enum Origin {
     LoadStep(InodeId),
     Look(u64),
     Incarnation,
+    Forget,
     Housekeeping,
     NoteUse,
     Expire,
@@ -222,6 +226,9 @@ pub struct Core {
     /// Confirmed reads and the index they wait for.
     confirmed: Vec<(Ticket, LogIndex)>,
     flushing: bool,
+    /// The database does not keep up, since then; for a while, so nothing new is taken in.
+    behind_since: Option<Monotonic>,
+    behind: bool,
     group: group::GroupState,
     actions: Vec<Action>,
 }
@@ -260,6 +267,8 @@ impl Core {
             draining: Vec::new(),
             confirmed: Vec::new(),
             flushing: false,
+            behind_since: None,
+            behind: false,
             group,
             actions: Vec::new(),
         }
@@ -368,6 +377,10 @@ impl Core {
     fn admit(&mut self, proposal: Proposal) {
         if self.queue.len() + self.proposals.len() >= REQUESTS {
             self.answer(proposal.origin, Err(Error::Overloaded(REQUESTS)));
+            return;
+        }
+        if self.behind {
+            self.answer(proposal.origin, Err(Error::Behind));
             return;
         }
         self.queue.push_back(proposal);
@@ -496,7 +509,10 @@ impl Core {
             Origin::Batch(tickets) => self.batch_outcome(now, tickets, proposal.request, applied.outcome),
             Origin::BeginIntent(id) => self.intent_begun(id, applied.outcome),
             Origin::CloseIntent(id) => self.intents.closed(id),
-            Origin::Collect(inode) => self.housekeeping.collected(inode, &applied.outcome),
+            Origin::Collect(inode) => {
+                let freed = self.housekeeping.collected(inode, &applied.outcome);
+                self.shared.metrics.collected.fetch_add(freed, Ordering::Relaxed);
+            }
             Origin::BeginPersist(container) => self.persist_begun(now, container, applied.outcome),
             Origin::OpenLoad(inode) => self.load_opened(now, inode, applied.outcome),
             Origin::LoadStep(inode) => self.load_stepped(now, inode, entry.op, applied.outcome),
@@ -504,6 +520,7 @@ impl Core {
             Origin::Incarnation => self.stamper.leave_out(&self.namespace),
             Origin::NoteUse => self.uses_noted(),
             Origin::Expire => self.expired(&applied.outcome),
+            Origin::Forget => self.housekeeping.forgot(),
             Origin::Housekeeping => {}
         }
     }
@@ -593,6 +610,7 @@ impl Core {
             Origin::Incarnation => self.config.recover = true,
             Origin::NoteUse => self.uses_noted(),
             Origin::Expire => self.expired(&Ok(Done::Nothing)),
+            Origin::Forget => self.housekeeping.forgot(),
             Origin::Housekeeping => {}
         }
     }
@@ -692,6 +710,7 @@ impl Core {
         if !self.leading {
             return;
         }
+        self.look_whether_behind(now);
         self.expire_waiting(now);
         self.tick_intents(now);
         self.tick_persists(now);
@@ -703,6 +722,26 @@ impl Core {
         self.raise_rules(now);
         self.prefer(now);
         self.make_way(now);
+    }
+
+    /// A commit that has to wait holds up everything here, heartbeats to other masters among it. So what is new is refused
+    /// before it comes to that; what was taken in already still fits.
+    fn look_whether_behind(&mut self, now: Now) {
+        self.behind_since = match self.shared.state.store().is_behind() {
+            true => self.behind_since.or(Some(now.mono)),
+            false => None,
+        };
+        let behind = self.behind_since.is_some_and(|since| now.mono - since >= BEHIND_FOR);
+        if behind == std::mem::replace(&mut self.behind, behind) {
+            return;
+        }
+        if behind {
+            tracing::warn!(
+                "the metadata database does not keep up with compacting its files: no changes are taken until it has"
+            );
+        } else {
+            tracing::info!("the metadata database keeps up again");
+        }
     }
 
     fn expire_waiting(&mut self, now: Now) {

@@ -19,6 +19,11 @@ pub enum Error {
     Starting(&'static str),
     #[error("this master has {0} requests waiting, as many as it takes; try again")]
     Overloaded(usize),
+    #[error(
+        "the metadata database of this master does not keep up with compacting its files and takes no changes for now; reads \
+         go on; try again, and see Master.RocksLevel0Files and the disk of goosefs.master.metastore.dir if it lasts"
+    )]
+    Behind,
     #[error("no outcome within {0:?}: it is unknown; repeat with the same operation id")]
     Timeout(std::time::Duration),
     #[error("this master is stopping; ask another one")]
@@ -70,7 +75,7 @@ impl Error {
             Error::Database(err) => err.kind,
             Error::UnderStore { kind, .. } => *kind,
             Error::NotLeader | Error::Starting(_) | Error::Stopping => ErrorKind::Unavailable,
-            Error::Overloaded(_) | Error::Moved => ErrorKind::Busy,
+            Error::Overloaded(_) | Error::Moved | Error::Behind => ErrorKind::Busy,
             Error::Timeout(_) => ErrorKind::Timeout,
             Error::Invalid(_) => ErrorKind::Invalid,
             Error::Unauthenticated(_) => ErrorKind::Unauthenticated,

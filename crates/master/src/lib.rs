@@ -7,6 +7,7 @@
 mod audits;
 mod backup;
 mod census;
+mod compaction;
 mod config;
 pub mod core;
 mod driver;
@@ -21,6 +22,7 @@ mod peers;
 mod read_journal;
 mod record_file;
 mod registry;
+mod repair;
 #[cfg(feature = "test-support")]
 pub mod rig;
 mod room;
@@ -44,5 +46,6 @@ pub use error::Error;
 pub use format::{format, format_to_join};
 pub use fsck::{Altered, AlteredRecord, Finding, Fsck};
 pub use read_journal::{JournalFilter, JournalLine, read_journal};
+pub use repair::{RepairedMetastore, repair_metastore};
 pub use server::{Ended, Master};
 pub use store::{CacheConfig, Eviction};

@@ -32,7 +32,7 @@ use types::{BlockId, Clock, ContainerId, Entropy, LogIndex, Term, WorkerId};
 use ufs::UnderStore;
 
 pub use crate::core::{Job, JobId};
-pub use crate::install::{Files, InstallError, Place, SENT, Snapshot};
+pub use crate::install::{Dirs, Files, INCOMING, InstallError, Place, SENT, Snapshot};
 pub use crate::locations::{Locations, Session};
 pub use crate::peers::{Arrivals, Source, Visit};
 

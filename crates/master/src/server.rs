@@ -2,6 +2,7 @@
 
 use crate::audits::Audits;
 use crate::backup::Backups;
+use crate::compaction::Compactions;
 use crate::config::{GroupConfig, MasterConfig, Metastore};
 use crate::core::{self, Core, CoreConfig};
 use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
@@ -205,7 +206,7 @@ impl Master {
         let fs = FileSystem { handle: handle.clone(), checks: Arc::new(Checks::default()), key: key.clone() };
         let backups = Arc::new(Backups::new(shared.clone(), stores.clone(), key.clone()));
         let audits = Arc::new(Audits::new(handle.clone()));
-        let operators = Operators { fs: fs.clone(), backups, audits };
+        let operators = Operators { fs: fs.clone(), backups, audits, compactions: Compactions::default() };
         let rpc = serve_clients(rpc, &config, &shared, fs, operators, groups.clone())?;
         let gate = Arc::new(WorkerGate::new(handle.clone(), stores, &key, groups));
         let workers = WorkerMasterServer::from_arc(gate).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -510,7 +511,10 @@ fn ticks(group: &GroupConfig) -> (Duration, u32, u32) {
 }
 
 /// - `bound_to`: the id the log must have, if it is known.
-fn open_log(config: &MasterConfig, bound_to: Option<ClusterId>) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
+pub(crate) fn open_log(
+    config: &MasterConfig,
+    bound_to: Option<ClusterId>,
+) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
     let options = SegmentOptions { segment_bytes: config.segment_bytes };
     let (log, recovered) = SegmentLog::open(RealDisk, &config.journal_dir, bound_to, options).map_err(start)?;
     if let Some(cut) = &recovered.cut {

@@ -4,7 +4,7 @@ use crate::audit::{Fault, mend::mend};
 use crate::effect::{Applied, Done};
 use crate::entry::{BATCH_ITEMS, BATCHES, Batch, Entry, FIRST_RULES, Ids, Op, RULES_VERSION};
 use crate::index::Index;
-use crate::key::{COUNTERS_KEY, operation_key};
+use crate::key::{COUNTERS_KEY, operation_age_of, operation_age_range, operation_key};
 use crate::op;
 use crate::permission::Caller;
 use crate::record::{Counters, Intent, Load, Mount, OperationRecord, WorkerRecord};
@@ -153,13 +153,15 @@ impl Namespace {
             operation: None,
             ids: *ids,
             effects: Vec::new(),
+            went: None,
         };
         let outcome = settle(work(&mut step))?;
         *ids = step.ids;
-        let effects = std::mem::take(&mut step.effects);
+        let (effects, went) = (std::mem::take(&mut step.effects), step.went.take());
         match outcome {
             Ok(done) => {
                 txn.keep(|family, key, value| self.index.note(family, key, value))?;
+                went.into_iter().for_each(|went| self.index.progress.take(went));
                 Ok(Applied { outcome: Ok(done), effects })
             }
             Err(reject) => {
@@ -257,6 +259,12 @@ impl Namespace {
     /// Open load sessions by directory.
     pub fn loads(&self) -> impl Iterator<Item = (InodeId, &Load)> {
         self.index.loads.iter().map(|(directory, load)| (*directory, load))
+    }
+    /// The age of the oldest remembered outcome. Cost: one look-up.
+    pub fn oldest_operation(&self, read: &dyn Read) -> Result<Option<AgeMs>, StoreError> {
+        let (start, end) = operation_age_range(AgeMs(u64::MAX));
+        let first = read.scan(Family::Operations, &self.index.progress.operations_from(&start), &end, 1)?;
+        first.first().map(|(key, _)| Ok(operation_age_of(key)?.0)).transpose()
     }
     pub fn mounts(&self) -> &BTreeMap<MountId, Mount> {
         &self.index.mounts

@@ -5,7 +5,7 @@
 
 use crate::effect::{Done, Effect};
 use crate::entry::{BATCHES, Ids};
-use crate::index::Index;
+use crate::index::{Index, Went};
 use crate::key::{
     container_key, edge_key, edge_range, incomplete_key, inode_key, intent_key, mount_key, operation_age_key,
     operation_key,
@@ -43,6 +43,7 @@ pub(crate) struct Step<'s, 'r> {
     pub operation: Option<OperationId>,
     pub ids: Ids,
     pub effects: Vec<Effect>,
+    pub went: Option<Went>,
 }
 
 /// How a name left a directory.

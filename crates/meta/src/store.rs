@@ -124,6 +124,27 @@ pub trait Store: Read + Send + Sync {
 
     /// What it uses, for people to look at. Cost: some microseconds a family, no IO.
     fn usage(&self) -> Usage;
+
+    /// Whether its own work on disk does not keep up, so that commits would soon have to wait for it: no more changes should
+    /// be taken in then. Those under way can still be committed. Cost: some microseconds.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// Rewrites what is on disk so that deleted and replaced records take no room, in steps of a bounded size. Runs beside
+    /// commits and reads.
+    ///
+    /// - `goes_on`: asked before each step; false ends it.
+    /// - Returns whether all was done. Errors: the database's, and nothing is lost by it.
+    /// - Cost: reads and writes the whole database; room for one step more.
+    fn compact(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, StoreError> {
+        Ok(goes_on())
+    }
+
+    /// What it counts, by the metric's name without the role's.
+    fn figures(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 }
 
 /// What a database uses now of disk and memory.

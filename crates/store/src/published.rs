@@ -93,7 +93,7 @@ impl<S: Store + ?Sized> Published<S> {
             for change in changes.changes.iter().filter(|change| cache::keeps(change.family)) {
                 match &committed {
                     Ok(()) => {
-                        caches.records.update(change.family, &change.key, || Known::copy(change.value.as_ref()));
+                        caches.records.update(change.family, &change.key, || Known(change.value.clone()));
                     }
                     // Nobody knows what the store has now.
                     Err(_) => caches.records.forget(change.family, &change.key),
@@ -191,7 +191,7 @@ impl<S: Store + ?Sized> Published<S> {
         let began = self.clock.monotonic();
         let value = self.store.get(family, key)?;
         let loading = self.clock.monotonic() - began;
-        caches.records.fill(family, key, Known::copy(value.as_ref()), loading, || self.stands(slot, version));
+        caches.records.fill(family, key, Known(value.clone()), loading, || self.stands(slot, version));
         Ok(value)
     }
 

@@ -6,8 +6,9 @@ use proto::admin::admin_client::AdminClient;
 use proto::admin::change_members_request::Step;
 use proto::admin::{
     AuditMetadataRequest, AuditMetadataResponse, BackupRequest, BackupResponse as Backup, ChangeMembersRequest,
-    CheckpointNowRequest, ElectRequest, MasterInfoRequest, MetadataReportRequest, MetadataReportResponse,
-    QuarantinedFile, QuarantinedRequest, SkippedKeysRequest, SkippedKeysResponse,
+    CheckpointNowRequest, CompactMetastoreRequest, CompactMetastoreResponse, ElectRequest, MasterInfoRequest,
+    MetadataReportRequest, MetadataReportResponse, QuarantinedFile, QuarantinedRequest, SkippedKeysRequest,
+    SkippedKeysResponse,
 };
 use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use proto::grpc::block::{
@@ -91,6 +92,26 @@ impl FileSystem {
     pub async fn checkpoint_now(&self) -> Result<u64> {
         let call = |service| async move { AdminClient::new(service).checkpoint_now(CheckpointNowRequest {}).await };
         Ok(self.shared.master.call("ask for", "a checkpoint", call).await?.index)
+    }
+
+    /// Has the leading master rewrite its metadata database so that removed records take no room; bytes on its disk before and
+    /// after.
+    ///
+    /// - `progress`: called with the bytes there now, about every second.
+    ///
+    /// Errors: Denied for all but superusers, refused while another one runs, what the database said. A call that is dropped
+    /// gives it up within some seconds. Cost: the master reads and writes all of it, besides what it serves.
+    pub async fn compact_metastore(&self, mut progress: impl FnMut(u64)) -> Result<(u64, u64)> {
+        let call =
+            |service| async move { AdminClient::new(service).compact_metastore(CompactMetastoreRequest {}).await };
+        let words = |status: tonic::Status| Error::refused("compact", "the metadata database", &status);
+        let mut reports = self.shared.master.call("compact", "the metadata database", call).await?;
+        let mut last = CompactMetastoreResponse::default();
+        while let Some(report) = reports.message().await.map_err(words)? {
+            progress(report.bytes);
+            last = report;
+        }
+        Ok((last.bytes_before, last.bytes))
     }
 
     /// Has the leading master write a backup of its metadata into a directory of the root under store, or, if `local`, of its

@@ -6,6 +6,7 @@ mod du;
 mod expiry;
 mod fsck;
 mod many;
+mod metastore;
 mod read_journal;
 mod report;
 #[path = "../cluster/support.rs"]

@@ -12,6 +12,8 @@ use store::{HeapStore, MemoryDisk};
 use types::{Clock, ClusterId, Entropy, Fingerprint, GfsPath, Mode, Name, WriteType};
 
 mod batches;
+mod behind;
+mod blocks;
 mod group;
 mod loads;
 mod sea;
@@ -283,7 +285,16 @@ fn boot_as(
     log: &MemLog,
     seed: u64,
 ) -> (Core, Arc<Shared>) {
-    let state: Arc<dyn meta::Store> = Arc::new(HeapStore::open(disk.clone(), CLUSTER).expect("formatted"));
+    boot_on(node, Arc::new(HeapStore::open(disk.clone(), CLUSTER).expect("formatted")), clock, log, seed)
+}
+
+fn boot_on(
+    node: NodeConfig,
+    state: Arc<dyn meta::Store>,
+    clock: &Arc<TestClock>,
+    log: &MemLog,
+    seed: u64,
+) -> (Core, Arc<Shared>) {
     let applied = state.applied();
     let entropy = Arc::new(Dice(AtomicU64::new(seed)));
     let (shared, namespace) = crate::server::publish(&MasterConfig::for_tests(), state, clock.clone(), entropy)

@@ -5,6 +5,7 @@ use super::file_system::FileSystem;
 use super::namespace::{Wish, empty_update};
 use crate::audits::Audits;
 use crate::backup::{Backups, Destination};
+use crate::compaction::Compactions;
 use crate::error::Error;
 use crate::registry::{Registry, State, Worker};
 use crate::room::Short;
@@ -29,6 +30,7 @@ pub struct Operators {
     pub fs: FileSystem,
     pub backups: Arc<Backups>,
     pub audits: Arc<Audits>,
+    pub compactions: Compactions,
 }
 
 fn write_policy(number: i32) -> Result<Option<WriteType>, Error> {
@@ -358,6 +360,17 @@ impl Admin for Operators {
             (false, _) => Destination::Store(directory),
         };
         Ok(Response::new(Box::pin(ReceiverStream::new(self.backups.begin(destination)?))))
+    }
+
+    async fn compact_metastore(
+        &self,
+        request: Request<CompactMetastoreRequest>,
+    ) -> Answer<BoxStream<CompactMetastoreResponse>> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
+        shared.authority.caller(&who).check_superuser("have the metadata database compacted").map_err(Error::from)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(self.compactions.begin(shared)?))))
     }
 
     async fn quarantined(&self, request: Request<QuarantinedRequest>) -> Answer<QuarantinedResponse> {
