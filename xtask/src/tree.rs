@@ -18,6 +18,11 @@ pub fn root() -> Result<PathBuf> {
     root.map(Path::to_owned).with_context(|| format!("{} is not inside the checkout", here.display()))
 }
 
+/// Where cargo builds the checkout.
+pub fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
+}
+
 impl Tree {
     /// What git tracks, or would if it were added.
     pub fn of_git(root: &Path) -> Result<Tree> {

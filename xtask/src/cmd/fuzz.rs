@@ -33,7 +33,7 @@ pub struct Fuzz {
 impl Fuzz {
     pub fn run(self) -> Result<()> {
         let root = tree::root()?;
-        let kept = target_dir(&root).join(KEPT);
+        let kept = tree::target(&root).join(KEPT);
         std::fs::create_dir_all(&kept).with_context(|| format!("make {}", kept.display()))?;
         let seed = self.seed.unwrap_or_else(another_seed);
         println!("seed {seed}; failing inputs are kept in {}", kept.display());
@@ -48,7 +48,7 @@ impl Fuzz {
 
 /// All targets as one suite of a report, `minutes` all together, from another place each time.
 pub fn all(report: &mut Report, root: &Path, release: bool, minutes: u64) -> Result<()> {
-    let kept = target_dir(root).join(KEPT);
+    let kept = tree::target(root).join(KEPT);
     std::fs::create_dir_all(&kept).with_context(|| format!("make {}", kept.display()))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut list = targets(root, release, "", threads);
@@ -84,8 +84,4 @@ fn long<'a>(cargo: &'a mut Command, seconds: u64, seed: u64, kept: &Path) -> &'a
 
 fn another_seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs())
-}
-
-fn target_dir(root: &Path) -> std::path::PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir))
 }

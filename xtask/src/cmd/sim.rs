@@ -1,10 +1,11 @@
 //! `cargo xtask sim`: whole clusters under seeds (docs/design/0009-simulation.md).
 
+use crate::cmd::test::BUILD;
 use crate::suite::{self, Report};
 use crate::tree;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -48,14 +49,13 @@ fn run(root: &Path, release: bool, args: &[String]) -> Result<ExitStatus> {
 /// The program, built as the tests are, so that nothing is built with other features.
 fn built(root: &Path, release: bool) -> Result<Command> {
     let mut build = Command::new("cargo");
-    build.args(["build", "--workspace", "--bins", "--tests", "--locked"]).current_dir(root);
+    build.args(BUILD).current_dir(root);
     if release {
         build.arg("--release");
     }
     if !build.status().context("start cargo")?.success() {
         bail!("the simulator does not build");
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let program = root.join(target).join(if release { "release" } else { "debug" }).join("sim");
+    let program = tree::target(root).join(if release { "release" } else { "debug" }).join("sim");
     Ok(Command::new(program))
 }

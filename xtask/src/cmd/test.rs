@@ -1,9 +1,9 @@
 //! `cargo xtask test`: the checks, every Rust test, and the official Python clients against real processes.
 
 use crate::cmd::lint;
-use crate::suite::Report;
+use crate::suite::{self, Report};
 use crate::tree::{self, Tree};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Nothing hangs longer than this; all of it is meant to take twenty minutes.
 const SUITE_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// Builds all that the tests use.
-const BUILD: [&str; 5] = ["build", "--workspace", "--bins", "--tests", "--locked"];
+pub const BUILD: [&str; 5] = ["build", "--workspace", "--bins", "--tests", "--locked"];
 /// Where the tests with the official Python clients are.
 const PYTHON_TESTS: &str = "tests/python";
 
@@ -81,26 +81,28 @@ impl Run {
         report.run_as_one("rolling upgrade", cargo, self.limit)
     }
 
-    /// The program of an older commit, which is built if it is not there yet.
-    pub fn released(&self, report: &mut Report, root: &Path, commit: &str) -> Result<PathBuf> {
-        let binary = self.binary(root);
-        let kept = binary.with_file_name(format!("goosefs-{commit}"));
+    /// The program of an older commit, which is built if it is not there yet: in a directory of its own, since cargo takes files
+    /// of the same crates in another checkout for built when they are older.
+    pub fn released(&self, root: &Path, commit: &str) -> Result<PathBuf> {
+        let kept = self.binary(&tree::target(root)).with_file_name(format!("goosefs-{commit}"));
         if kept.is_file() {
             return Ok(kept);
         }
-        let checkout = tempfile::tempdir().context("make a directory for an older commit")?;
-        let tree = checkout.path().join("tree");
-        let git = |words: &[&str]| {
+        let place = tempfile::tempdir().context("make a directory for an older commit")?;
+        let (checkout, target) = (place.path().join("checkout"), place.path().join("target"));
+        let git = |words: &[&str], commit: Option<&str>| {
             let mut git = Command::new("git");
-            git.args(words).arg(&tree).current_dir(root);
-            git
+            git.args(["worktree"]).args(words).arg(&checkout).args(commit).current_dir(root);
+            git.status().context("run git worktree")
         };
-        let mut add = git(&["worktree", "add", "--quiet", "--detach"]);
-        let status = add.arg(commit).status().context("run git worktree")?;
-        anyhow::ensure!(status.success(), "git has no commit {commit}: a shallow clone has to be made whole");
-        report.run("build of an older version", self.cargo(&tree, &BUILD), self.limit)?;
-        std::fs::copy(&binary, &kept).with_context(|| format!("keep {}", kept.display()))?;
-        git(&["worktree", "remove", "--force"]).status().context("run git worktree")?;
+        let is_there = git(&["add", "--quiet", "--detach"], Some(commit))?.success();
+        ensure!(is_there, "git has no commit {commit}: a shallow clone has to be made whole");
+        let mut cargo = self.cargo(&checkout, &["build", "--locked", "--bin", "goosefs"]);
+        cargo.env("CARGO_TARGET_DIR", &target);
+        let built = suite::run(cargo, self.limit, |_| {});
+        git(&["remove", "--force"], None)?;
+        ensure!(built?.success(), "commit {commit}, from which masters are upgraded, does not build");
+        std::fs::copy(self.binary(&target), &kept).with_context(|| format!("keep {}", kept.display()))?;
         Ok(kept)
     }
 
@@ -118,7 +120,7 @@ impl Run {
             .context("GOOSEFS_PYTHON does not name a Python with the packages of tests/python: call ./x test")?;
         let mut pytest = Command::new(python);
         pytest.args(["-m", "pytest", PYTHON_TESTS, "-q", "--color=no", "-p", "no:cacheprovider"]).current_dir(root);
-        pytest.env("GOOSEFS_BIN", self.binary(root)).env("PYTHONDONTWRITEBYTECODE", "1");
+        pytest.env("GOOSEFS_BIN", self.binary(&tree::target(root))).env("PYTHONDONTWRITEBYTECODE", "1");
         self.pass_on(&mut pytest);
         report.run("official Python clients", pytest, self.limit)
     }
@@ -142,9 +144,9 @@ impl Run {
         }
     }
 
-    fn binary(&self, root: &Path) -> PathBuf {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        root.join(target).join(if self.release { "release" } else { "debug" }).join("goosefs")
+    /// - `target`: cargo's.
+    fn binary(&self, target: &Path) -> PathBuf {
+        target.join(if self.release { "release" } else { "debug" }).join("goosefs")
     }
 }
 
