@@ -46,6 +46,9 @@ pub const REQUESTS: usize = 65_536;
 const GATHERED: usize = 64;
 /// Entries applied and published together at most: bounds how long a reader may have to retry.
 const APPLY_BATCH: usize = 512;
+/// Entries, and their bytes, that a standby lets gather before it applies them.
+const APPLIED_TOGETHER: usize = 64;
+const BYTES_TOGETHER: usize = 64 << 10;
 
 /// Names one waiting caller; chosen by the driver.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -189,6 +192,8 @@ pub struct Core {
     /// Admitted, not proposed yet.
     queue: VecDeque<Proposal>,
     committed: VecDeque<journal::Committed>,
+    /// What is committed has waited for others long enough.
+    ticked: bool,
     /// Clients that wait for an intent's outcome, and requests whose name an intent covers.
     outcomes: BTreeMap<IntentId, Vec<(Ticket, Monotonic)>>,
     /// The latter with how long they wait, and whether the intent moves a tree.
@@ -227,6 +232,7 @@ impl Core {
             proposals: BTreeMap::new(),
             queue: VecDeque::new(),
             committed: VecDeque::new(),
+            ticked: false,
             outcomes: BTreeMap::new(),
             covered: BTreeMap::new(),
             intents: Default::default(),
@@ -245,7 +251,10 @@ impl Core {
     /// Takes one event. Call [`Core::turn`] after one or several.
     pub fn step(&mut self, now: Now, event: Event) {
         match event {
-            Event::Tick => self.tick(now),
+            Event::Tick => {
+                self.ticked = true;
+                self.tick(now);
+            }
             Event::Request(ticket, request) => self.admit(Proposal::new(Origin::Client(ticket), request)),
             Event::Want(ticket, want, deadline) => self.want(now, ticket, want, deadline),
             Event::Confirm(ticket) => self.confirm(ticket),
@@ -270,7 +279,10 @@ impl Core {
     pub fn turn(&mut self, now: Now) -> Result<Vec<Action>, String> {
         self.group.check()?;
         // In a group the entries of the turn before: what it sent and wrote is on its way by now.
-        self.apply_committed(now)?;
+        if self.is_unfinished() {
+            self.apply_committed(now)?;
+        }
+        self.ticked = false;
         loop {
             self.node.tick(now.mono);
             let blocked = !self.gathers() && self.propose_queued(now);
@@ -304,7 +316,15 @@ impl Core {
 
     /// Whether another turn has work at once: what is committed waits until what was sent is on its way.
     pub fn is_unfinished(&self) -> bool {
-        !self.committed.is_empty()
+        !self.committed.is_empty() && !self.applies_later()
+    }
+
+    /// A standby applies many entries together, those of a tick at the latest: nobody waits for them, but for what it
+    /// acknowledges, and a leader on the same machine for the processor.
+    fn applies_later(&self) -> bool {
+        let is_standby = !self.leading && !self.is_alone() && !self.ticked && self.draining.is_empty();
+        let bytes = || self.committed.iter().map(|entry| entry.payload.len()).sum::<usize>();
+        is_standby && self.committed.len() < APPLIED_TOGETHER && bytes() < BYTES_TOGETHER
     }
 
     /// Whether no other master waits for what this one writes.

@@ -159,31 +159,69 @@ impl Handle {
             return Some(message);
         }
         let Some(mut seat) = self.desk.free() else { return Some(message) };
-        self.take_turns(&mut seat, Some(message));
+        let left = self.take_turns(&mut seat, Some(message), true);
+        drop(seat);
+        if let Some((batch, writer)) = left {
+            self.write(&writer, batch);
+        }
         None
+    }
+
+    /// Writes a leader's batch, and drives what follows from it. Meanwhile others drive: what its followers say may come first.
+    fn write(&self, writer: &LogWriter, batch: AppendBatch) {
+        let written = match writer.at_once() {
+            Some(pen) => pen.append(&batch).map(|()| Event::Persisted(batch.seq)).map_err(|err| unwritable(&err)),
+            None => match writer.append(batch) {
+                Ok(()) => return,
+                Err(err) => Err(types::sentence(&err)),
+            },
+        };
+        let message = written.map_or_else(Message::Failed, Message::Event);
+        match self.desk.free() {
+            Some(mut seat) => drop(self.take_turns(&mut seat, Some(message), false)),
+            None => self.queue.put_surely(message),
+        }
     }
 
     /// Another master said something, which waits in an inbox of its own. Who heard it drives the core, if nobody does:
     /// somebody waits for each message, and a wake-up less is a good part of its way. Blocks as [`Handle::drive`] does.
-    pub fn heed(&self) {
-        match self.desk.free() {
-            Some(mut seat) => self.take_turns(&mut seat, None),
-            None => self.queue.wake(),
-        }
+    /// True: another turn has work, which is better done when what this one sent has left.
+    pub fn heed(&self) -> bool {
+        let Some(mut seat) = self.desk.free() else {
+            self.queue.wake();
+            return false;
+        };
+        let unfinished = Desk::drive(&mut seat, |driver| {
+            driver.round(None, false);
+            driver.progress.end.is_none().then_some(driver.core.is_unfinished())
+        });
+        unfinished.flatten().unwrap_or_else(|| {
+            self.queue.wake();
+            false
+        })
     }
 
     /// A turn, and one more for what it had committed; the rest is the state thread's.
-    fn take_turns(&self, seat: &mut Option<Box<Driver>>, message: Option<Message>) {
-        let rests = Desk::drive(seat, |driver| {
-            driver.round(message);
+    ///
+    /// - `writes`: a batch that must not wait in the driver's seat comes back, with its writer, instead of going to the log's thread.
+    fn take_turns(
+        &self,
+        seat: &mut Option<Box<Driver>>,
+        message: Option<Message>,
+        writes: bool,
+    ) -> Option<(AppendBatch, Arc<LogWriter>)> {
+        let (left, rests) = Desk::drive(seat, |driver| {
+            let left = driver.round(message, writes);
             if driver.core.is_unfinished() {
-                driver.round(None);
+                driver.round(None, false);
             }
-            !driver.core.is_unfinished() && driver.progress.end.is_none()
-        });
-        if rests != Some(true) {
+            let rests = !driver.core.is_unfinished() && driver.progress.end.is_none();
+            (left.map(|batch| (batch, driver.writer.clone())), rests)
+        })?;
+        if !rests {
             self.queue.wake();
         }
+        left
     }
 
     /// Flushes everything so that the next start replays nothing.
@@ -236,12 +274,22 @@ pub fn channel(shared: Arc<Shared>) -> (Handle, Inbox) {
     (Handle { queue: queue.clone(), desk: Arc::default(), shared }, Inbox(queue))
 }
 
+/// Who writes a batch. Not to hand it to the log's thread spares two wake-ups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Thread,
+    /// Who drives, before anybody else does.
+    Driver,
+    /// Who drives, when others may again.
+    Caller,
+}
+
 /// Why a driver ends: a reason if it cannot go on.
 type End = Option<String>;
 
 pub struct Driver {
     pub core: Core,
-    pub writer: LogWriter,
+    pub writer: Arc<LogWriter>,
     pub stores: Arc<Stores>,
     pub handle: Handle,
     pub peers: Peers,
@@ -271,7 +319,7 @@ impl Driver {
         loop {
             inbox.0.wait(wait);
             let goes_on = Desk::drive(&mut handle.desk.driver.lock(), |driver| {
-                driver.round(None);
+                driver.round(None, false);
                 wait = if driver.core.is_unfinished() { Duration::ZERO } else { TICK };
                 driver.progress.end.is_none()
             });
@@ -318,14 +366,23 @@ impl Driver {
         }
     }
 
-    /// Takes events, `first` before what waits, turns the core, and does what it asks for.
-    fn round(&mut self, first: Option<Message>) {
+    /// Takes events, `first` before what waits, turns the core, and does what it asks for, but for a batch that comes back
+    /// to be written outside of the driver's seat.
+    ///
+    /// - `writes`: who drives would do that.
+    fn round(&mut self, first: Option<Message>, writes: bool) -> Option<AppendBatch> {
         let mut messages: Vec<Message> = first.into_iter().collect();
         messages.extend(self.handle.queue.take(TAKE));
         let peers_said = self.peers.inbox().take();
-        // Until that is safe which was asked there is nothing else to do here. The leader of a group does not wait: its
-        // followers' disks may be faster than its own.
-        let at_once = if self.core.is_alone() { messages.len() <= 1 } else { !self.handle.shared.leads() };
+        // Until that is safe which was asked there is nothing else to do here. The leader of a group does not wait in its
+        // seat: its followers' disks may be faster than its own.
+        let is_lone = messages.len() <= 1;
+        let by = match (self.core.is_alone(), self.handle.shared.leads()) {
+            (true, _) if is_lone => By::Driver,
+            (false, false) => By::Driver,
+            (false, true) if is_lone && writes => By::Caller,
+            _ => By::Thread,
+        };
         let now = self.now();
         // What another master is promised counts from a time read after its message arrived.
         peers_said.into_iter().for_each(|event| self.core.step(now, event));
@@ -345,10 +402,12 @@ impl Driver {
             self.look_for_room(now);
             self.core.step(now, Event::Tick);
         }
-        if let Err(why) = self.turn(now, at_once) {
+        let left = self.turn(now, by).unwrap_or_else(|why| {
             self.progress.end = Some(Some(why));
-        }
+            None
+        });
         self.handle.queue.gather(self.core.gathers() && self.progress.end.is_none());
+        left
     }
 
     /// Tells the core whether the log can grow; while it cannot, has that tried again.
@@ -374,18 +433,24 @@ impl Driver {
         Now { unix: clock.unix(), mono: clock.monotonic() }
     }
 
-    /// Turns the core and does what it asks for.
-    ///
-    /// - `at_once`: its batch is better written here, which spares two wake-ups; of a lone master, if one caller waits for it.
-    fn turn(&mut self, now: Now, at_once: bool) -> Result<(), String> {
-        let Some(batch) = self.act_all(now)? else { return Ok(()) };
-        let at_once = at_once && (batch.entries.len() <= 1 || !self.core.is_alone());
-        let Some(pen) = at_once.then(|| self.writer.at_once()).flatten() else { return self.hand_over(batch) };
+    /// Turns the core and does what it asks for, but for a batch the caller is to write.
+    fn turn(&mut self, now: Now, by: By) -> Result<Option<AppendBatch>, String> {
+        let Some(batch) = self.act_all(now)? else { return Ok(None) };
+        let writer = self.writer.clone();
+        let pen = match by {
+            By::Caller => return Ok(Some(batch)),
+            By::Driver if batch.entries.len() <= 1 || !self.core.is_alone() => writer.at_once(),
+            By::Driver | By::Thread => None,
+        };
+        let Some(pen) = pen else { return self.hand_over(batch).map(|()| None) };
         pen.append(&batch).map_err(|err| unwritable(&err))?;
         let now = self.now();
         self.core.step(now, Event::Persisted(batch.seq));
         // What follows from it is not what anybody waits for.
-        self.act_all(now)?.map_or(Ok(()), |next| self.hand_over(next))
+        if let Some(next) = self.act_all(now)? {
+            self.hand_over(next)?;
+        }
+        Ok(None)
     }
 
     fn hand_over(&self, batch: AppendBatch) -> Result<(), String> {

@@ -178,7 +178,7 @@ impl Master {
                 namespace,
                 shared.clone(),
             ),
-            writer,
+            writer: Arc::new(writer),
             stores: stores.clone(),
             handle: handle.clone(),
             peers,

@@ -237,8 +237,10 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
         )
         .held("≤ 2 ×", times <= 2.0),
     );
-    figures.extend(changes::of_the_leader(masters, ground.failovers).await?);
-    figures.push(changes::by_a_cut(ground).await?);
+    if ground.failovers > 0 {
+        figures.extend(changes::of_the_leader(masters, ground.failovers).await?);
+        figures.push(changes::by_a_cut(ground).await?);
+    }
     Ok(figures)
 }
 

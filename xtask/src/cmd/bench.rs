@@ -44,7 +44,7 @@ pub struct Bench {
     /// Files of the largest tree
     #[arg(long, default_value_t = 1_000_000)]
     files: u64,
-    /// How often a leader is killed
+    /// How often a leader is killed; 0: nothing about failovers is measured
     #[arg(long, default_value_t = 50)]
     failovers: usize,
     /// Directory on the disk to be measured (default: the system's temporary directory)

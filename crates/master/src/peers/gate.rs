@@ -233,7 +233,7 @@ impl Peers for Gate {
             if self.identity.was_removed(from) {
                 return Err(Error::Refused(removed(from)).into());
             }
-            if !self.inbox.push(Event::PeerMessage { from, message, everywhere: LogIndex(everywhere) }) {
+            if !self.inbox.push(Event::PeerMessage { from, message, everywhere: LogIndex(everywhere) }).await {
                 tracing::debug!(%from, "a message was dropped: too many wait for the state thread");
             }
         }

@@ -29,22 +29,28 @@ impl Inbox {
         Inbox { waiting: Mutex::default(), handle: Some(handle) }
     }
 
-    /// Puts an event in, or drops it when too much waits: false.
-    pub fn push(&self, event: Event) -> bool {
+    /// Puts an event in, or drops it when too much waits: None. Whether it is the first that waits.
+    pub fn put(&self, event: Event) -> Option<bool> {
         let cost = cost(&event);
-        let was_empty = {
-            let mut waiting = self.waiting.lock();
-            if waiting.bytes + cost > WAITING_BYTES {
-                return false;
-            }
-            waiting.bytes += cost;
-            waiting.events.push_back(event);
-            waiting.events.len() == 1
-        };
-        if let Some(handle) = self.handle.as_ref().filter(|_| was_empty) {
-            handle.heed();
+        let mut waiting = self.waiting.lock();
+        if waiting.bytes + cost > WAITING_BYTES {
+            return None;
         }
-        true
+        waiting.bytes += cost;
+        waiting.events.push_back(event);
+        Some(waiting.events.len() == 1)
+    }
+
+    /// The same, and has the core turn until nothing is left to do: what a turn sends leaves before the next one begins, if
+    /// lanes live on this thread. False: it was dropped. Cancel-safe: the state thread takes up what is left.
+    pub async fn push(&self, event: Event) -> bool {
+        let put = self.put(event);
+        if let (Some(handle), Some(true)) = (&self.handle, put) {
+            while handle.heed() {
+                tokio::task::yield_now().await;
+            }
+        }
+        put.is_some()
     }
 
     pub fn take(&self) -> VecDeque<Event> {

@@ -109,7 +109,7 @@ impl Task {
                     told.clear();
                     tracing::info!(to = %self.course.to, address = %self.course.address, what = ?self.course.what, "connected to another master");
                     if self.course.what == What::Rest {
-                        self.course.inbox.push(Event::Met(self.course.to, line.said));
+                        self.course.inbox.push(Event::Met(self.course.to, line.said)).await;
                     }
                     let why = self.deliver(line).await;
                     *self.queue.lock() = None;
@@ -121,7 +121,7 @@ impl Task {
                 tracing::warn!(to = %self.course.to, address = %self.course.address, what = ?self.course.what, %why, "no connection to another master, trying again");
                 told = why;
             }
-            self.course.inbox.push(Event::Unreachable(self.course.to));
+            self.course.inbox.push(Event::Unreachable(self.course.to)).await;
             tokio::time::sleep(FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE)).await;
             failures += 1;
         }

@@ -97,10 +97,10 @@ fn an_inbox_holds_so_much_and_no_more() {
     let inbox = Inbox::default();
     let message =
         || Event::PeerMessage { from: MemberId(1), message: Bytes::from(vec![0; 1 << 20]), everywhere: LogIndex(0) };
-    let taken = (0..100).take_while(|_| inbox.push(message())).count();
+    let taken = (0..100).take_while(|_| inbox.put(message()).is_some()).count();
     assert_eq!(taken, 63, "64 MiB, less what each event costs");
     assert_eq!(inbox.take().len(), taken);
-    assert!(inbox.push(message()), "there is room again");
+    assert!(inbox.put(message()).is_some(), "there is room again");
 }
 
 #[tokio::test]

@@ -104,6 +104,10 @@ impl Group {
         core.step(now, event);
     }
 
+    fn core(&self, at: usize) -> &Core {
+        &self.members[at].running.as_ref().expect("it runs").0
+    }
+
     /// One member does what there is to do.
     fn turn(&mut self, at: usize) {
         let now = self.now();
@@ -431,6 +435,50 @@ fn members_that_need_snapshots_come_to_the_same_state() {
 fn a_group_repeats_itself_under_a_seed() {
     assert_eq!(run_group(77, None), run_group(77, None));
     assert_eq!(run_group(78, Some(20)), run_group(78, Some(20)));
+}
+
+/// Nobody waits for what a standby applies, but for what it acknowledges.
+#[test]
+fn a_standby_acknowledges_first_and_applies_many_entries_together_or_at_a_tick() {
+    let mut group = Group::new(9, None);
+    group.faults = false;
+    let leader = group.leader();
+    let standby = (leader + 1) % group.members.len();
+    let applied = |group: &Group, at: usize| group.members[at].running.as_ref().expect("it runs").1.applied();
+    let step = |group: &mut Group| {
+        group.clock.0.fetch_add(STEP_MS, Ordering::Relaxed);
+        group.deliver();
+        for at in 0..group.members.len() {
+            group.sync(at);
+            if at != standby {
+                group.tell(at, Event::Tick);
+            }
+            group.turn(at);
+            while group.core(at).is_unfinished() {
+                group.turn(at);
+            }
+        }
+    };
+    let before = applied(&group, standby);
+    for acknowledged in 1..=10 {
+        group.new_request();
+        while group.acknowledged.len() < acknowledged {
+            step(&mut group);
+        }
+    }
+    assert!(applied(&group, leader) > before);
+    assert_eq!(applied(&group, standby), before, "ten entries can wait");
+    group.tell(standby, Event::Tick);
+    group.turn(standby);
+    let at_a_tick = applied(&group, standby);
+    assert!(at_a_tick > before);
+    for acknowledged in 11..=100 {
+        group.new_request();
+        while group.acknowledged.len() < acknowledged {
+            step(&mut group);
+        }
+    }
+    assert!(applied(&group, standby) > at_a_tick, "they do not wait without bound");
 }
 
 #[test]
