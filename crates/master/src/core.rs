@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::shared::{Leadership, Shared};
 use bytes::Bytes;
 use journal::{
-    AppendBatch, BatchSeq, Change, MemberId, Membership, Node, Outgoing, Refused, SnapshotMark, SnapshotOffer,
+    AppendBatch, BatchSeq, Change, MemberId, Membership, Node, Outgoing, Refused, Role, SnapshotMark, SnapshotOffer,
 };
 use meta::{Applied, Caller, Done, Effect, Entry, Namespace, Op, Record, Reject};
 use stamp::Stamper;
@@ -322,9 +322,10 @@ impl Core {
     /// A standby applies many entries together, those of a tick at the latest: nobody waits for them, but for what it
     /// acknowledges, and a leader on the same machine for the processor.
     fn applies_later(&self) -> bool {
-        let is_standby = !self.leading && !self.is_alone() && !self.ticked && self.draining.is_empty();
+        let is_standby = self.node.role() == Role::Follower && !self.is_alone();
         let bytes = || self.committed.iter().map(|entry| entry.payload.len()).sum::<usize>();
-        is_standby && self.committed.len() < APPLIED_TOGETHER && bytes() < BYTES_TOGETHER
+        let may_wait = is_standby && !self.ticked && self.draining.is_empty();
+        may_wait && self.committed.len() < APPLIED_TOGETHER && bytes() < BYTES_TOGETHER
     }
 
     /// Whether no other master waits for what this one writes.
