@@ -186,13 +186,10 @@ def test_a_client_rides_over_a_rolling_restart(group):
         finally:
             load.stop.set()
     running.result()
-    # A call that crosses the end of its connection is a transport error to the client, which it does not repeat.
-    assert len(load.given_up) <= turns * len(group.MASTERS), "more than the calls under way"
+    assert not load.given_up
     names = [entry.name for entry in client.list_status("/")]
     assert len(names) == len(set(names))
     assert {f"renamed-{number}" for number in load.done} <= set(names)
-    for number in load.given_up:
-        assert not {f"made-{number}", f"renamed-{number}"} <= set(names)
     client.close()
 
 

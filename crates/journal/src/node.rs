@@ -441,6 +441,11 @@ impl Node {
     pub fn id(&self) -> MemberId {
         self.config.id
     }
+    /// How long a member that began, or that answered its leader, gives nobody else its vote.
+    pub fn promise(&self) -> Duration {
+        self.config.promise()
+    }
+
     pub fn role(&self) -> Role {
         output::role_of(self.raft.raft.state)
     }

@@ -266,7 +266,7 @@ impl Core {
             Event::WorkerReady(worker) => self.persists.worker_lost(worker),
             Event::PeerMessage { from, message, everywhere } => self.peer_said(now, from, &message, everywhere),
             Event::Unreachable(member) => self.node.unreachable(member),
-            Event::Met(member, said) => self.group.met(member, said),
+            Event::Met(member, said) => self.group.met(now, member, said),
             Event::ShortOfRoom(short) => self.short_of_room(short),
             Event::HandOver(ticket, to) => self.hand_over(ticket, to),
             Event::Change(ticket, change) => self.change_members(ticket, &change),
@@ -617,7 +617,7 @@ impl Core {
             leads: self.leading && self.namespace.cluster().is_some(),
             lease_until: self.node.lease_until().unwrap_or_default(),
         });
-        self.note_group();
+        self.note_group(now);
     }
 
     fn take_up_duties(&mut self, now: Now) {

@@ -62,6 +62,9 @@ const CHANNELS: &str = "channels";
 
 /// How long handing the lead over may take at a clean stop; then the master stops as a leader.
 const HANDS_OVER_WITHIN: Duration = Duration::from_secs(3);
+/// After it callers are told for this long to ask another master, before their connections end: a call that crosses the end of
+/// its connection fails in an official client, and one that is told to go elsewhere does not.
+const CALLERS_LEAVE_WITHIN: Duration = Duration::from_millis(300);
 /// How often it is looked whether something has come to pass.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A hand-over that came to nothing is tried again after this long.
@@ -273,30 +276,30 @@ impl Master {
         }
     }
 
-    /// Hands the lead over to the voter with the most log, if this master leads others; calls that are under way go on there.
-    async fn hand_over(&self) {
+    /// Hands the lead over to a voter that is likely to take it, if this master leads others; calls that are under way go on there.
+    /// Whether another master leads instead of this one.
+    async fn hand_over(&self) -> bool {
         let shared = &self.handle.shared;
         let began = shared.clock.monotonic();
         let mut asked: Option<Monotonic> = None;
         loop {
             let (group, now) = (shared.group(), shared.clock.monotonic());
             if !shared.leads() && asked.is_none() {
-                return;
+                return false;
             }
             if let Some(to) = group.leader.filter(|leader| asked.is_some() && Some(*leader) != group.own) {
                 tracing::info!(%to, took = ?(now - began), "the lead was handed over");
-                return;
+                return true;
             }
             if now - began > HANDS_OVER_WITHIN {
                 tracing::warn!("nobody took the lead over, stopping with it");
-                return;
+                return false;
             }
             // One that just began promises its leader silence for a moment: it is asked again, or another one is.
             if asked.is_none_or(|at| now - at > ASK_AGAIN) && shared.leads() {
-                let followers = group.followers.iter().filter(|follower| follower.voter && follower.active);
-                let Some(next) = followers.max_by_key(|follower| follower.acknowledged) else { return };
-                if let Err(why) = self.handle.hand_over(next.id).await {
-                    tracing::debug!(to = %next.id, %why, "the lead cannot be handed over yet");
+                let Some(next) = group.successor else { return false };
+                if let Err(why) = self.handle.hand_over(next).await {
+                    tracing::debug!(to = %next, %why, "the lead cannot be handed over yet");
                 }
                 asked = Some(now);
             }
@@ -306,7 +309,9 @@ impl Master {
 
     /// Hands the lead over, stops accepting, lets calls end within `drain`, flushes so that the next start replays nothing, and ends.
     pub async fn stop(self, drain: Duration) -> Result<(), Error> {
-        self.hand_over().await;
+        if self.hand_over().await {
+            tokio::time::sleep(CALLERS_LEAVE_WITHIN).await;
+        }
         self.rpc.stop(drain).await;
         self.internal.stop(drain).await;
         self.web.abort();

@@ -42,6 +42,8 @@ pub struct GroupView {
     pub committed: LogIndex,
     /// Only a leader knows.
     pub followers: Vec<Follower>,
+    /// Who had better lead next; only a leader knows.
+    pub successor: Option<MemberId>,
     /// This member.
     pub own: Option<MemberId>,
     /// Absent of a master alone.

@@ -58,6 +58,9 @@ pub struct GroupState {
     made_way: Option<Monotonic>,
     /// What other members said since this start.
     met: Arc<BTreeMap<MemberId, Said>>,
+    met_at: BTreeMap<MemberId, Monotonic>,
+    /// Who had better lead next.
+    successor: Option<MemberId>,
     /// Since when this one leads though another one should.
     preferred: Option<Monotonic>,
     /// When newer ones were asked for.
@@ -83,6 +86,8 @@ impl GroupState {
             short_of_room: false,
             made_way: None,
             met: Arc::default(),
+            met_at: BTreeMap::new(),
+            successor: None,
             preferred: None,
             raising: None,
             changes: BTreeMap::new(),
@@ -90,8 +95,9 @@ impl GroupState {
         }
     }
 
-    pub fn met(&mut self, member: MemberId, said: Said) {
+    pub fn met(&mut self, now: Now, member: MemberId, said: Said) {
         Arc::make_mut(&mut self.met).insert(member, said);
+        self.met_at.insert(member, now.mono);
     }
 
     pub fn check(&mut self) -> Result<(), String> {
@@ -151,11 +157,13 @@ impl Core {
     }
 
     /// Tells readers outside who leads.
-    pub(super) fn note_group(&mut self) {
+    pub(super) fn note_group(&mut self, now: Now) {
         if self.is_alone() && self.shared.config.group.is_none() {
             return;
         }
+        self.group.successor = self.successor(now);
         let view = GroupView {
+            successor: self.group.successor,
             own: Some(self.node.id()),
             members: Some(self.group.members.clone()),
             leader: self.node.leader(),
@@ -182,10 +190,15 @@ impl Core {
         self.reply(ticket, result);
     }
 
-    /// The voter with the most log, of those the leader hears of.
-    fn successor(&self) -> Option<MemberId> {
-        let followers = self.node.followers().into_iter();
-        followers.filter(is_able).max_by_key(|follower| follower.acknowledged).map(|follower| follower.id)
+    /// The voter with the most log, of those the leader hears of. One that just began promises silence for a while, and
+    /// comes before those only that lack much of the log.
+    fn successor(&self, now: Now) -> Option<MemberId> {
+        let last = self.node.last_index().0;
+        let is_near = |follower: &Follower| follower.acknowledged.0 + CAUGHT_UP >= last;
+        let began = |follower: &Follower| self.group.met_at.get(&follower.id).copied().unwrap_or_default();
+        let is_free = |follower: &Follower| now.mono - began(follower) > self.node.promise();
+        let able = self.node.followers().into_iter().filter(is_able);
+        able.max_by_key(|f| (is_near(f), is_free(f), f.acknowledged)).map(|follower| follower.id)
     }
 
     /// Another master is to lead by its priority: it gets the lead when it has been there, caught up, for a while.
@@ -230,7 +243,7 @@ impl Core {
         if !self.group.short_of_room || asked_lately {
             return;
         }
-        let Some(to) = self.successor() else { return };
+        let Some(to) = self.successor(now) else { return };
         self.group.made_way = Some(now.mono);
         match self.node.transfer_leadership(to) {
             Ok(()) => tracing::warn!(%to, "hands the lead over: the disk of the journal has no room for its next file"),
@@ -245,7 +258,7 @@ impl Core {
             return None;
         }
         if !asked {
-            self.node.transfer_leadership(self.successor()?).ok()?;
+            self.node.transfer_leadership(self.group.successor?).ok()?;
         }
         let output = self.node.drain().ok()?;
         let everywhere = self.group.everywhere;

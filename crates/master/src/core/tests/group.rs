@@ -509,6 +509,24 @@ fn said(member: MemberId, rules: u32, priority: u32) -> Event {
 }
 
 #[test]
+fn the_lead_is_offered_to_a_master_that_may_take_it_at_once() {
+    let mut group = Group::new(10, None);
+    group.faults = false;
+    let leader = group.leader();
+    let (first, last) = (group.members[(leader + 1) % 3].id, group.members[(leader + 2) % 3].id);
+    for (begins, other) in [(last, first), (first, last)] {
+        let until = group.ms() + 1_000;
+        while group.ms() < until {
+            group.live();
+        }
+        group.tell(leader, said(begins, meta::FIRST_RULES, 0));
+        group.live();
+        let (_, shared) = group.members[leader].running.as_ref().expect("it runs");
+        assert_eq!(shared.group().successor, Some(other), "{begins} has just begun");
+    }
+}
+
+#[test]
 fn a_master_of_higher_priority_gets_the_lead_when_it_has_caught_up() {
     let mut group = Group::new(8, None);
     group.faults = false;
