@@ -15,7 +15,22 @@ pub const COUNTERS_KEY: &[u8] = b"counters";
 /// The record of containers that were left out, in [`crate::Family::State`].
 pub const LEFT_OUT_KEY: &[u8] = b"left-out";
 
+/// The record of the times in which uses of files are noted, in [`crate::Family::State`].
+pub(crate) const USES_KEY: &[u8] = b"use";
+/// What was used stands under this, the number of the time, and the chunk of containers, in [`crate::Family::State`].
+const USED_PREFIX: &[u8] = b"use/";
+
 const ID_BYTES: usize = size_of::<u64>();
+
+/// Of what was used of a chunk of containers in one time.
+pub(crate) fn used_key(time: u64, chunk: u64) -> Bytes {
+    [USED_PREFIX, &time.to_be_bytes(), &chunk.to_be_bytes()].concat().into()
+}
+
+/// The keys of all that was used before `time` began, `[start, end)`.
+pub(crate) fn used_before(time: u64) -> (Bytes, Bytes) {
+    (Bytes::from_static(USED_PREFIX), used_key(time, 0))
+}
 
 /// Of [`crate::Family::Inodes`], [`crate::Family::Detached`], and the session in [`crate::Family::Loads`].
 pub fn inode_key(inode: InodeId) -> [u8; ID_BYTES] {

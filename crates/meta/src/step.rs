@@ -4,8 +4,8 @@
 //! Never:  refuses, but for ids that ran out.
 
 use crate::effect::{Done, Effect};
-use crate::entry::Ids;
-use crate::index::Index;
+use crate::entry::{BATCHES, Ids};
+use crate::index::{Index, Went};
 use crate::key::{
     container_key, edge_key, edge_range, incomplete_key, inode_key, intent_key, mount_key, operation_age_key,
     operation_key,
@@ -35,12 +35,15 @@ pub(crate) struct Step<'s, 'r> {
     pub index: &'s Index,
     pub counters: &'s mut Counters,
     pub at: LogIndex,
+    /// Which item of the entry this is; 0 of an entry that is no batch.
+    pub item: u16,
     pub wall: UnixMs,
     pub age: AgeMs,
     pub who: &'s Caller,
     pub operation: Option<OperationId>,
     pub ids: Ids,
     pub effects: Vec<Effect>,
+    pub went: Option<Went>,
 }
 
 /// How a name left a directory.
@@ -400,12 +403,22 @@ impl<'r> Step<'_, 'r> {
 
     /// Announces a mutation of the store. `decides`: the caller's outcome is decided by its end.
     pub fn open_intent(&mut self, mount: MountId, kind: IntentKind, decides: bool) -> IntentId {
-        let id = IntentId(self.at.0);
+        let id = self.intent_id();
         let operation = self.operation.filter(|_| decides);
         let intent = Intent { id, mount, attempt: Attempt(0), operation, opened: self.age, kind };
         self.txn.put(Family::Intents, intent_key(id), &intent);
         self.effects.push(Effect::OpenedIntent(id));
         id
+    }
+
+    /// Unique, and in the order of the log: an entry, or an item of one, opens at most one intent.
+    fn intent_id(&self) -> IntentId {
+        if self.counters.rules < BATCHES {
+            return IntentId(self.at.0);
+        }
+        assert!(self.at.0 < 1 << (u64::BITS - u16::BITS), "a log of {} entries", self.at);
+        // Items of a batch are fewer than 2¹⁶.
+        IntentId(self.at.0 << u16::BITS | u64::from(self.item))
     }
 
     /// The removal of one object, by an entry of the namespace that stood for it.

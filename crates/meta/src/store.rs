@@ -1,11 +1,12 @@
 //! What the namespace asks of a database.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use types::{ErrorKind, LogIndex};
 
 /// A group of records with one key layout. The number is part of the on-disk format.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Family {
     /// `counters` → [`crate::Counters`]; other short ASCII names belong to the store.
@@ -120,6 +121,60 @@ pub trait Store: Read + Send + Sync {
     /// Writes a complete copy to `dir`, which must not exist: of what was flushed last, or of a later commit. Returns the
     /// applied index of the copy.
     fn checkpoint(&self, dir: &std::path::Path) -> Result<LogIndex, StoreError>;
+
+    /// What it uses, for people to look at. Cost: some microseconds a family, no IO.
+    fn usage(&self) -> Usage;
+
+    /// Whether its own work on disk does not keep up, so that commits would soon have to wait for it: no more changes should
+    /// be taken in then. Those under way can still be committed. Cost: some microseconds.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// Rewrites what is on disk so that deleted and replaced records take no room, in steps of a bounded size. Runs beside
+    /// commits and reads.
+    ///
+    /// - `goes_on`: asked before each step; false ends it.
+    /// - Returns whether all was done. Errors: the database's, and nothing is lost by it.
+    /// - Cost: reads and writes the whole database; room for one step more.
+    fn compact(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, StoreError> {
+        Ok(goes_on())
+    }
+
+    /// What it counts, by the metric's name without the role's.
+    fn figures(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+}
+
+/// What a database uses now of disk and memory.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    pub families: Vec<FamilyUsage>,
+    /// Blocks, indexes and filters of tables in memory, and their bound.
+    pub block_cache_bytes: u64,
+    pub block_cache_capacity_bytes: u64,
+    /// Bytes a second that commits are slowed down to, because compaction does not keep up; 0: they are not.
+    pub delayed_to_bytes_per_s: u64,
+    /// Commits wait until compaction has caught up.
+    pub is_stopped: bool,
+    /// Errors of background work; anything but 0 needs a person.
+    pub background_errors: u64,
+}
+
+/// What the records of one family take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FamilyUsage {
+    pub family: Family,
+    /// Records; an estimate where the database does not count them.
+    pub keys: u64,
+    pub disk_bytes: u64,
+    /// Of commits that are not on disk yet.
+    pub memtable_bytes: u64,
+    /// What compaction has yet to rewrite.
+    pub pending_compaction_bytes: u64,
+    /// Files of the top level; many make reads slow, then commits.
+    pub level0_files: u64,
 }
 
 /// A plain map: for unit tests of this crate's rules. Crash rules live in the `store` crate's stores.

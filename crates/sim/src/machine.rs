@@ -1,7 +1,7 @@
 //! One master's machine: clocks, disks, and the process while it runs.
 
 use crate::bug::Bug;
-use crate::calls::{Answer, Service};
+use crate::calls::{Answer, BatchService, Service};
 use crate::database::{FileDisk, Watched};
 use crate::dice::Dice;
 use crate::fetching::Fetching;
@@ -78,6 +78,7 @@ pub struct Process {
     pub rig: Rig,
     pub log: SegmentLog<SimDisk>,
     pub fs: Service,
+    pub batches: BatchService,
     pub database: Arc<Watched>,
     pub work: Vec<Work>,
     pub applied: LogIndex,
@@ -296,12 +297,13 @@ impl Machine {
         let rig = Rig::open(parts).map_err(|err| refused(err.to_string()))?;
         database.opened();
         self.installing = None;
-        let (fs, applied) = (rig.file_system(), rig.applied());
+        let (fs, batches, applied) = (rig.file_system(), rig.batches(), rig.applied());
         self.life += 1;
         self.process = Some(Process {
             rig,
             log,
             fs,
+            batches,
             database,
             work: Vec::new(),
             applied,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::MasterConfig;
 use journal::{Boot, JournalLog, MemLog, MemberId, NodeConfig};
-use meta::{CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
+use meta::{BatchOp, CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use store::{HeapStore, MemoryDisk};
 use types::{Clock, ClusterId, Entropy, Fingerprint, GfsPath, Mode, Name, WriteType};
 
+mod batches;
+mod behind;
+mod blocks;
 mod group;
 mod loads;
 mod sea;
@@ -217,7 +220,14 @@ impl World {
                     mode: Mode::new(0o644),
                     write_type: Some(WriteType::MustCache),
                 };
-                self.request(Op::CreateFile(op));
+                if self.dice.below(4) > 0 {
+                    return self.request(Op::CreateFile(op));
+                }
+                let remove = Remove { path: path(&self.dice), recursive: false, goosefs_only: false };
+                let again = CreateFile { path: path(&self.dice), ..op.clone() };
+                let operation = u128::from(self.dice.next_u64()) << 32;
+                let all = [BatchOp::CreateFile(op), BatchOp::Remove(remove), BatchOp::CreateFile(again)];
+                self.batch(operation, all.into());
             }
             5 | 6 => {
                 let path = GfsPath::parse(&format!("/d{}", self.dice.below(3))).expect("a path");
@@ -275,7 +285,16 @@ fn boot_as(
     log: &MemLog,
     seed: u64,
 ) -> (Core, Arc<Shared>) {
-    let state: Arc<dyn meta::Store> = Arc::new(HeapStore::open(disk.clone(), CLUSTER).expect("formatted"));
+    boot_on(node, Arc::new(HeapStore::open(disk.clone(), CLUSTER).expect("formatted")), clock, log, seed)
+}
+
+fn boot_on(
+    node: NodeConfig,
+    state: Arc<dyn meta::Store>,
+    clock: &Arc<TestClock>,
+    log: &MemLog,
+    seed: u64,
+) -> (Core, Arc<Shared>) {
     let applied = state.applied();
     let entropy = Arc::new(Dice(AtomicU64::new(seed)));
     let (shared, namespace) = crate::server::publish(&MasterConfig::for_tests(), state, clock.clone(), entropy)
@@ -287,6 +306,8 @@ fn boot_as(
         intent_wait: Duration::from_secs(2),
         operation_retention: Duration::from_secs(900),
         incomplete_expiry: Duration::from_secs(3600),
+        walk: Some(WalkConfig { per_second: 1_000, every: Duration::from_secs(1) }),
+        expiry: None,
         persist_concurrency: 4,
         worker_timeout: Duration::from_secs(10),
         task_timeout: Duration::from_secs(60),

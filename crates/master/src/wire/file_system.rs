@@ -6,7 +6,9 @@ use crate::core::Want;
 use crate::driver::Handle;
 use crate::error::Error;
 use crate::shared::Shared;
+use futures::stream::{self, StreamExt};
 use meta::{Caller, Checksum, CreateDirectory, CreateFile, Done, Op, Reject, Remove, Rename, SetAttribute, Status};
+use prost::Message;
 use proto::convert;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
 use proto::grpc::file::*;
@@ -31,8 +33,11 @@ const DEFAULT_BLOCK_BYTES: i64 = 64 << 20;
 const LOOK_TRIES: usize = 4;
 /// Times a directory is listed anew because it changed meanwhile.
 const LIST_TRIES: usize = 8;
-/// Paths in one batched status call.
+/// Paths in one batched status call, and of these looked up at once: a slow store holds up few of them.
 const STATUS_BATCH: usize = 10_000;
+const STATUS_LOOKS: usize = 64;
+/// What an entry of a repeated field takes beside its own bytes, at most.
+const ENTRY_BYTES: usize = 6;
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
 
@@ -226,7 +231,9 @@ impl FileSystem {
             Freshness::Within(_) => true,
         };
         who.check(types::Right::READ, &status.spot.inode, path).map_err(Error::from)?;
-        self.handle.want(Want::Directory { inode, mount: status.spot.mount, key: status.spot.key, compare }).await?;
+        let want = Want::Directory { inode, mount: status.spot.mount, key: status.spot.key, compare };
+        // A large directory takes longer than one request may: for as long as the caller waits, its pages come.
+        while !self.handle.want_listing(want.clone()).await? {}
         self.checks.note_listed(inode, now);
         Ok(())
     }
@@ -243,7 +250,7 @@ impl FileSystem {
 
     /// The same for what makes `path`, after a look whether the store has it; and once more if what is above was moved
     /// in the store while this waited.
-    async fn submit_new(
+    pub(super) async fn submit_new(
         &self,
         principal: &Principal,
         operation: Option<OperationId>,
@@ -251,9 +258,7 @@ impl FileSystem {
         op: Op,
     ) -> Result<Done, Error> {
         for _ in 0..LOOK_TRIES {
-            if !self.has_run(operation).await? {
-                self.prepare(principal, path).await?;
-            }
+            self.look_before_making(principal, operation, path).await?;
             match self.submit(principal, operation, op.clone()).await {
                 Err(Error::Moved) => {}
                 other => return other,
@@ -262,8 +267,37 @@ impl FileSystem {
         Err(Error::Moved)
     }
 
+    /// Asks the store for what a new name may stand for there already, unless the operation took effect before.
+    pub(super) async fn look_before_making(
+        &self,
+        principal: &Principal,
+        operation: Option<OperationId>,
+        path: &GfsPath,
+    ) -> Result<(), Error> {
+        if self.has_run(operation).await? { Ok(()) } else { self.prepare(principal, path).await }
+    }
+
+    /// The same for what is to be removed. `unchecked`: what the store holds below it unknown to us may go.
+    pub(super) async fn look_before_removing(
+        &self,
+        principal: &Principal,
+        operation: Option<OperationId>,
+        op: &Remove,
+        unchecked: bool,
+    ) -> Result<(), Error> {
+        if op.goosefs_only || self.has_run(operation).await? {
+            return Ok(());
+        }
+        self.prepare(principal, &op.path).await?;
+        match op.recursive {
+            true if unchecked => Ok(()),
+            true => self.refuse_unknown(principal, &op.path).await,
+            false => self.know_children(principal, &op.path).await,
+        }
+    }
+
     /// The message for an inode an operation made or found.
-    async fn info_of(&self, inode: InodeId) -> Result<FileInfo, Error> {
+    pub(super) async fn info_of(&self, inode: InodeId) -> Result<FileInfo, Error> {
         let status = self.handle.read(|read| meta::by_inode(read, inode)).await?;
         let status = status.ok_or_else(|| Error::NotFound("the file was removed meanwhile".to_owned()))?;
         Ok(file_info(self.shared(), &status))
@@ -305,7 +339,7 @@ fn wire_mode(mode: Option<&proto::grpc::PMode>, default: u16) -> Result<Mode, Er
     }
 }
 
-fn file_id(raw: Option<i64>) -> Result<Option<FileId>, Error> {
+pub(super) fn file_id(raw: Option<i64>) -> Result<Option<FileId>, Error> {
     match raw {
         None | Some(0) => Ok(None),
         Some(raw) => Ok(Some(convert::id::file(raw)?)),
@@ -330,6 +364,7 @@ impl FileSystemMasterClientService for FileSystem {
         let path = path(request.path.as_deref())?;
         let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
         let status = self.status(&who, &path, fresh).await?;
+        self.shared().uses.note(status.spot.inode.container);
         Ok(Response::new(GetStatusPResponse { file_info: Some(file_info(self.shared(), &status)) }))
     }
 
@@ -342,16 +377,44 @@ impl FileSystemMasterClientService for FileSystem {
         }
         let options = request.options.unwrap_or_default();
         let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
+        let count = request.paths.len();
+        let (this, who) = (self.clone(), Arc::new(who));
+        let look = move |text: String| {
+            let (this, who) = (this.clone(), who.clone());
+            async move {
+                let status = async { this.status(&who, &path(Some(&text))?, fresh).await };
+                (status.await, text)
+            }
+        };
+        let mut looks = stream::iter(request.paths).map(look).buffered(STATUS_LOOKS);
         let mut answer = GetStatusBatchPResponse::default();
-        for text in request.paths {
-            let status = match path(Some(&text)) {
-                Ok(path) => self.status(&who, &path, fresh).await,
-                Err(err) => Err(err),
-            };
+        let mut bytes = 0;
+        while let Some((status, text)) = looks.next().await {
             match status {
-                Ok(status) => answer.file_infos.push(file_info(self.shared(), &status)),
-                Err(Error::NotLeader) => return Err(Error::NotLeader.into()),
-                Err(_) => answer.failed_paths.push(text),
+                Ok(status) => {
+                    self.shared().uses.note(status.spot.inode.container);
+                    let info = file_info(self.shared(), &status);
+                    bytes += info.encoded_len() + ENTRY_BYTES;
+                    answer.file_infos.push(info);
+                }
+                Err(err) if err.is_of_this_master() => return Err(err.into()),
+                // The contract has no room for why; GetStatus of this path says it.
+                Err(_) => {
+                    bytes += text.len() + ENTRY_BYTES;
+                    answer.failed_paths.push(text);
+                }
+            }
+            // Other connections of this thread have their turn.
+            if (answer.file_infos.len() + answer.failed_paths.len()).is_multiple_of(STATUS_LOOKS) {
+                tokio::task::yield_now().await;
+            }
+            if bytes > rpc::MAX_ANSWER_BYTES {
+                let fit = answer.file_infos.len() + answer.failed_paths.len() - 1;
+                let why = format!(
+                    "the answer about {count} paths is longer than {} bytes, of these {fit} fit; split the call",
+                    rpc::MAX_ANSWER_BYTES
+                );
+                return Err(Error::Invalid(why).into());
             }
         }
         Ok(Response::new(answer))
@@ -422,7 +485,10 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let delay = self.shared().config.persist_delay;
-        let persist_after_ms = options.async_persist_options.as_ref().and_then(|persist| persist_delay(persist, delay));
+        let persist_after_ms = options
+            .async_persist_options
+            .as_ref()
+            .and_then(|persist| persist_delay(persist.persistence_wait_time.unwrap_or(0), delay));
         let length = options.ufs_length.unwrap_or(0);
         let length = u64::try_from(length)
             .map_err(|_| Error::Invalid(format!("length {length} is negative; pass the number of bytes written")))?;
@@ -431,7 +497,7 @@ impl FileSystemMasterClientService for FileSystem {
             path: path(request.path.as_deref())?,
             file: file_id(request.inode_id)?,
             length,
-            checksum: checksum(&options)?,
+            checksum: checksum(options.crc_type, options.crc_value.unwrap_or(0))?,
             locations: locations(&options.locations)?,
             persist_after_ms,
             force_persisted: options.force_persisted(),
@@ -461,18 +527,10 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let path = path(request.path.as_deref())?;
-        let (recursive, goosefs_only) = (options.recursive(), options.goosefs_only());
         let operation = operation(options.common_options.as_ref())?;
-        if !goosefs_only && !self.has_run(operation).await? {
-            self.prepare(&who, &path).await?;
-            if recursive && !options.unchecked() {
-                self.refuse_unknown(&who, &path).await?;
-            } else if !recursive {
-                self.know_children(&who, &path).await?;
-            }
-        }
-        let op = Op::Remove(Remove { path, recursive, goosefs_only });
-        self.submit(&who, operation, op).await?;
+        let op = Remove { path, recursive: options.recursive(), goosefs_only: options.goosefs_only() };
+        self.look_before_removing(&who, operation, &op, options.unchecked()).await?;
+        self.submit(&who, operation, Op::Remove(op)).await?;
         Ok(Response::new(DeletePResponse {}))
     }
 
@@ -556,7 +614,8 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let operation = operation(options.common_options.as_ref())?;
-        if let Some(after_ms) = persist_delay(&options, self.shared().config.persist_delay) {
+        let wait = options.persistence_wait_time.unwrap_or(0);
+        if let Some(after_ms) = persist_delay(wait, self.shared().config.persist_delay) {
             let op = meta::SchedulePersist { path: path(request.path.as_deref())?, after_ms };
             self.submit(&who, operation, Op::SchedulePersist(op)).await?;
         }
@@ -703,24 +762,22 @@ impl FileSystem {
     }
 }
 
-fn persist_delay(options: &ScheduleAsyncPersistencePOptions, least: Duration) -> Option<u64> {
+/// A negative wait: never by itself.
+pub(super) fn persist_delay(wait_ms: i64, least: Duration) -> Option<u64> {
     let least = u64::try_from(least.as_millis()).unwrap_or(u64::MAX);
-    // A negative wait: never by itself.
-    u64::try_from(options.persistence_wait_time.unwrap_or(0)).ok().map(|wait| wait.max(least))
+    u64::try_from(wait_ms).ok().map(|wait| wait.max(least))
 }
 
-fn checksum(options: &CompleteFilePOptions) -> Result<Option<Checksum>, Error> {
-    let Some(kind) = options.crc_type else { return Ok(None) };
+pub(super) fn checksum(kind: Option<i32>, value: i64) -> Result<Option<Checksum>, Error> {
+    let Some(kind) = kind else { return Ok(None) };
     let kind = u8::try_from(kind).ok().filter(|kind| *kind <= 2);
     let kind = kind.ok_or_else(|| Error::Invalid("the checksum type is unknown; pass 0, 1 or 2".to_owned()))?;
-    let value = options.crc_value.unwrap_or(0);
     let value = u32::try_from(value & 0xFFFF_FFFF).expect("masked to 32 bits");
     Ok(Some(Checksum { kind, value }))
 }
 
 /// Cuts a page into messages that stay well below what clients accept.
 fn messages(shared: &Shared, page: &meta::Page) -> Vec<ListStatusPResponse> {
-    use prost::Message;
     let mut out = Vec::new();
     let mut message = ListStatusPResponse::default();
     let mut bytes = 0;
