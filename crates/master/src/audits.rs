@@ -56,7 +56,7 @@ impl Audits {
         let (reports, receiver) = mpsc::channel(AHEAD);
         let run = Run { handle: self.handle.clone(), reports, repair, pass: 1, records: 0, reported: 0 };
         tokio::spawn(async move {
-            run.to_the_end().await;
+            run.run().await;
             drop(alone);
         });
         Ok(receiver)
@@ -95,7 +95,7 @@ impl From<Error> for Stop {
 }
 
 impl Run {
-    async fn to_the_end(mut self) {
+    async fn run(mut self) {
         match self.passes().await {
             Ok(()) => {}
             Err(Stop::Gone) => tracing::info!(records = self.records, "an audit was given up"),

@@ -15,8 +15,6 @@ use tonic::Status;
 /// Reports ahead of whoever reads them.
 const AHEAD: usize = 4;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// The figure of the database that tells what its tables take.
-const DISK_BYTES: &str = "RocksInodeTotalSstFilesSize";
 
 pub type Reports = mpsc::Receiver<Result<CompactMetastoreResponse, Status>>;
 
@@ -89,5 +87,5 @@ async fn report(
 }
 
 fn disk_bytes(shared: &Shared) -> u64 {
-    shared.state.store().figures().into_iter().find(|(name, _)| name == DISK_BYTES).map_or(0, |(_, bytes)| bytes)
+    shared.state.store().usage().disk_bytes()
 }

@@ -3,6 +3,8 @@
 use crate::core::{ExpiryConfig, WalkConfig};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+#[cfg(any(test, feature = "test-support"))]
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use store::CacheConfig;
@@ -168,6 +170,18 @@ impl MasterConfig {
             heartbeat_interval: Duration::from_secs(1),
             worker_timeout: Duration::from_secs(10),
             virtual_nodes: 100,
+        }
+    }
+
+    /// The same with its places below a directory.
+    pub fn below(self, dir: &Path) -> MasterConfig {
+        MasterConfig {
+            journal_dir: dir.join("journal"),
+            metastore_dir: dir.join("metastore"),
+            work_dir: dir.join("work"),
+            key_file: dir.join("key"),
+            root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
+            ..self
         }
     }
 }

@@ -678,6 +678,8 @@ impl Core {
                 self.answer(proposal.origin, Err(Error::NotLeader));
             }
         }
+        // Whoever asks here is sent to the leader, whose database keeps up or not.
+        (self.behind, self.behind_since) = (false, None);
         self.intents = Default::default();
         self.persists = Default::default();
         self.housekeeping.lay_down();
@@ -803,14 +805,21 @@ impl Core {
     }
 }
 
-/// Inodes an entry may change, about.
+/// Inodes, or other records, that an entry may change, about.
 fn weight(op: &Op) -> usize {
+    let of = |limit: u32| usize::try_from(limit).unwrap_or(APPLY_BATCH);
     let many = if let Op::Batch(batch) = op {
         batch.items.len()
     } else if let Op::LoadPage(page) = op {
         page.items.len()
     } else if let Op::Collect(collect) = op {
-        usize::try_from(collect.limit).unwrap_or(APPLY_BATCH)
+        of(collect.limit)
+    } else if let Op::ForgetOperations(forget) = op {
+        of(forget.limit)
+    } else if let Op::Expire(expire) = op {
+        expire.inodes.len()
+    } else if let Op::NoteUse(note) = op {
+        note.containers.len()
     } else {
         1
     };

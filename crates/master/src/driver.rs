@@ -243,6 +243,12 @@ impl Handle {
     pub fn stop(&self) {
         self.queue.put_surely(Message::Stop);
     }
+
+    /// Where the last word goes. Who hears of it may end this master, and open its database again at once: nothing is left here
+    /// that holds that.
+    fn let_go(self) -> Arc<Queue> {
+        self.queue
+    }
 }
 
 /// One caller who waits, as long as it lives.
@@ -473,16 +479,18 @@ impl Driver {
                 let (stores, handle) = (self.stores.clone(), self.handle.clone());
                 self.runtime.spawn(async move {
                     let result = stores.execute(job).await;
-                    handle.queue.put_surely(Message::Event(Event::JobDone(id, result)));
+                    drop(stores);
+                    handle.let_go().put_surely(Message::Event(Event::JobDone(id, result)));
                 });
             }
             Action::Flush => {
                 let handle = self.handle.clone();
                 self.runtime.spawn_blocking(move || {
-                    handle.queue.put_surely(match handle.shared.state.store().flush() {
+                    let flushed = match handle.shared.state.store().flush() {
                         Ok(index) => Message::Event(Event::Flushed(index)),
                         Err(err) => Message::Failed(err.to_string()),
-                    });
+                    };
+                    handle.let_go().put_surely(flushed);
                 });
             }
             Action::Purge(index) => self.writer.purge_below(index)?,

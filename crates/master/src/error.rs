@@ -55,6 +55,7 @@ impl Error {
             | Error::NotLeader
             | Error::Starting(_)
             | Error::Overloaded(_)
+            | Error::Behind
             | Error::Timeout(_)
             | Error::Stopping
             | Error::NotYet(_)

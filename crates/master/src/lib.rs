@@ -14,6 +14,7 @@ mod driver;
 mod error;
 mod format;
 mod fsck;
+mod holds;
 mod install;
 mod locations;
 mod metrics;

@@ -236,12 +236,6 @@ impl Master {
         self.web_addr
     }
 
-    /// The way to its core, for tests of what is built on it.
-    #[cfg(test)]
-    pub(crate) fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
     /// The service official clients call, for calls from this process.
     #[cfg(feature = "test-support")]
     pub fn file_system(

@@ -5,6 +5,7 @@ use crate::census::Known;
 use crate::config::MasterConfig;
 use crate::core::Said;
 use crate::error::Error;
+use crate::holds::Holds;
 use crate::locations::Locations;
 use crate::metrics::Metrics;
 use crate::pauses::Pauses;
@@ -94,6 +95,8 @@ pub struct Shared {
     pub pauses: Mutex<Pauses>,
     /// Files that were used, if metadata expire.
     pub uses: UseNotes,
+    /// What requests are about to change does not expire meanwhile.
+    pub holds: Holds,
     /// What the leader's walk through all inodes found.
     pub census: Mutex<Known>,
     pub rooms: Arc<Rooms>,
@@ -132,6 +135,7 @@ impl Shared {
             uploads: Mutex::default(),
             pauses: Mutex::default(),
             uses: UseNotes::default(),
+            holds: Holds::default(),
             census: Mutex::default(),
             rooms: Arc::default(),
             authority,

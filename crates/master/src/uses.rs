@@ -6,13 +6,11 @@
 //! Never:  grows beyond its bounds: beyond them a use is not noted.
 
 use hashbrown::HashMap;
+use meta::{USE_WORDS, UsePlace};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use types::ContainerId;
 
-/// Containers of one chunk, as a power of two.
-const CHUNK_BITS: u32 = 11;
-const WORDS: usize = (1 << CHUNK_BITS) / 64;
 /// Parts of the bitmap, so that readers seldom meet.
 const PARTS: usize = 16;
 /// Chunks held in a part: all together are 64 MiB, enough for half a billion files.
@@ -20,7 +18,7 @@ const CHUNKS: usize = 16_384;
 /// Uses that wait for the log.
 const WAITING: usize = 1_000_000;
 
-type Part = HashMap<u64, Box<[u64; WORDS]>>;
+type Part = HashMap<u64, Box<[u64; USE_WORDS]>>;
 
 #[derive(Default)]
 pub struct UseNotes {
@@ -48,12 +46,12 @@ impl UseNotes {
         if !self.on.load(Ordering::Relaxed) {
             return;
         }
-        let (chunk, word, bit) = place(container);
+        let UsePlace { chunk, word, bit } = UsePlace::of(container);
         let mut part = self.part(chunk).lock();
         if part.len() >= CHUNKS && !part.contains_key(&chunk) {
             return;
         }
-        let words = part.entry(chunk).or_insert_with(|| Box::new([0; WORDS]));
+        let words = part.entry(chunk).or_insert_with(|| Box::new([0; USE_WORDS]));
         if words[word] & bit != 0 {
             return;
         }
@@ -66,8 +64,13 @@ impl UseNotes {
 
     /// Whether it was used in this time, as far as that was noted.
     pub fn has(&self, container: ContainerId) -> bool {
-        let (chunk, word, bit) = place(container);
+        let UsePlace { chunk, word, bit } = UsePlace::of(container);
         self.part(chunk).lock().get(&chunk).is_some_and(|words| words[word] & bit != 0)
+    }
+
+    /// Uses that wait for the log.
+    pub fn waiting(&self) -> usize {
+        self.waiting.lock().len()
     }
 
     /// Takes up to `limit` uses for the log.
@@ -80,11 +83,6 @@ impl UseNotes {
     fn part(&self, chunk: u64) -> &Mutex<Part> {
         &self.parts[usize::try_from(chunk & 0xFFFF).expect("sixteen bits") % PARTS]
     }
-}
-
-fn place(container: ContainerId) -> (u64, usize, u64) {
-    let place = usize::try_from(container.0 & ((1 << CHUNK_BITS) - 1)).expect("eleven bits");
-    (container.0 >> CHUNK_BITS, place / 64, 1 << (place % 64))
 }
 
 #[cfg(test)]
@@ -101,7 +99,7 @@ mod tests {
             notes.note(ContainerId(container));
         }
         assert!(notes.has(ContainerId(5_000)) && !notes.has(ContainerId(5_001)));
-        assert_eq!(notes.take(2).len(), 2);
+        assert_eq!((notes.take(2).len(), notes.waiting()), (2, 1));
         assert_eq!(notes.take(10).len(), 1);
         notes.note(ContainerId(1));
         assert_eq!(notes.take(10), [], "it is known");
@@ -117,7 +115,7 @@ mod tests {
     fn what_does_not_fit_is_not_noted() {
         let notes = UseNotes::default();
         notes.begin(true);
-        let apart = |n: u64| ContainerId(n << CHUNK_BITS);
+        let apart = |n: u64| ContainerId(n * u64::try_from(USE_WORDS).expect("few") * 64);
         let chunks = u64::try_from(CHUNKS * PARTS).expect("small");
         (0..chunks + 100).for_each(|n| notes.note(apart(n)));
         assert!(notes.has(apart(chunks - 1)) && !notes.has(apart(chunks + 1)));

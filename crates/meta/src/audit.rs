@@ -24,12 +24,12 @@ pub use fault::{Fault, Place};
 use look::{Look, counts_of, edge_at, has_entries, owner_of, place_of, reaches_root, stands};
 
 use crate::key::{
-    ABOVE_ROOT, COUNTERS_KEY, LEFT_OUT_KEY, ROOT, container_key, edge_of, incomplete_key, incomplete_of, inode_key,
-    mount_key, operation_age_key, operation_age_of, operation_key, place_key, u64_of,
+    ABOVE_ROOT, COUNTERS_KEY, LEFT_OUT_KEY, ROOT, USES_KEY, container_key, edge_of, incomplete_key, incomplete_of,
+    inode_key, is_used_key, mount_key, operation_age_key, operation_age_of, operation_key, place_key, u64_of,
 };
 use crate::record::{
     Counters, Detached, Inode, Intent, IntentKind, LeftOut, Load, Mount, Node, OperationRecord, Parent, Persist,
-    Record, WorkerRecord,
+    Record, Used, Uses, WorkerRecord,
 };
 use crate::store::{Family, Read, StoreError};
 use crate::txn::{KEYS_END, after};
@@ -54,8 +54,9 @@ enum Stage {
     Ids,
 }
 
-const STAGES: [Stage; 14] = [
+const STAGES: [Stage; 15] = [
     Stage::State,
+    Stage::Records(Family::State),
     Stage::Edges,
     Stage::Parents,
     Stage::Records(Family::Inodes),
@@ -388,7 +389,8 @@ impl Audit {
                 Family::Incomplete => self.incomplete(at, key),
                 Family::Operations => at.operation(key, value),
                 Family::Workers => at.worker(key, value),
-                Family::State | Family::Edges => Ok(()),
+                Family::State => uses(key, value),
+                Family::Edges => Ok(()),
             };
             match result {
                 Ok(()) => {}
@@ -547,6 +549,17 @@ fn state(at: &mut At<'_>) -> Result<(), StoreError> {
         at.unreadable(Family::State, LEFT_OUT_KEY, err.what);
     }
     Ok(())
+}
+
+/// What is noted of uses; other records of this family have been looked at, or are the store's own.
+fn uses(key: &[u8], value: &Bytes) -> Result<(), Odd> {
+    if key == USES_KEY {
+        read_record::<Uses>(value).map(drop)
+    } else if is_used_key(key) {
+        read_record::<Used>(value).map(drop)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether a directory is known to stand in its store; nothing can be said of one that is not there.

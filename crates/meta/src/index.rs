@@ -3,7 +3,7 @@
 //! Is:     a fold over records: built by a scan at start, carried on by the changes of each entry.
 //! Never:  holds anything that the records do not say.
 
-use crate::key::u64_of;
+use crate::key::{is_operation_age_key, u64_of};
 use crate::record::{Intent, IntentKind, Load, Mount, Persist, Record, WorkerRecord};
 use crate::store::{Family, Read, StoreError};
 use crate::txn::{after, for_each};
@@ -84,6 +84,13 @@ impl Progress {
             self.collected.remove(&InodeId(u64::from_be_bytes(*parent)));
         }
     }
+
+    /// Nothing is remembered with an older age than what was forgotten, but by a repair; that has to be found, too.
+    fn put_operation(&mut self, key: &[u8]) {
+        if self.forgotten.as_ref().is_some_and(|last| is_operation_age_key(key) && key <= &last[..]) {
+            self.forgotten = None;
+        }
+    }
 }
 
 impl Index {
@@ -112,12 +119,13 @@ impl Index {
                 }
                 Ok(())
             }
-            Family::State
-            | Family::Inodes
-            | Family::Containers
-            | Family::Operations
-            | Family::Detached
-            | Family::Incomplete => Ok(()),
+            Family::Operations => {
+                if value.is_some() {
+                    self.progress.put_operation(key);
+                }
+                Ok(())
+            }
+            Family::State | Family::Inodes | Family::Containers | Family::Detached | Family::Incomplete => Ok(()),
         }
     }
 

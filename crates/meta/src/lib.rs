@@ -48,5 +48,5 @@ pub use record::*;
 pub use reject::Reject;
 pub use store::{Change, Changes, Family, FamilyUsage, MemoryStore, Read, Store, StoreError, Usage};
 pub use txn::{KEYS_END, after as key_after, for_each_between};
-pub use uses::{UsedSince, is_as_loaded, uses};
+pub use uses::{USE_WORDS, UsePlace, UsedSince, is_as_loaded, uses};
 pub use walk::{INNER_WRITE_TYPE, Resolved, Spot, resolve};

@@ -200,10 +200,12 @@ impl Namespace {
                 txn: &mut txn,
                 index: &self.index,
                 counters,
+                item: 0,
                 who: &who,
                 operation: None,
                 ids,
                 effects: Vec::new(),
+                went: None,
             };
             let outcome = settle(mend(&mut step, fault))?;
             let took_ids = step.ids.count == 0;

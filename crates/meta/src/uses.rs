@@ -12,15 +12,22 @@ use types::{AgeMs, ContainerId, PersistenceState, WriteType};
 
 /// Containers of one chunk, as a power of two.
 const CHUNK_BITS: u32 = 11;
-pub(crate) const WORDS: usize = (1 << CHUNK_BITS) / 64;
+/// Words of 64 bits in the notes of one chunk.
+pub const USE_WORDS: usize = (1 << CHUNK_BITS) / 64;
 
-pub(crate) fn chunk_of(container: ContainerId) -> u64 {
-    container.0 >> CHUNK_BITS
+/// The bit that stands for a container in notes of uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UsePlace {
+    pub chunk: u64,
+    pub word: usize,
+    pub bit: u64,
 }
 
-pub(crate) fn bit_of(container: ContainerId) -> (usize, u64) {
-    let place = usize::try_from(container.0 & ((1 << CHUNK_BITS) - 1)).expect("eleven bits");
-    (place / 64, 1 << (place % 64))
+impl UsePlace {
+    pub fn of(container: ContainerId) -> UsePlace {
+        let place = usize::try_from(container.0 & ((1 << CHUNK_BITS) - 1)).expect("eleven bits");
+        UsePlace { chunk: container.0 >> CHUNK_BITS, word: place / 64, bit: 1 << (place % 64) }
+    }
 }
 
 /// The times in which uses are noted.
@@ -34,7 +41,7 @@ pub fn uses(read: &dyn Read) -> Result<Uses, StoreError> {
 pub struct UsedSince {
     numbers: Vec<u64>,
     since: UseTime,
-    chunk: Option<(u64, [u64; WORDS])>,
+    chunk: Option<(u64, [u64; USE_WORDS])>,
 }
 
 impl UsedSince {
@@ -50,11 +57,11 @@ impl UsedSince {
         if inode.changed > self.since.at {
             return Ok(true);
         }
-        let chunk = chunk_of(inode.container);
+        let UsePlace { chunk, word, bit } = UsePlace::of(inode.container);
         let words = match self.chunk {
             Some((known, words)) if known == chunk => words,
             Some(_) | None => {
-                let mut words = [0; WORDS];
+                let mut words = [0; USE_WORDS];
                 for number in &self.numbers {
                     let used: Option<Used> = fetch(read, Family::State, used_key(*number, chunk))?;
                     let found = used.map(|used| used.words).unwrap_or_default();
@@ -64,7 +71,6 @@ impl UsedSince {
                 words
             }
         };
-        let (word, bit) = bit_of(inode.container);
         Ok(words[word] & bit != 0)
     }
 }
@@ -72,7 +78,9 @@ impl UsedSince {
 /// Whether a load makes such an inode, apart from its owner and group: nothing that was set here, and nothing that is only
 /// cached, goes with it.
 pub fn is_as_loaded(inode: &Inode) -> bool {
-    if !inode.xattrs.is_empty() || inode.store_key.is_some() {
+    // What a store does not tell apart; and into a directory that is older than its last change something was made here, or
+    // taken out, so that its store may not have it any more.
+    if !inode.xattrs.is_empty() || inode.store_key.is_some() || inode.created != inode.modified {
         return false;
     }
     match &inode.node {
@@ -84,7 +92,6 @@ pub fn is_as_loaded(inode: &Inode) -> bool {
                 && file.checksum.is_none()
                 && file.locations.is_empty()
                 && file.block_bytes == BLOCK_BYTES
-                && inode.created == inode.modified
                 && inode.mode == FILE_MODE
         }
         Node::Directory(directory) => {

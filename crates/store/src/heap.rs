@@ -213,14 +213,7 @@ impl Store for HeapStore {
     /// Which family's records a file holds how much of is not counted: nothing is said of the disk.
     fn usage(&self) -> Usage {
         let live = self.live.read();
-        let of = |family| FamilyUsage {
-            family,
-            keys: u64::try_from(live.family(family).len()).unwrap_or(u64::MAX),
-            disk_bytes: 0,
-            memtable_bytes: 0,
-            pending_compaction_bytes: 0,
-            level0_files: 0,
-        };
+        let of = |family| FamilyUsage::of_keys(family, u64::try_from(live.family(family).len()).unwrap_or(u64::MAX));
         Usage { families: Family::ALL.map(of).to_vec(), ..Usage::default() }
     }
 

@@ -31,6 +31,4 @@ pub use heap::{DirDisk, HeapDisk, HeapStore, MemoryDisk};
 pub use key::{APPLIED_KEY, is_own};
 pub use live::{forget_live, live_drift};
 pub use published::{Latest, Published, PublishedStatistics, Tracked};
-pub use rocks::{
-    Compression, FamilyStatistics, Filter, Gap, Repaired, RocksConfig, RocksStatistics, RocksStore, Tables,
-};
+pub use rocks::{Compression, Filter, Gap, Repaired, RocksConfig, RocksStore, Tables};

@@ -14,7 +14,7 @@ use crate::key;
 use bytes::Bytes;
 use chunk::{CHUNK_BITS, Chunk};
 use hashbrown::HashMap;
-use meta::{Change, Changes, Family, KEYS_END, Store, StoreError, for_each_between};
+use meta::{Change, Changes, Family, KEYS_END, Store, StoreError, for_each_between, key_after};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,15 +140,17 @@ impl Live {
         let (mut wrong, mut at) = (Vec::new(), from);
         for _ in 0..chunks {
             let Some(number) = self.next(store, at)? else { return Ok((wrong, None)) };
-            let (start, end) = (number << CHUNK_BITS, number.saturating_add(1) << CHUNK_BITS);
+            let start = number << CHUNK_BITS;
+            let last = start | ((1 << CHUNK_BITS) - 1);
+            let (first, end) = (start.to_be_bytes(), key_after(&last.to_be_bytes()));
             let mut right = Chunk::default();
-            for_each_between(store, Family::Containers, (&start.to_be_bytes(), &end.to_be_bytes()), |key, _| {
+            for_each_between(store, Family::Containers, (&first[..], &end[..]), |key, _| {
                 right.set(split(ContainerId(number_of(key)?)).1, true);
                 Ok::<_, StoreError>(())
             })?;
             let held = self.map(number).read().get(&number).cloned().unwrap_or_default();
             if !right.same(&held) {
-                let (from, to) = (ContainerId(start), ContainerId(end - 1));
+                let (from, to) = (ContainerId(start), ContainerId(last));
                 wrong.push(format!(
                     "of {from} to {to} {} live by the bitmap and {} have a record",
                     held.count(),
@@ -164,6 +166,9 @@ impl Live {
                 }
             }
             at = number + 1;
+            if last == u64::MAX {
+                return Ok((wrong, None));
+            }
         }
         Ok((wrong, Some(at)))
     }

@@ -8,11 +8,9 @@
 mod options;
 mod repair;
 mod statistics;
-mod usage;
 
 pub use options::{Compression, Filter, RocksConfig, Tables};
 pub use repair::{Gap, Repaired};
-pub use statistics::{FamilyStatistics, RocksStatistics};
 
 use crate::error::{check_dir, from_io, from_rocks, in_use};
 use crate::{durable, key, marker};
@@ -125,11 +123,6 @@ impl RocksStore {
             flushed: AtomicU64::new(0),
             tuning,
         })
-    }
-
-    /// What it uses and how it fares, for metrics and reports. Cost: some microseconds per family, no IO.
-    pub fn statistics(&self) -> RocksStatistics {
-        statistics::collect(&self.db, &self.tuning, &Family::ALL.map(|family| (family, self.family(family))))
     }
 
     /// Waits until no flush and no compaction is left to do: for benches, between two steps.
@@ -282,7 +275,7 @@ impl Store for RocksStore {
     }
 
     fn usage(&self) -> Usage {
-        usage::usage(&self.db, &self.tuning, &Family::ALL.map(|family| (family, self.family(family))))
+        statistics::collect(&self.db, &self.tuning, &Family::ALL.map(|family| (family, self.family(family))))
     }
 
     fn is_behind(&self) -> bool {
@@ -323,7 +316,7 @@ impl Store for RocksStore {
     }
 
     fn figures(&self) -> Vec<(String, u64)> {
-        self.statistics().named()
+        statistics::named(&self.usage())
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<LogIndex, StoreError> {

@@ -9,14 +9,20 @@ use std::process::{Command, Stdio};
 const POINTS: [&str; 5] = ["scale 2", "scale 3", "scale 4", "scale 5", "scale 6"];
 
 /// The figures of the example `name` with these arguments.
-pub async fn run(name: &'static str, arguments: Vec<OsString>) -> Result<Vec<Figure>> {
+pub async fn run(name: &'static str, mut arguments: Vec<OsString>) -> Result<Vec<Figure>> {
+    arguments.insert(0, "--figures".into());
+    lines(name, arguments).await?.lines().map(|line| figure(name, line)).collect()
+}
+
+/// What the example `name` prints with these arguments.
+pub async fn lines(name: &'static str, arguments: Vec<OsString>) -> Result<String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["run", "--release", "--locked", "--quiet", "--package", "master", "--features", "test-support"]);
-    cargo.args(["--example", name, "--", "--figures"]).args(arguments);
+    cargo.args(["--example", name, "--"]).args(arguments);
     let run = move || cargo.stderr(Stdio::inherit()).output();
     let ended = tokio::task::spawn_blocking(run).await?.context("run cargo")?;
     ensure!(ended.status.success(), "the example {name} ended with {}", ended.status);
-    String::from_utf8(ended.stdout)?.lines().map(|line| figure(name, line)).collect()
+    Ok(String::from_utf8(ended.stdout)?)
 }
 
 /// A line of an example: point, what, measured, floor, and whether that holds, apart by tabs.

@@ -2,10 +2,9 @@
 
 use super::metadata::{IN_FLIGHT, create, flood, path};
 use super::servers::Servers;
-use super::{Figure, Ground, cpu, float};
+use super::{Figure, Ground, cpu, example, float};
 use anyhow::{Context, Result, ensure};
 use goosefs_sdk::client::MasterClient;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -131,13 +130,8 @@ fn figure(kind: &Kind, in_flight: u64, done: u64, spent: Spent) -> Figure {
 /// The same calls to a master in the same process: an example of the master's crate, run and read.
 async fn in_process(ground: &Ground, count: u64) -> Result<Vec<Figure>> {
     let dir = ground.directory("in-process")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["run", "--release", "--locked", "--quiet", "--package", "master", "--features", "test-support"]);
-    cargo.args(["--example", "in_process", "--", "--files", &count.to_string(), "--dir"]).arg(&dir);
-    let run = move || cargo.stderr(Stdio::inherit()).output();
-    let ended = tokio::task::spawn_blocking(run).await?.context("run cargo")?;
-    ensure!(ended.status.success(), "the example in_process ended with {}", ended.status);
-    String::from_utf8(ended.stdout)?.lines().map(in_process_figure).collect()
+    let arguments = ["--files".into(), count.to_string().into(), "--dir".into(), dir.into()];
+    example::lines("in_process", arguments.into()).await?.lines().map(in_process_figure).collect()
 }
 
 /// A line of the example: what, and what was measured, apart by a tab.

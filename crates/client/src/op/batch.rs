@@ -138,7 +138,8 @@ impl FileSystem {
         pages.flatten()
     }
 
-    /// Sends a page, and makes a result of each outcome; or does it one by one where the master does not know batches.
+    /// Sends a page, and makes a result of each outcome; or does it one by one where the master does not know batches, or one is
+    /// all there is.
     async fn page<T>(
         &self,
         verb: &'static str,
@@ -148,6 +149,9 @@ impl FileSystem {
         alone: impl Fn(FileSystem, GfsPath, OperationId) -> Alone<T>,
     ) -> Paged<T> {
         let operation = operation_id();
+        if paths.len() == 1 {
+            return self.one_by_one(paths, operation, alone).await;
+        }
         let outcomes = match self.send(verb, operation, items).await {
             Ok(outcomes) if outcomes.len() == paths.len() => outcomes,
             Ok(outcomes) => {
@@ -157,12 +161,7 @@ impl FileSystem {
                 return Paged { each, is_over: true };
             }
             Err(error) if error.kind() == ErrorKind::Unimplemented => {
-                let mut each = Vec::with_capacity(paths.len());
-                for (path, number) in paths.into_iter().zip(0..) {
-                    let done = alone(self.clone(), path.clone(), operation.of_item(number)).await;
-                    each.push((path, done));
-                }
-                return Paged { each, is_over: false };
+                return self.one_by_one(paths, operation, alone).await;
             }
             Err(error) => {
                 let (kind, why) = (error.kind(), types::sentence(&error));
@@ -184,6 +183,20 @@ impl FileSystem {
             (path, done)
         });
         Paged { each: each.collect(), is_over: false }
+    }
+
+    async fn one_by_one<T>(
+        &self,
+        paths: Vec<GfsPath>,
+        operation: OperationId,
+        alone: impl Fn(FileSystem, GfsPath, OperationId) -> Alone<T>,
+    ) -> Paged<T> {
+        let mut each = Vec::with_capacity(paths.len());
+        for (path, number) in paths.into_iter().zip(0..) {
+            let done = alone(self.clone(), path.clone(), operation.of_item(number)).await;
+            each.push((path, done));
+        }
+        Paged { each, is_over: false }
     }
 
     async fn send(
@@ -240,7 +253,7 @@ impl FileSystem {
                 subject: path.to_string(),
                 what: "it lacks the status".into(),
             })?;
-            Ok(Made::Here(FileStatus::from_wire(info)?))
+            Ok(Made::Here(Box::new(FileStatus::from_wire(info)?)))
         };
         let alone = move |fs: FileSystem, path: GfsPath, operation| -> Alone<Made> {
             Box::pin(async move { Ok(Made::Alone(Box::new(fs.create_as(&path, options, operation).await?))) })
@@ -251,7 +264,7 @@ impl FileSystem {
             let fs = fs.clone();
             async move {
                 let opened = match made {
-                    Ok(Made::Here(status)) => fs.opened(status, write_type).await,
+                    Ok(Made::Here(status)) => fs.opened(*status, write_type).await,
                     Ok(Made::Alone(writer)) => Ok(*writer),
                     Err(error) => Err(error),
                 };
@@ -315,7 +328,7 @@ impl FileSystem {
 
 /// A file of a page.
 enum Made {
-    Here(FileStatus),
+    Here(Box<FileStatus>),
     /// By a request of its own, opened already.
     Alone(Box<Writer>),
 }

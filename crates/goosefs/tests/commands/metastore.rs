@@ -1,7 +1,7 @@
 //! `fsadmin metastore`: the database of a serving master is compacted, that of a stopped one repaired.
 
 use super::support::Local;
-use super::{answer, number, refused, said};
+use super::{answer, number, refused, run, said};
 use std::fs;
 
 #[test]
@@ -37,8 +37,11 @@ fn a_database_is_compacted_while_it_serves_and_saved_when_its_manifest_is_lost()
             fs::remove_file(file).expect("remove");
         }
     }
-    let (code, shown) = answer(&local, home, &repair);
-    assert_eq!(code, 1, "{shown}");
+    let told = run(&local, home, &repair);
+    let shown = String::from_utf8_lossy(&told.stdout).into_owned();
+    let why = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert_eq!(told.status.code(), Some(1), "{shown}{why}");
+    assert!(why.contains("MANIFEST"), "RocksDB's own words are passed on: {why}");
     assert!(shown.contains("The manifest was of no use") && !shown.contains("Wrong: "), "{shown}");
     local.restart();
     let shown = said(&local, home, &["fs", "ls", "/made"]);

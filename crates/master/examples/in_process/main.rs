@@ -4,7 +4,7 @@
 //! `cargo run --release -p master --features test-support --example in_process -- [--files N] [--dir DIR]`; `./x bench --only
 //! wire` runs it beside the same calls over the wire. CPU is that of the process, callers among it.
 
-use master::{CacheConfig, Master, MasterConfig, Metastore};
+use master::{CacheConfig, Master, MasterConfig, Metastore, WalkConfig};
 use proto::convert;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
 use proto::grpc::file::{
@@ -52,17 +52,13 @@ impl Plan {
 
 fn config(dir: &Path) -> MasterConfig {
     MasterConfig {
-        journal_dir: dir.join("journal"),
-        metastore_dir: dir.join("metastore"),
         metastore: Metastore::Rocks,
-        work_dir: dir.join("work"),
-        key_file: dir.join("key"),
-        root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
         segment_bytes: 64 << 20,
         checkpoint_entries: 2_000_000,
         cache: CacheConfig::of_bytes(256 << 20),
         request_timeout: Duration::from_secs(60),
-        ..MasterConfig::for_tests()
+        walk: Some(WalkConfig { per_second: 5_000, every: Duration::from_secs(3_600) }),
+        ..MasterConfig::for_tests().below(dir)
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::process;
 use crate::world::{Ground, World, file, mixed, root, runtime};
 use bytes::Bytes;
-use meta::{Family, Read};
+use meta::{Family, Read, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -105,9 +105,9 @@ fn cold(ground: &Ground, files: u64) {
         }
     }
     process::trim();
-    let (database, ours) = (world.state.store().statistics(), world.state.statistics().cache);
+    let (database, ours) = (world.state.store().usage(), world.state.statistics().cache);
     assert!(ours.total().evictions > 0, "{files} files do not fill the cache");
-    let fixed = database.block_cache_bytes + u64::try_from(ours.bytes).expect("64 bits") + database.memtable_bytes;
+    let fixed = database.block_cache_bytes + u64::try_from(ours.bytes).expect("64 bits") + database.memtable_bytes();
     let live = u64::try_from(world.state.live_bytes()).expect("64 bits");
     say("allocated", process::allocated_bytes());
     say("resident", process::resident_bytes());
@@ -127,7 +127,7 @@ fn cached(ground: &Ground, files: u64) {
         let found = world.state.read(|view| meta::status(view, &root(), &file(n))).expect("the database answers");
         assert!(found.is_ok(), "it was made");
     };
-    let beside = || process::allocated_bytes().saturating_sub(world.state.store().statistics().block_cache_bytes);
+    let beside = || process::allocated_bytes().saturating_sub(world.state.store().usage().block_cache_bytes);
     let held = || world.state.statistics().cache.edges.entries;
     // The database's own memory first, by other files than those that are held.
     let half = files / 2;

@@ -105,8 +105,7 @@ fn way(dir: &Path, cluster: ClusterId, files: u64, tables: Tables) -> String {
     world.grow(files, files + MADE);
     world.settle();
     let made = us_each(process::cpu() - before, MADE);
-    let edges =
-        world.state.store().statistics().families.iter().find(|one| one.family == Family::Edges).map(|one| one.records);
+    let edges = world.state.store().usage().families.iter().find(|one| one.family == Family::Edges).map(|one| one.keys);
     assert!(edges.is_some_and(|edges| edges > files), "the families are told apart");
     format!(
         "{bytes:.1} bytes an inode; compaction {:.1} µs of CPU an inode, {:.0} s; cold stat p50 {:.0}, p99 {:.0} µs; of RocksDB's \

@@ -1,7 +1,7 @@
 //! A master's directories, and a namespace in them that is filled by entries, one batch after the other.
 
 use master::rig::{Dirs, INCOMING, Place, Snapshot};
-use master::{Master, MasterConfig, Metastore};
+use master::{Master, MasterConfig, Metastore, WalkConfig};
 use meta::{
     Caller, CompleteFile, CreateDirectory, CreateFile, Done, Entry, Found, Ids, LoadPage, Namespace, Op, OpenLoad,
     Store,
@@ -80,12 +80,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
 /// A master as it is set up by default, but for its places.
 pub fn config(dir: &Path) -> MasterConfig {
     MasterConfig {
-        journal_dir: dir.join("journal"),
-        metastore_dir: dir.join("metastore"),
         metastore: Metastore::Rocks,
-        work_dir: dir.join("work"),
-        key_file: dir.join("key"),
-        root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
         nosasl: true,
         nosasl_user: "root".to_owned(),
         segment_bytes: 64 << 20,
@@ -94,7 +89,8 @@ pub fn config(dir: &Path) -> MasterConfig {
         memory_budget_bytes: 2 << 30,
         request_timeout: Duration::from_secs(60),
         worker_timeout: Duration::from_secs(36_000),
-        ..MasterConfig::for_tests()
+        walk: Some(WalkConfig { per_second: 5_000, every: Duration::from_secs(3_600) }),
+        ..MasterConfig::for_tests().below(dir)
     }
 }
 
@@ -185,7 +181,7 @@ impl World {
         for first in (from..to).step_by(usize::try_from(BATCH).expect("small")) {
             let files = first..to.min(first + BATCH);
             self.apply(files.flat_map(|n| create(file(n), mixed(n) >> 34)));
-            if (first - from) % (BATCH * 4_000) == 0 {
+            if (first - from).is_multiple_of(BATCH * 4_000) {
                 eprintln!("{first} of {to} files");
             }
         }
@@ -229,7 +225,7 @@ impl World {
         self.settle();
         self.state.store().compact(&mut || true).expect("compact");
         self.state.store().settle().expect("settle");
-        self.state.store().statistics().live_disk_bytes
+        self.state.store().usage().live_disk_bytes()
     }
 }
 

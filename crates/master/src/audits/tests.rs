@@ -12,7 +12,8 @@ use types::{GfsPath, Mode};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a leader deals with as soon as it leads, before anybody can ask for an audit.
-const DEALT_WITH: [&str; 4] = ["detached-attached", "detached-empty", "load-miscounted", "load-of-nothing"];
+const DEALT_WITH: [&str; 5] =
+    ["detached-attached", "detached-empty", "load-miscounted", "load-of-nothing", "intent-of-no-mount"];
 
 /// All findings of an audit, of its last pass only if `last`.
 async fn audited(audits: &Audits, repair: bool) -> (Vec<AuditFinding>, Vec<AuditFinding>) {
@@ -72,6 +73,7 @@ async fn what_is_wrong_is_named_while_the_master_serves_and_repaired_through_its
         let op = CreateDirectory { path, recursive: false, allow_exists: false, mode: Mode::new(0o755) };
         master.handle().submit(&Principal::system(), None, Op::CreateDirectory(op)).await.expect("made");
         assert_eq!(audited(&audits, false).await.0, [], "{}", plant.kind);
+        drop(audits);
         master.stop(Duration::ZERO).await.expect("stopped");
         assert_eq!(named(&config), [], "{}", plant.kind);
     }
@@ -126,6 +128,7 @@ async fn an_audit_beside_a_busy_master_names_nothing() {
     }
     stop.send_replace(true);
     assert!(work.await.expect("it worked") > 10);
+    drop(audits);
     master.stop(Duration::ZERO).await.expect("stopped");
     assert_eq!(named(&config), []);
 }

@@ -6,7 +6,7 @@ use meta::{Done, EXPIRIES, Expire, Inode, NoteUse, Op, Reject, UsedSince};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use types::{InodeId, Monotonic};
+use types::{ContainerId, InodeId, Monotonic};
 
 /// Uses noted by one entry.
 const NOTED: usize = 4_096;
@@ -39,8 +39,9 @@ pub struct Expiry {
     /// An entry that notes uses is under way.
     noting: bool,
     noted_at: Option<Monotonic>,
-    waiting: VecDeque<InodeId>,
-    expiring: usize,
+    waiting: VecDeque<(InodeId, ContainerId)>,
+    /// Of each entry under way, in order, what may go by it.
+    expiring: VecDeque<Vec<ContainerId>>,
     /// Inodes that may be proposed now, in thousandths.
     allowance: u128,
     last_tick: Monotonic,
@@ -54,29 +55,37 @@ impl Core {
     pub(super) fn begin_expiry(&mut self) {
         self.expiry = Expiry::default();
         self.shared.uses.begin(self.config.expiry.is_some());
+        self.shared.holds.begin(self.config.expiry.is_some());
     }
 
     pub(super) fn end_expiry(&mut self) {
         self.expiry = Expiry::default();
         self.shared.uses.begin(false);
+        self.shared.holds.begin(false);
     }
 
     pub(super) fn tick_expiry(&mut self, now: Now) {
         let since = now.mono - std::mem::replace(&mut self.expiry.last_tick, now.mono);
-        let Some(config) = self.expiry() else { return };
+        let Some(config) = self.expiry().filter(|_| !self.behind) else { return };
         self.note_uses(now, config);
         let most = u128::from(config.per_second) * 1000;
         let more = u128::from(config.per_second) * since.as_millis();
         self.expiry.allowance = (self.expiry.allowance + more).min(most);
-        while self.expiry.expiring < EXPIRING && !self.expiry.waiting.is_empty() {
+        while self.expiry.expiring.len() < EXPIRING && !self.expiry.waiting.is_empty() {
             let room = usize::try_from(self.expiry.allowance / 1000).unwrap_or(STEP).min(STEP);
             let count = self.expiry.waiting.len().min(room);
             if count == 0 {
                 break;
             }
-            self.expiry.allowance -= u128::try_from(count).expect("a small number") * 1000;
-            let inodes = self.expiry.waiting.drain(..count).collect();
-            self.expiry.expiring += 1;
+            // What somebody is about to change is in use.
+            let holds = &self.shared.holds;
+            let going = self.expiry.waiting.drain(..count).filter(|(_, container)| holds.let_go(*container));
+            let (inodes, containers): (Vec<InodeId>, Vec<ContainerId>) = going.unzip();
+            if inodes.is_empty() {
+                continue;
+            }
+            self.expiry.allowance -= u128::try_from(inodes.len()).expect("a small number") * 1000;
+            self.expiry.expiring.push_back(containers);
             self.task(now, Origin::Expire, Op::Expire(Expire { unused_ms: config.unused_ms(), inodes }));
         }
     }
@@ -89,7 +98,8 @@ impl Core {
         let age = self.stamper.age(now);
         let lasted = |began: types::AgeMs| age.0.saturating_sub(began.0) >= config.unused_ms() / TIMES;
         let begins = uses.times.last().is_none_or(|last| lasted(last.began));
-        let is_due = self.expiry.noted_at.is_none_or(|at| now.mono - at >= NOTES_EVERY);
+        let is_due =
+            self.expiry.noted_at.is_none_or(|at| now.mono - at >= NOTES_EVERY) || self.shared.uses.waiting() >= NOTED;
         if !begins && !is_due {
             return;
         }
@@ -111,7 +121,9 @@ impl Core {
     }
 
     pub(super) fn expired(&mut self, outcome: &Result<Done, Reject>) {
-        self.expiry.expiring = self.expiry.expiring.saturating_sub(1);
+        // Entries end in the order in which they were proposed.
+        let ended = self.expiry.expiring.pop_front().unwrap_or_default();
+        self.shared.holds.ended(&ended);
         if let Ok(Done::Collected { freed, .. }) = outcome {
             self.shared.metrics.metadata_expired.fetch_add(u64::from(*freed), Ordering::Relaxed);
         }
@@ -135,7 +147,7 @@ impl Core {
             return;
         }
         if let Ok(false) = used.has(&self.shared.state.latest(), inode) {
-            self.expiry.waiting.push_back(inode.id);
+            self.expiry.waiting.push_back((inode.id, inode.container));
         }
     }
 }

@@ -86,7 +86,7 @@ impl Core {
         }
         if self.housekeeping.last_round.is_none_or(|last| now.mono - last >= ROUND) {
             self.housekeeping.last_round = Some(now.mono);
-            self.expire(now);
+            self.expire_incomplete(now);
             self.abort_stale_loads(now);
             self.judge_suspects();
             (self.housekeeping.has_old, self.housekeeping.oldest) = (true, None);
@@ -142,7 +142,7 @@ impl Core {
         }
     }
 
-    fn expire(&mut self, now: Now) {
+    fn expire_incomplete(&mut self, now: Now) {
         let expired = self.before(now, self.config.incomplete_expiry);
         let Ok(stale) = meta::incomplete_before(&self.shared.state.latest(), expired, None, EXPIRE_STEP) else {
             return;

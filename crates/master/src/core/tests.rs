@@ -14,6 +14,7 @@ use types::{Clock, ClusterId, Entropy, Fingerprint, GfsPath, Mode, Name, WriteTy
 mod batches;
 mod behind;
 mod blocks;
+mod expiry;
 mod group;
 mod loads;
 mod sea;
@@ -75,6 +76,8 @@ struct World {
     acknowledged: BTreeMap<Ticket, Op>,
     asked: BTreeMap<Ticket, Op>,
     answers: BTreeMap<Ticket, Result<Done, Error>>,
+    /// What leaders are told of metadata that nobody uses.
+    expiry: Option<ExpiryConfig>,
     digest: u64,
 }
 
@@ -99,6 +102,7 @@ impl World {
             acknowledged: BTreeMap::new(),
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
+            expiry: None,
             digest: 0,
         };
         world.settle();
@@ -170,7 +174,15 @@ impl World {
         self.asked.clear();
         let (core, shared) = boot(&self.clock, &self.disk, &self.log, self.dice.next_u64());
         (self.core, self.shared) = (core, shared);
+        self.core.config.expiry = self.expiry;
         self.step(Event::Tick);
+    }
+
+    /// From now on metadata expire.
+    fn expire(&mut self, expiry: ExpiryConfig) {
+        self.expiry = Some(expiry);
+        self.core.config.expiry = self.expiry;
+        self.core.begin_expiry();
     }
 
     fn request(&mut self, op: Op) {
@@ -367,13 +379,20 @@ impl IntoChain for Vec<Found> {
 
 fn run(seed: u64) -> (u64, usize) {
     let mut world = World::new(seed);
+    let recount = |world: &World| {
+        let wrong = world.core.namespace().check_invariants(&world.shared.state.latest()).expect("readable");
+        assert_eq!(wrong, Vec::<String>::new(), "seed {seed}");
+    };
+    if seed.is_multiple_of(2) {
+        world.expire(ExpiryConfig { unused: Duration::from_secs(1), per_second: 1_000 });
+    }
     for _ in 0..STEPS {
         world.random_step();
-        world.core.namespace().check_invariants(&world.shared.state.latest()).expect("readable");
+        recount(&world);
         world.shared.locations.check_invariants();
     }
     world.settle();
-    world.core.namespace().check_invariants(&world.shared.state.latest()).expect("readable");
+    recount(&world);
     (world.digest, world.acknowledged.len())
 }
 

@@ -12,16 +12,7 @@ use std::time::Duration;
 use types::{GfsPath, Principal};
 
 pub(crate) fn config(dir: &Path, metastore: Metastore) -> MasterConfig {
-    MasterConfig {
-        journal_dir: dir.join("journal"),
-        metastore_dir: dir.join("metastore"),
-        metastore,
-        work_dir: dir.join("work"),
-        key_file: dir.join("key"),
-        root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
-        segment_bytes: 1 << 20,
-        ..MasterConfig::for_tests()
-    }
+    MasterConfig { metastore, ..MasterConfig::for_tests().below(dir) }
 }
 
 pub(crate) async fn start_master(config: &MasterConfig) -> Result<Master, String> {
@@ -61,7 +52,8 @@ pub(crate) fn plants(config: &MasterConfig) -> Vec<plant::Plant> {
 }
 
 pub(crate) fn named(config: &MasterConfig) -> Vec<Finding> {
-    let fsck = Fsck::open(config).expect("stopped");
+    // An audit that was just told of its end may still hold the database.
+    let fsck = testkit::eventually(Duration::from_secs(60), || Fsck::open(config));
     let mut found = Vec::new();
     fsck.look(|finding| found.push(finding.clone()), |_| ()).expect("readable");
     found

@@ -7,6 +7,7 @@
 use super::caller;
 use super::file_system::FileSystem;
 use crate::error::Error;
+use crate::holds::Hold;
 use futures::stream::{self, StreamExt};
 use meta::{BATCH_ITEMS, BatchItem, BatchOp, CompleteFile, CreateDirectory, CreateFile, Done, Remove};
 use prost::Message;
@@ -36,6 +37,9 @@ struct Wish {
     op: BatchOp,
     unchecked: bool,
 }
+
+/// One that saw what its store has, which does not expire meanwhile.
+type Looked = (BatchOp, Hold);
 
 #[tonic::async_trait]
 impl batches_server::Batches for Batches {
@@ -80,22 +84,26 @@ impl Batches {
                         tokio::task::yield_now().await;
                     }
                     let wish = wish?;
-                    this.look(&who, operation.of_item(number), &wish).await?;
-                    Ok(wish.op)
+                    let hold = this.look(&who, operation.of_item(number), &wish).await?;
+                    Ok((wish.op, hold))
                 };
                 (number, looked.await)
             }
         };
         let looked = stream::iter(wishes).map(look);
-        let looked: Vec<(u32, Result<BatchOp, Error>)> = looked.buffered(LOOKS).collect().await;
-        let (mut results, mut items) = (BTreeMap::new(), Vec::new());
+        let looked: Vec<(u32, Result<Looked, Error>)> = looked.buffered(LOOKS).collect().await;
+        let (mut results, mut items, mut holds) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (number, looked) in looked {
             match looked {
-                Ok(op) => items.push(BatchItem { number, op }),
+                Ok((op, hold)) => {
+                    items.push(BatchItem { number, op });
+                    holds.push(hold);
+                }
                 Err(err) => drop(results.insert(number, Err(err))),
             }
         }
         let done = self.0.handle.submit_batch(&who, operation, items.clone()).await?;
+        drop(holds);
         let end = |(item, done): (BatchItem, Result<Done, Error>)| {
             let (this, who) = (self.clone(), who.clone());
             async move {
@@ -112,13 +120,13 @@ impl Batches {
     }
 
     /// Makes sure that the change will see what the store has.
-    async fn look(&self, who: &Principal, operation: OperationId, wish: &Wish) -> Result<(), Error> {
+    async fn look(&self, who: &Principal, operation: OperationId, wish: &Wish) -> Result<Hold, Error> {
         match &wish.op {
             BatchOp::CreateFile(CreateFile { path, .. }) | BatchOp::CreateDirectory(CreateDirectory { path, .. }) => {
                 self.0.look_before_making(who, Some(operation), path).await
             }
             BatchOp::Remove(op) => self.0.look_before_removing(who, Some(operation), op, wish.unchecked).await,
-            BatchOp::CompleteFile(_) => Ok(()),
+            BatchOp::CompleteFile(_) => Ok(Hold::none()),
         }
     }
 

@@ -5,6 +5,7 @@ use super::{caller, path};
 use crate::core::Want;
 use crate::driver::Handle;
 use crate::error::Error;
+use crate::holds::Hold;
 use crate::shared::Shared;
 use futures::stream::{self, StreamExt};
 use meta::{Caller, Checksum, CreateDirectory, CreateFile, Done, Op, Reject, Remove, Rename, SetAttribute, Status};
@@ -163,25 +164,59 @@ impl FileSystem {
         Ok(resolved.ok().and_then(|resolved| Want::path(path, &resolved)))
     }
 
-    /// Makes sure the parent of a path is known, so that a mutation sees what the store has.
-    async fn prepare(&self, principal: &Principal, path: &GfsPath) -> Result<(), Error> {
+    /// Makes sure that what stands at a path and above it is known, so that a mutation sees what the store has. What is known
+    /// does not expire until the answer is dropped: after the mutation.
+    async fn prepare(&self, principal: &Principal, path: &GfsPath) -> Result<Hold, Error> {
         let who = self.who(principal);
-        let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
-        let Ok(resolved) = resolved else { return Ok(()) };
-        if resolved.missing.is_empty() {
-            return Ok(());
+        for _ in 0..LOOK_TRIES {
+            let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
+            let Ok(resolved) = resolved else { return Ok(Hold::none()) };
+            let is_known = resolved.missing.is_empty();
+            if !is_known {
+                self.look_for(&who, path, &resolved).await?;
+            }
+            if !self.shared().holds.is_on() {
+                return Ok(Hold::none());
+            }
+            if let Some(hold) = self.hold(&who, path, is_known).await? {
+                return Ok(hold);
+            }
         }
+        Err(Error::Moved)
+    }
+
+    /// Keeps what is known of a path from expiring. None: some of it has, or is about to and has by now.
+    ///
+    /// - `is_known`: the whole path was.
+    async fn hold(&self, who: &Caller, path: &GfsPath, is_known: bool) -> Result<Option<Hold>, Error> {
+        let shared = self.shared();
+        let ended = shared.holds.an_end();
+        let resolve = || self.handle.read(|read| meta::resolve(read, who, path));
+        let Ok(resolved) = resolve().await? else { return Ok(Some(Hold::none())) };
+        let last = &resolved.last().inode;
+        let Some(hold) = Hold::of(shared, last.container) else {
+            ended.await;
+            return Ok(None);
+        };
+        // From here on it stays, if it has not gone just before.
+        let Ok(again) = resolve().await? else { return Ok(Some(hold)) };
+        let is_same = again.last().inode.id == last.id && (again.missing.is_empty() || !is_known);
+        Ok(is_same.then_some(hold))
+    }
+
+    /// Asks the store for what is missing of a path, and of what is above it.
+    async fn look_for(&self, who: &Caller, path: &GfsPath, resolved: &meta::Resolved) -> Result<(), Error> {
         // A directory whose entries are all known needs no look; the name itself may be only in the store.
         let loaded = resolved.spots.last().and_then(|spot| spot.inode.directory()).is_some_and(|d| !d.persisted);
         if loaded && resolved.spots.last().is_some_and(|spot| !spot.path.is_root() && spot.path != resolved.mount.path)
         {
             return Ok(());
         }
-        match self.want_path(&who, path).await? {
+        match self.want_path(who, path).await? {
             Some(want) => self.handle.want(want).await?,
             None => return Ok(()),
         }
-        self.know_above(&who, path).await
+        self.know_above(who, path).await
     }
 
     /// A name that the store does not have may belong into a directory that it has and that is not known yet: looked for
@@ -258,7 +293,7 @@ impl FileSystem {
         op: Op,
     ) -> Result<Done, Error> {
         for _ in 0..LOOK_TRIES {
-            self.look_before_making(principal, operation, path).await?;
+            let _hold = self.look_before_making(principal, operation, path).await?;
             match self.submit(principal, operation, op.clone()).await {
                 Err(Error::Moved) => {}
                 other => return other,
@@ -273,8 +308,8 @@ impl FileSystem {
         principal: &Principal,
         operation: Option<OperationId>,
         path: &GfsPath,
-    ) -> Result<(), Error> {
-        if self.has_run(operation).await? { Ok(()) } else { self.prepare(principal, path).await }
+    ) -> Result<Hold, Error> {
+        if self.has_run(operation).await? { Ok(Hold::none()) } else { self.prepare(principal, path).await }
     }
 
     /// The same for what is to be removed. `unchecked`: what the store holds below it unknown to us may go.
@@ -284,16 +319,17 @@ impl FileSystem {
         operation: Option<OperationId>,
         op: &Remove,
         unchecked: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Hold, Error> {
         if op.goosefs_only || self.has_run(operation).await? {
-            return Ok(());
+            return Ok(Hold::none());
         }
-        self.prepare(principal, &op.path).await?;
+        let hold = self.prepare(principal, &op.path).await?;
         match op.recursive {
-            true if unchecked => Ok(()),
-            true => self.refuse_unknown(principal, &op.path).await,
-            false => self.know_children(principal, &op.path).await,
+            true if unchecked => {}
+            true => self.refuse_unknown(principal, &op.path).await?,
+            false => self.know_children(principal, &op.path).await?,
         }
+        Ok(hold)
     }
 
     /// The message for an inode an operation made or found.
@@ -529,7 +565,7 @@ impl FileSystemMasterClientService for FileSystem {
         let path = path(request.path.as_deref())?;
         let operation = operation(options.common_options.as_ref())?;
         let op = Remove { path, recursive: options.recursive(), goosefs_only: options.goosefs_only() };
-        self.look_before_removing(&who, operation, &op, options.unchecked()).await?;
+        let _hold = self.look_before_removing(&who, operation, &op, options.unchecked()).await?;
         self.submit(&who, operation, Op::Remove(op)).await?;
         Ok(Response::new(DeletePResponse {}))
     }
@@ -540,10 +576,10 @@ impl FileSystemMasterClientService for FileSystem {
         let options = request.options.unwrap_or_default();
         let (from, to) = (path(request.path.as_deref())?, path(request.dst_path.as_deref())?);
         let operation = operation(options.common_options.as_ref())?;
-        if !self.has_run(operation).await? {
-            self.prepare(&who, &from).await?;
-            self.prepare(&who, &to).await?;
-        }
+        let _holds = match self.has_run(operation).await? {
+            true => [Hold::none(), Hold::none()],
+            false => [self.prepare(&who, &from).await?, self.prepare(&who, &to).await?],
+        };
         let op = Op::Rename(Rename { path: from, to });
         self.submit(&who, operation, op).await?;
         Ok(Response::new(RenamePResponse {}))
@@ -554,7 +590,7 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let path = path(request.path.as_deref())?;
-        self.prepare(&who, &path).await?;
+        let _hold = self.prepare(&who, &path).await?;
         let operation = operation(options.common_options.as_ref())?;
         if let Some(write_type) = convert::write_type::from_wire(options.write_p_type).map_err(Error::from)? {
             let op = meta::SetXattr {

@@ -231,6 +231,7 @@ fn under_way(read: &dyn Read) -> Vec<Plant> {
         since: AgeMs(1),
         removed: 2,
         holes: false,
+        reached: None,
     };
     let operation = OperationId(u128::from(NOBODY));
     let outcome = |pending| OperationRecord { inode: None, mount: None, pending, age: AgeMs(1) };

@@ -40,6 +40,6 @@ fn expire(step: &mut Step<'_, '_>, inode: InodeId, used: &mut UsedSince) -> Resu
         return Ok(false);
     }
 
-    step.unlink(resolved.parent(), spot, Gone::Here)?;
+    step.unlink(resolved.parent(), spot, Gone::Unasked)?;
     Ok(true)
 }

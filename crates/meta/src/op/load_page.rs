@@ -43,7 +43,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &LoadPage) -> Outcome {
         }
     }
     step.edit_directory(spot, |directory| {
-        directory.children += inserted;
+        directory.children = directory.children.saturating_add(inserted);
         directory.loaded |= op.last && !load.holes;
     })?;
     if !op.items.is_empty() {

@@ -8,7 +8,7 @@ use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 use crate::store::{Family, Read};
 use crate::txn::fetch;
-use crate::uses::{WORDS, bit_of, chunk_of};
+use crate::uses::{USE_WORDS, UsePlace};
 use std::collections::BTreeMap;
 
 /// Uses one entry notes at most.
@@ -23,7 +23,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &NoteUse) -> Outcome {
     }
     let mut uses: Uses = fetch(step.txn, Family::State, USES_KEY)?.unwrap_or_default();
     if op.begins {
-        let number = uses.times.last().map_or(0, |last| last.number + 1);
+        let number = uses.times.last().map_or(0, |last| last.number.saturating_add(1));
         uses.times.push(UseTime { number, began: step.age, at: step.at });
         uses.times.drain(..uses.times.len().saturating_sub(Uses::KEPT));
         step.txn.put(Family::State, USES_KEY, &uses);
@@ -34,14 +34,13 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &NoteUse) -> Outcome {
 
     let mut chunks: BTreeMap<u64, Used> = BTreeMap::new();
     for container in op.containers.iter().take(MAX_USES) {
-        let chunk = chunk_of(*container);
+        let UsePlace { chunk, word, bit } = UsePlace::of(*container);
         let used = match chunks.remove(&chunk) {
             Some(used) => Some(used),
             None => fetch(step.txn, Family::State, used_key(now.number, chunk))?,
         };
         let mut used = used.unwrap_or_default();
-        used.words.resize(WORDS, 0);
-        let (word, bit) = bit_of(*container);
+        used.words.resize(USE_WORDS, 0);
         used.words[word] |= bit;
         chunks.insert(chunk, used);
     }

@@ -2,6 +2,7 @@
 
 use super::world::World;
 use crate::*;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use types::{InodeId, LogIndex};
 
@@ -149,6 +150,45 @@ fn an_audit_beside_changes_names_nothing() {
         }
     }
     assert!(audit.looked_at() > 40);
+}
+
+/// A wrong count is one member's damage: what an entry does to all of them must not depend on it.
+#[test]
+fn a_directory_that_counts_too_few_loses_its_entries_all_the_same_and_is_named() {
+    let mut world = planted_tree();
+    let mut spot = world.status("/d").spot;
+    let key = Bytes::copy_from_slice(spot.edge_key().as_ref());
+    if let Node::Directory(directory) = &mut spot.inode.node {
+        directory.children = 1;
+    }
+    change(&mut world, vec![Change { family: Family::Edges, key, value: Some(spot.inode.encode()) }]);
+    for command in ["rm /d/c", "mv /d/e /e"] {
+        let op = world.parse(command);
+        let (at, entry) = world.entry(super::world::root_user(), None, op);
+        let (changes, applied) = world.namespace.apply(&world.store, &[(at, entry)]).expect("a map answers");
+        assert!(applied[0].outcome.is_ok(), "{command}: {applied:?}");
+        world.store.apply(&changes);
+    }
+    assert!(world.find("/d/c").is_err() && world.find("/e/x").is_ok() && world.find("/d/s").is_ok());
+    let named = audit(&world.store, 100);
+    assert!(matches!(named[..], [Fault::Miscounted { says: 0, counted: 1, .. }]), "{named:?}");
+    repair(&mut world);
+    assert_eq!((world.directory("/d").children, audit(&world.store, 100)), (1, Vec::new()));
+}
+
+#[test]
+fn notes_of_uses_that_cannot_be_read_are_named() {
+    let mut world = planted_tree();
+    let containers = vec![world.container("/d/c")];
+    world.run(Op::NoteUse(NoteUse { begins: true, containers })).outcome.expect("it is taken");
+    let notes = world.store.scan(Family::State, b"use", b"usf", 10).expect("a map answers");
+    assert_eq!(notes.len(), 2);
+    for (key, _) in notes {
+        let mut ill = world.clone();
+        change(&mut ill, vec![Change { family: Family::State, key, value: Some(Bytes::from_static(&[9])) }]);
+        let named = audit(&ill.store, 3);
+        assert!(matches!(named[..], [Fault::Unreadable { family: Family::State, .. }]), "{named:?}");
+    }
 }
 
 #[test]

@@ -98,6 +98,24 @@ fn empty_directories_of_the_store_follow_their_files_and_others_stay() {
     assert_eq!(world.tree(), "/own/");
 }
 
+/// A store of objects has a directory only as long as something lies below it: one that was changed here may be no more there.
+#[test]
+fn a_directory_that_was_changed_here_stays_and_one_whose_files_expired_has_its_time() {
+    let mut world = noted("");
+    load(&mut world, "/", &["d/", "e/"]);
+    load(&mut world, "/d", &["x"]);
+    load(&mut world, "/e", &["y"]);
+    world.must("create /d/mine MUST_CACHE");
+    world.must("rm /d/mine");
+    let modified = |world: &World| ["/", "/d", "/e"].map(|at| world.status(at).spot.inode.modified);
+    let before = modified(&world);
+    later(&mut world, 2 * UNUSED_MS);
+    assert_eq!(expire(&mut world), Ok(2), "both files");
+    assert_eq!(modified(&world), before, "nobody changed anything");
+    assert_eq!(expire(&mut world), Ok(1));
+    assert_eq!((expire(&mut world), world.tree().as_str()), (Ok(0), "/d/"));
+}
+
 #[test]
 fn what_an_operation_on_the_store_covers_stays_until_that_has_ended() {
     let mut world = noted("");

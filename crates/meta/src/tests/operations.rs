@@ -98,3 +98,33 @@ fn collecting_and_forgetting_go_on_as_they_would_after_a_restart() {
     assert_eq!((world.store.count(Family::Detached), world.store.count(Family::Operations)), (0, 0));
     assert!(world.tree().starts_with("/keep /made-1/"), "{}", world.tree());
 }
+
+/// A repair puts an outcome back into the index that is older than those which were forgotten since.
+#[test]
+fn an_outcome_that_a_repair_put_back_is_forgotten_as_it_would_be_after_a_restart() {
+    let mut world = World::with("");
+    world.run(Op::RaiseRules(RaiseRules { version: RULES_VERSION })).outcome.expect("this release knows them");
+    for id in 1..6 {
+        world.run_with(id, mkdir(&format!("/{id}"), false)).outcome.expect("a new name");
+    }
+    let known = |world: &World, id| operation(&world.store, OperationId(id)).expect("a map");
+    let age = known(&world, 1).expect("it is remembered").age;
+    let key = bytes::Bytes::copy_from_slice(&crate::key::operation_age_key(age, OperationId(1)));
+    let applied = world.namespace.applied();
+    let lost = Change { family: Family::Operations, key, value: None };
+    world.store.apply(&Changes { applied, changes: vec![lost] });
+    let before = world.age;
+    let forget = |limit| Op::ForgetOperations(ForgetOperations { before, limit });
+    let repair = Op::Repair(Repair { fault: Fault::OutcomeUnindexed { operation: OperationId(1) } });
+    for op in [forget(2), repair, forget(1)] {
+        let mut fresh = Namespace::open(&world.store).expect("readable");
+        let (at, entry) = world.entry(root_user(), None, op);
+        let (expected, _) = fresh.apply(&world.store, &[(at, entry.clone())]).expect("a map answers");
+        let (changes, applied) = world.namespace.apply(&world.store, &[(at, entry)]).expect("a map answers");
+        assert!(applied[0].outcome.is_ok(), "{applied:?}");
+        assert_eq!(changes.changes, expected.changes);
+        world.store.apply(&changes);
+    }
+    let left: Vec<u128> = (1..6).filter(|id| known(&world, *id).is_some()).collect();
+    assert_eq!(left, [4, 5], "what was put back is the oldest");
+}

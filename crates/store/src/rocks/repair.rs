@@ -83,7 +83,7 @@ impl RocksStore {
         let config = RocksConfig::default();
         if place.finish_earlier()? {
             let store = RocksStore::open(dir, &config, cluster)?;
-            let (applied, records) = (store.applied(), store.statistics().records);
+            let (applied, records) = (store.applied(), store.usage().keys());
             return Ok(Repaired { applied, records, gaps: Vec::new(), without_manifest: false, kept: place.kept });
         }
         if place.kept.exists() {

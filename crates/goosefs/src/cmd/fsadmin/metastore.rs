@@ -7,7 +7,7 @@ use master::RepairedMetastore;
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Findings of a recount that are shown.
+/// Findings that are shown.
 const SHOWN: usize = 20;
 
 #[derive(clap::Subcommand, Debug)]
@@ -67,16 +67,20 @@ async fn compact(args: &Compact, context: &Context) -> Done {
 
 fn repair(args: &Repair, context: &Context) -> Done {
     let config = roles::master(&context.settings)?;
-    let RepairedMetastore { repaired, wrong } = master::repair_metastore(&config)?;
+    let bar = progress::counter("look");
+    let outcome = master::repair_metastore(&config, |records| bar.set_position(records));
+    bar.finish_and_clear();
+    let RepairedMetastore { repaired, wrong, wrong_count } = outcome?;
     let gaps: Vec<String> = repaired.gaps.iter().map(ToString::to_string).collect();
-    let is_well = gaps.is_empty() && !repaired.without_manifest && wrong.as_ref().is_some_and(Vec::is_empty);
+    let is_well = gaps.is_empty() && !repaired.without_manifest && wrong_count == 0;
     if args.json {
         let document = json!({
             "records": repaired.records,
             "applied_index": repaired.applied.0,
             "lost": gaps,
             "without_manifest": repaired.without_manifest,
-            "wrong": wrong,
+            "wrong": wrong.iter().map(|one| json!({ "kind": one.kind, "what": one.what })).collect::<Vec<_>>(),
+            "wrong_count": wrong_count,
             "old_files": repaired.kept,
         });
         println!("{document}");
@@ -88,14 +92,13 @@ fn repair(args: &Repair, context: &Context) -> Done {
             println!("The manifest was of no use: records that were removed shortly before may have come back.");
         }
         gaps.iter().for_each(|gap| println!("Lost: {gap}"));
-        match &wrong {
-            None => println!("Too many records for a recount here; nobody knows yet whether they fit together."),
-            Some(wrong) => {
-                wrong.iter().take(SHOWN).for_each(|what| println!("Wrong: {what}"));
-                if wrong.len() > SHOWN {
-                    println!("and {} more; --json lists them", wrong.len() - SHOWN);
-                }
-            }
+        wrong.iter().take(SHOWN).for_each(|one| println!("Wrong: {}: {}", one.kind, one.what));
+        let shown = u64::try_from(wrong.len().min(SHOWN)).unwrap_or(u64::MAX);
+        if wrong_count > shown {
+            println!("and {} more; `goosefs fsck --offline` names them", wrong_count - shown);
+        }
+        if wrong.iter().any(|one| one.is_repairable) {
+            println!("`goosefs fsck --offline --repair` puts right what follows from the other records.");
         }
         if !is_well {
             println!(

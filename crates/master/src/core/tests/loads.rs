@@ -4,12 +4,12 @@ use super::*;
 use meta::ROOT;
 use types::MountId;
 
-fn root(compare: bool) -> Want {
+pub(super) fn root(compare: bool) -> Want {
     Want::Directory { inode: ROOT, mount: MountId(1), key: String::new(), compare }
 }
 
 /// Answers every listing with pages of `page` of `files` names, looks at the core after each step, and counts listings.
-fn serve(world: &mut World, files: usize, page: usize, look: impl FnMut(&mut World)) -> usize {
+pub(super) fn serve(world: &mut World, files: usize, page: usize, look: impl FnMut(&mut World)) -> usize {
     serve_some(world, files, page, 200, look)
 }
 
