@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     "grpc/block_worker.proto",
     "grpc/common.proto",
     "grpc/file_system_master.proto",
@@ -18,6 +18,7 @@ const FILES: [&str; 17] = [
     "proto/shared/acl.proto",
     "proto/shared/location.proto",
     "goosefs/admin.proto",
+    "goosefs/batches.proto",
     "goosefs/internal.proto",
     "goosefs/peers.proto",
 ];

@@ -4,15 +4,19 @@
 pub mod changes;
 pub mod cold;
 pub mod cpu;
+mod example;
 pub mod group;
+pub mod load;
 pub mod metacache;
 pub mod metadata;
 pub mod probe;
 pub mod rebuild;
+pub mod scale;
 pub mod servers;
 pub mod slow_readers;
 pub mod start;
 pub mod warm;
+pub mod wire;
 
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -25,6 +29,8 @@ pub struct Ground {
     pub dir: PathBuf,
     /// Files of the largest tree.
     pub files: u64,
+    /// Files of the tree that is there for its size.
+    pub many_files: u64,
     /// How often a leader is killed.
     pub failovers: usize,
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod bench;
+pub mod bench_long;
 pub mod demo;
 pub mod fuzz;
 pub mod lint;

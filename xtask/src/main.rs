@@ -24,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Bench(cmd::bench::Bench),
+    BenchLong(cmd::bench_long::BenchLong),
     #[command(hide = true)]
     BenchProbe(bench::probe::BenchProbe),
     Demo(cmd::demo::Demo),
@@ -38,6 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Bench(bench) => bench.run(),
+        Command::BenchLong(bench) => bench.run(),
         Command::BenchProbe(probe) => probe.run(),
         Command::Demo(demo) => demo.run(),
         Command::Fuzz(fuzz) => fuzz.run(),

@@ -23,6 +23,7 @@ static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 pub use config::{Auth, ClientConfig};
 pub use error::Error;
 pub use file_system::FileSystem;
+pub use op::batch::ForPath;
 pub use op::cluster::{LostStorage, MetricValue, Mount};
 pub use op::free::Free;
 pub use op::load::{Held, Loaded};
@@ -32,8 +33,8 @@ pub use op::remove::Remove;
 pub use op::set_attributes::SetAttributes;
 pub use op::status::Freshness;
 pub use proto::admin::{
-    BackupResponse as Backup, MasterInfoResponse as MasterInfo, Namespace, QuarantinedFile,
-    SkippedKeysResponse as SkippedKeys,
+    AuditFinding, AuditMetadataResponse as AuditReport, BackupResponse as Backup, MasterInfoResponse as MasterInfo,
+    MetadataReportResponse as MetadataReport, Namespace, QuarantinedFile, SkippedKeysResponse as SkippedKeys,
 };
 pub use read::Reader;
 pub use status::{BlockStatus, FileStatus, Location, WorkerState, WorkerStatus};

@@ -1,5 +1,6 @@
 //! One operation of [`crate::FileSystem`] per file.
 
+pub(crate) mod batch;
 pub(crate) mod cluster;
 pub(crate) mod free;
 mod list;
@@ -17,6 +18,7 @@ use crate::master::operation_id;
 use proto::convert;
 use proto::grpc::file::FileSystemMasterCommonPOptions;
 use proto::grpc::file::file_system_master_client_service_client::FileSystemMasterClientServiceClient;
+use types::OperationId;
 
 /// Messages of the master may be this long; ours stay below 4 MiB, as the official clients need.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -27,7 +29,12 @@ pub(crate) fn stub(service: Service) -> FileSystemMasterClientServiceClient<Serv
 
 /// Options every mutation carries: a fresh operation id, to be sent alike on each retry.
 pub(crate) fn mutation() -> Option<FileSystemMasterCommonPOptions> {
-    let operation_id = Some(convert::operation_id::to_wire(operation_id()));
+    mutation_as(operation_id())
+}
+
+/// The same for a mutation that was perhaps sent before.
+pub(crate) fn mutation_as(operation: OperationId) -> Option<FileSystemMasterCommonPOptions> {
+    let operation_id = Some(convert::operation_id::to_wire(operation));
     Some(FileSystemMasterCommonPOptions { operation_id, sync_interval_ms: None })
 }
 

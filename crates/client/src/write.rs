@@ -3,7 +3,7 @@
 mod block;
 
 use crate::master::operation_id;
-use crate::op::{mutation, status::Freshness, stub};
+use crate::op::{mutation_as, status::Freshness, stub};
 use crate::transport::{WriteStream, WriteTarget, signed};
 use crate::{Error, FileStatus, FileSystem, Remove, Result, WorkerStatus, link};
 use block::BlockWrite;
@@ -11,12 +11,12 @@ use bytes::{Bytes, BytesMut};
 use proto::convert;
 use proto::grpc::file::{
     CommitLocationPOptions, CommitLocationPRequest, CompleteFilePOptions, CompleteFilePRequest, CreateFilePOptions,
-    CreateFilePRequest, FileSystemMasterCommonPOptions, RemoveBlocksPRequest, ScheduleAsyncPersistencePOptions,
+    CreateFilePRequest, RemoveBlocksPRequest, ScheduleAsyncPersistencePOptions,
 };
 use proto::shared::dataserver::CreateUfsFileOptions;
 use proto::shared::shared::FileLocation;
 use tonic::Status;
-use types::{BlockId, ChecksumKind, ErrorKind, FileId, GfsPath, Mode, WriteType};
+use types::{BlockId, ChecksumKind, ErrorKind, FileId, GfsPath, Mode, OperationId, WriteType};
 
 /// Workers tried for a stream before its first byte.
 const MAX_OPEN_TRIES: usize = 3;
@@ -63,6 +63,15 @@ impl FileSystem {
     ///
     /// Errors: AlreadyExists, NotFound for a missing parent, Denied, Unavailable without a worker.
     pub async fn create(&self, path: &GfsPath, options: WriteOptions) -> Result<Writer> {
+        self.create_as(path, options, operation_id()).await
+    }
+
+    pub(crate) async fn create_as(
+        &self,
+        path: &GfsPath,
+        options: WriteOptions,
+        operation: OperationId,
+    ) -> Result<Writer> {
         let write_type = self.effective_write_type(path, &options).await?;
         let config = self.config();
         let persists = write_type == WriteType::AsyncThrough;
@@ -74,7 +83,7 @@ impl FileSystem {
                 recursive: Some(options.recursive),
                 mode: Some(convert::mode::to_wire(options.mode)),
                 write_type: Some(convert::write_type::to_wire(Some(write_type))),
-                common_options: mutation(),
+                common_options: mutation_as(operation),
                 persistence_wait_time: persists.then_some(wait_ms),
                 ..CreateFilePOptions::default()
             }),
@@ -89,7 +98,11 @@ impl FileSystem {
             subject: path.to_string(),
             what: "it lacks the status".into(),
         })?;
-        let status = FileStatus::from_wire(info)?;
+        self.opened(FileStatus::from_wire(info)?, write_type).await
+    }
+
+    /// A writer of a file that was just made. Errors: what keeps its store from taking it; then it is taken back.
+    pub(crate) async fn opened(&self, status: FileStatus, write_type: WriteType) -> Result<Writer> {
         let mut writer = Writer::new(self.clone(), status, write_type);
         if write_type.is_through()
             && let Err(error) = writer.open_store().await
@@ -100,8 +113,16 @@ impl FileSystem {
         Ok(writer)
     }
 
+    pub(crate) async fn complete(&self, path: &GfsPath, request: CompleteFilePRequest) -> Result<()> {
+        let call = |service| {
+            let request = request.clone();
+            async move { stub(service).complete_file(request).await }
+        };
+        self.shared.master.call("complete", path.as_str(), call).await.map(drop)
+    }
+
     /// The caller's type, else the settings', else what the nearest existing directory says, else CACHE_THROUGH.
-    async fn effective_write_type(&self, path: &GfsPath, options: &WriteOptions) -> Result<WriteType> {
+    pub(crate) async fn effective_write_type(&self, path: &GfsPath, options: &WriteOptions) -> Result<WriteType> {
         if let Some(write_type) = options.write_type.or(self.config().write_type) {
             return Ok(write_type);
         }
@@ -209,7 +230,7 @@ impl Writer {
 
     /// Takes back what failed with `error`. Not after a timeout: its outcome is open, and removing could undo what
     /// was done after all.
-    async fn take_back_after(&mut self, error: &Error) {
+    pub(crate) async fn take_back_after(&mut self, error: &Error) {
         if error.kind() == ErrorKind::Timeout {
             return;
         }
@@ -379,43 +400,45 @@ impl Writer {
         }
     }
 
-    async fn complete_at_master(&self) -> Result<()> {
-        let config = self.fs.config();
-        let common = Some(FileSystemMasterCommonPOptions {
-            sync_interval_ms: None,
-            operation_id: Some(convert::operation_id::to_wire(operation_id())),
-        });
+    /// How long after its completion the file goes to its store; None: it does not go there by itself.
+    pub(crate) fn persist_wait_ms(&self) -> Option<i64> {
         let persists = self.write_type == WriteType::AsyncThrough && !self.force_persisted;
-        let crc = match config.checksum {
-            ChecksumKind::Crc32c => self.crc32c,
-            ChecksumKind::Null | ChecksumKind::Crc32 => 0,
+        let wait = self.fs.config().persist_wait.filter(|_| persists)?;
+        Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// The wire's number of the kind, and the value so far.
+    pub(crate) fn checksum(&self) -> (i32, u32) {
+        let (kind, value) = match self.fs.config().checksum {
+            ChecksumKind::Crc32c => (ChecksumKind::Crc32c, self.crc32c),
+            ChecksumKind::Null | ChecksumKind::Crc32 => (ChecksumKind::Null, 0),
         };
-        let request = CompleteFilePRequest {
+        (convert::checksum::to_wire(kind), value)
+    }
+
+    async fn complete_at_master(&self) -> Result<()> {
+        self.fs.complete(&self.status.path, self.completion(operation_id())).await
+    }
+
+    /// What completes the file as it is now.
+    pub(crate) fn completion(&self, operation: OperationId) -> CompleteFilePRequest {
+        let (crc_type, crc) = self.checksum();
+        CompleteFilePRequest {
             path: Some(self.status.path.to_string()),
             inode_id: Some(self.status.file.to_wire()),
             options: Some(CompleteFilePOptions {
                 ufs_length: Some(signed(self.written)),
-                async_persist_options: config.persist_wait.filter(|_| persists).map(|wait| {
-                    ScheduleAsyncPersistencePOptions {
-                        common_options: None,
-                        persistence_wait_time: Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
-                    }
+                async_persist_options: self.persist_wait_ms().map(|wait_ms| ScheduleAsyncPersistencePOptions {
+                    common_options: None,
+                    persistence_wait_time: Some(wait_ms),
                 }),
-                common_options: common,
-                crc_type: Some(convert::checksum::to_wire(match config.checksum {
-                    ChecksumKind::Crc32c => ChecksumKind::Crc32c,
-                    ChecksumKind::Null | ChecksumKind::Crc32 => ChecksumKind::Null,
-                })),
+                common_options: mutation_as(operation),
+                crc_type: Some(crc_type),
                 crc_value: Some(i64::from(crc)),
                 locations: self.last_location.iter().cloned().collect(),
                 force_persisted: self.force_persisted.then_some(true),
             }),
-        };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).complete_file(request).await }
-        };
-        self.fs.shared.master.call("complete", self.status.path.as_str(), call).await.map(drop)
+        }
     }
 
     /// The store has the object but the master could not be told: drop what the master knows, let it look at the

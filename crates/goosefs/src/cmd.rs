@@ -4,6 +4,7 @@ mod docs;
 mod format;
 mod fs;
 mod fsadmin;
+mod fsck;
 mod get_conf;
 mod local;
 mod master;
@@ -70,6 +71,8 @@ enum Command {
     /// Looks after the cluster
     #[command(subcommand)]
     Fsadmin(fsadmin::Command),
+    /// Looks through a stopped master's journal and metadata for what is wrong, and repairs what can be
+    Fsck(fsck::Args),
     /// Prints a master's log, an entry a line, and changes nothing
     #[command(name = "readJournal")]
     ReadJournal(read_journal::Args),
@@ -96,6 +99,7 @@ impl Cli {
         match self.command {
             Command::GetConf(args) => get_conf::run(&args, &settings),
             Command::ReadJournal(args) => read_journal::run(&args, &settings),
+            Command::Fsck(args) => fsck::run(&args, &settings),
             Command::Master(args) => master::run(args, settings),
             Command::Worker(args) => worker::run(args, settings),
             Command::Local(args) => local::run(args, settings),

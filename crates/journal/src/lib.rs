@@ -36,5 +36,5 @@ pub use node::{
     Boot, Committed, Follower, MAX_VOTERS, Node, NodeConfig, Outgoing, Output, Refused, Role, RoleChange, SnapshotMark,
     SnapshotOffer,
 };
-pub use segment::{NewStart, SegmentLog, SegmentOptions, StoredBatch, look};
+pub use segment::{LogHead, NewStart, SegmentLog, SegmentOptions, StoredBatch, head, look};
 pub use writer::{LogWriter, Pen, WriterStats};

@@ -21,7 +21,7 @@ use crate::log::check_continues;
 use crate::{AppendBatch, Error, HardState, JournalLog, LogEntry, LogReader};
 use format::{BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, batch_disk_bytes, encode_batch, entry_bytes};
 use index::{Segment, Shared, first_batch_offset};
-pub use look::{StoredBatch, look};
+pub use look::{LogHead, StoredBatch, head, look};
 use spare::Spares;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

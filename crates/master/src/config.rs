@@ -1,7 +1,10 @@
 //! What a master is told at its start: plain values, already parsed and checked.
 
+use crate::core::{ExpiryConfig, WalkConfig};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+#[cfg(any(test, feature = "test-support"))]
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 use store::CacheConfig;
@@ -103,6 +106,10 @@ pub struct MasterConfig {
     pub incomplete_expiry: Duration,
     /// Before the first try to persist a file.
     pub persist_delay: Duration,
+    /// The leader's walk through all inodes, for figures and expiry; None: there is none.
+    pub walk: Option<WalkConfig>,
+    /// What becomes of metadata that nobody uses; None: they stay. Needs the walk.
+    pub expiry: Option<ExpiryConfig>,
     /// Files persisted at once.
     pub persist_concurrency: usize,
     /// How long a name the store did not have is remembered as missing; zero: never.
@@ -156,11 +163,25 @@ impl MasterConfig {
             incomplete_expiry: Duration::from_secs(3600),
             persist_delay: Duration::from_secs(1),
             persist_concurrency: 4,
+            walk: Some(WalkConfig { per_second: 10_000, every: Duration::from_secs(60) }),
+            expiry: None,
             negative_cache: Duration::ZERO,
             right_valid: Duration::from_secs(30),
             heartbeat_interval: Duration::from_secs(1),
             worker_timeout: Duration::from_secs(10),
             virtual_nodes: 100,
+        }
+    }
+
+    /// The same with its places below a directory.
+    pub fn below(self, dir: &Path) -> MasterConfig {
+        MasterConfig {
+            journal_dir: dir.join("journal"),
+            metastore_dir: dir.join("metastore"),
+            work_dir: dir.join("work"),
+            key_file: dir.join("key"),
+            root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
+            ..self
         }
     }
 }

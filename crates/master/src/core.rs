@@ -11,6 +11,9 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod batches;
+mod census;
+mod expiry;
 mod group;
 mod housekeeping;
 mod intents;
@@ -19,8 +22,10 @@ mod loads;
 mod persists;
 mod stamp;
 
+pub use census::WalkConfig;
+pub use expiry::ExpiryConfig;
 pub use group::{MEMBERS_KEY, Said, members, record};
-pub use job::{Job, JobError, JobId, JobOk};
+pub use job::{Job, JobError, JobId, JobOk, ListFrom};
 pub use loads::Want;
 pub use persists::{PersistPlace, RETRY_MS};
 
@@ -34,6 +39,7 @@ use meta::{Applied, Caller, Done, Effect, Entry, Namespace, Op, Record, Reject};
 use stamp::Stamper;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use types::{ContainerId, InodeId, IntentId, LogIndex, Monotonic, OperationId, Term, UnixMs, WorkerId};
 
@@ -44,7 +50,10 @@ mod tests;
 pub const REQUESTS: usize = 65_536;
 /// Requests that gather behind what is on its way to other masters, at most.
 const GATHERED: usize = 64;
-/// Entries applied and published together at most: bounds how long a reader may have to retry.
+/// A database that does not keep up for this long is said to be behind: two flushes that meet are over sooner.
+const BEHIND_FOR: Duration = Duration::from_millis(300);
+/// Changes of entries that are applied and published together; one entry more ends it. Bounds how long a reader may have
+/// to retry.
 const APPLY_BATCH: usize = 512;
 /// Entries, and their bytes, that a standby lets gather before it applies them.
 const APPLIED_TOGETHER: usize = 64;
@@ -75,6 +84,8 @@ pub enum Event {
     /// Time passed.
     Tick,
     Request(Ticket, Request),
+    /// A batch, and who waits for each of its items.
+    Batch(Vec<Ticket>, Request),
     /// Somebody needs metadata from a store.
     Want(Ticket, Want, Monotonic),
     /// A read without a lease: say when this master is confirmed to lead and has applied what was acknowledged before.
@@ -134,6 +145,8 @@ pub enum Action {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Origin {
     Client(Ticket),
+    /// Those who wait for the items of a batch.
+    Batch(Vec<Ticket>),
     BeginIntent(IntentId),
     CloseIntent(IntentId),
     Collect(InodeId),
@@ -142,7 +155,10 @@ enum Origin {
     LoadStep(InodeId),
     Look(u64),
     Incarnation,
+    Forget,
     Housekeeping,
+    NoteUse,
+    Expire,
 }
 
 struct Proposal {
@@ -173,6 +189,10 @@ pub struct CoreConfig {
     pub format: meta::Format,
     /// How long a new leader leaves alone what an earlier one may still be asking of the stores.
     pub intent_rest: Duration,
+    /// The walk through all inodes; None: there is none.
+    pub walk: Option<WalkConfig>,
+    /// What becomes of metadata that nobody uses; None: they stay.
+    pub expiry: Option<ExpiryConfig>,
     /// This member is all that is left of its group: once it leads, it says so in the log and begins a new incarnation.
     pub recover: bool,
 }
@@ -191,6 +211,8 @@ pub struct Core {
     proposals: BTreeMap<u64, Proposal>,
     /// Admitted, not proposed yet.
     queue: VecDeque<Proposal>,
+    /// Items of batches among both.
+    batched: usize,
     committed: VecDeque<journal::Committed>,
     /// What is committed has waited for others long enough.
     ticked: bool,
@@ -202,11 +224,16 @@ pub struct Core {
     persists: persists::Persists,
     loads: loads::Loads,
     housekeeping: housekeeping::Housekeeping,
+    walk: census::Walk,
+    expiry: expiry::Expiry,
     next_job: u64,
     draining: Vec<Ticket>,
     /// Confirmed reads and the index they wait for.
     confirmed: Vec<(Ticket, LogIndex)>,
     flushing: bool,
+    /// The database does not keep up, since then; for a while, so nothing new is taken in.
+    behind_since: Option<Monotonic>,
+    behind: bool,
     group: group::GroupState,
     actions: Vec<Action>,
 }
@@ -231,6 +258,7 @@ impl Core {
             incarnation: None,
             proposals: BTreeMap::new(),
             queue: VecDeque::new(),
+            batched: 0,
             committed: VecDeque::new(),
             ticked: false,
             outcomes: BTreeMap::new(),
@@ -239,10 +267,14 @@ impl Core {
             persists: Default::default(),
             loads: Default::default(),
             housekeeping: Default::default(),
+            walk: Default::default(),
+            expiry: Default::default(),
             next_job: 1,
             draining: Vec::new(),
             confirmed: Vec::new(),
             flushing: false,
+            behind_since: None,
+            behind: false,
             group,
             actions: Vec::new(),
         }
@@ -256,6 +288,7 @@ impl Core {
                 self.tick(now);
             }
             Event::Request(ticket, request) => self.admit(Proposal::new(Origin::Client(ticket), request)),
+            Event::Batch(tickets, request) => self.admit_batch(tickets, request),
             Event::Want(ticket, want, deadline) => self.want(now, ticket, want, deadline),
             Event::Confirm(ticket) => self.confirm(ticket),
             Event::Persisted(batch) => self.node.persisted(batch),
@@ -367,6 +400,10 @@ impl Core {
             self.answer(proposal.origin, Err(Error::Overloaded(REQUESTS)));
             return;
         }
+        if self.behind {
+            self.answer(proposal.origin, Err(Error::Behind));
+            return;
+        }
         self.queue.push_back(proposal);
     }
 
@@ -394,16 +431,17 @@ impl Core {
             return true;
         }
         while let Some(mut proposal) = self.queue.pop_front() {
-            let entry = Entry {
-                wall: self.stamper.wall(now),
-                age: self.stamper.age(now),
-                who: proposal.request.who.clone(),
-                operation: proposal.request.operation,
-                ids: self.stamper.ids(&proposal.request.op),
-                op: proposal.request.op.clone(),
-            };
+            if let Err(err) = self.check_rules(&proposal.request.op) {
+                self.answer(proposal.origin, Err(err));
+                continue;
+            }
+            let Request { who, operation, op, deadline } = proposal.request;
+            let (wall, age, ids) = (self.stamper.wall(now), self.stamper.age(now), self.stamper.ids(&op));
+            let entry = Entry { wall, age, who, operation, ids, op };
+            let payload = entry.encode();
+            proposal.request = Request { who: entry.who, operation, op: entry.op, deadline };
             let number = self.next_proposal;
-            match self.node.propose(number, &entry.encode()) {
+            match self.node.propose(number, &payload) {
                 Ok(()) => {
                     self.next_proposal += 1;
                     proposal.proposed = now.mono;
@@ -442,7 +480,8 @@ impl Core {
             let mut tickets = Vec::new();
             let mut last = LogIndex(0);
             let mut members = None;
-            while batch.len() < APPLY_BATCH {
+            let mut changes = 0;
+            while changes < APPLY_BATCH {
                 let Some(committed) = self.committed.pop_front() else { break };
                 last = committed.index;
                 self.shared.note_term(committed.index, committed.term);
@@ -457,6 +496,7 @@ impl Core {
                 let entry = Entry::decode(&committed.payload).map_err(|err| {
                     format!("log entry {}: {err}; the log is damaged or from a newer release", committed.index)
                 })?;
+                changes += weight(&entry.op);
                 batch.push((committed.index, entry));
                 tickets.push(committed.ticket);
             }
@@ -480,18 +520,28 @@ impl Core {
         for effect in applied.effects {
             self.effect(now, effect);
         }
+        if matches!(entry.op, Op::Repair(_)) {
+            self.stamper.leave_out(&self.namespace);
+        }
         let Some(proposal) = ticket.and_then(|ticket| self.proposals.remove(&ticket)) else { return };
         self.shared.metrics.commits.record(now.mono - proposal.proposed);
         match proposal.origin.clone() {
             Origin::Client(ticket) => self.client_outcome(now, ticket, proposal, applied.outcome),
+            Origin::Batch(tickets) => self.batch_outcome(now, tickets, proposal.request, applied.outcome),
             Origin::BeginIntent(id) => self.intent_begun(id, applied.outcome),
             Origin::CloseIntent(id) => self.intents.closed(id),
-            Origin::Collect(inode) => self.housekeeping.collected(inode, &applied.outcome),
+            Origin::Collect(inode) => {
+                let freed = self.housekeeping.collected(inode, &applied.outcome);
+                self.shared.metrics.collected.fetch_add(freed, Ordering::Relaxed);
+            }
             Origin::BeginPersist(container) => self.persist_begun(now, container, applied.outcome),
             Origin::OpenLoad(inode) => self.load_opened(now, inode, applied.outcome),
             Origin::LoadStep(inode) => self.load_stepped(now, inode, entry.op, applied.outcome),
             Origin::Look(look) => self.looked(look, applied.outcome),
             Origin::Incarnation => self.stamper.leave_out(&self.namespace),
+            Origin::NoteUse => self.uses_noted(),
+            Origin::Expire => self.expired(&applied.outcome),
+            Origin::Forget => self.housekeeping.forgot(),
             Origin::Housekeeping => {}
         }
     }
@@ -569,6 +619,7 @@ impl Core {
     fn answer(&mut self, origin: Origin, result: Result<Done, Error>) {
         match origin {
             Origin::Client(ticket) => self.reply(ticket, result),
+            Origin::Batch(tickets) => self.answer_batch(tickets, &result),
             // The core's own tasks look at the state again at the next tick.
             Origin::BeginIntent(id) | Origin::CloseIntent(id) => self.intents.retry(id),
             Origin::Collect(inode) => self.housekeeping.collect(inode),
@@ -578,6 +629,9 @@ impl Core {
             }
             Origin::Look(look) => self.fail_look(look, result.err().unwrap_or(Error::NotLeader)),
             Origin::Incarnation => self.config.recover = true,
+            Origin::NoteUse => self.uses_noted(),
+            Origin::Expire => self.expired(&Ok(Done::Nothing)),
+            Origin::Forget => self.housekeeping.forgot(),
             Origin::Housekeeping => {}
         }
     }
@@ -625,8 +679,9 @@ impl Core {
         for id in open {
             self.take_up_intent(now, id);
         }
-        self.abort_earlier_loads(now);
+        self.abort_stale_loads(now);
         self.housekeeping.resume();
+        self.begin_expiry();
         self.persists.wake();
     }
 
@@ -644,9 +699,13 @@ impl Core {
                 self.answer(proposal.origin, Err(Error::NotLeader));
             }
         }
+        // Whoever asks here is sent to the leader, whose database keeps up or not.
+        (self.behind, self.behind_since) = (false, None);
         self.intents = Default::default();
         self.persists = Default::default();
         self.housekeeping.lay_down();
+        self.end_census();
+        self.end_expiry();
         self.drop_loads();
     }
 
@@ -674,15 +733,38 @@ impl Core {
         if !self.leading {
             return;
         }
+        self.look_whether_behind(now);
         self.expire_waiting(now);
         self.tick_intents(now);
         self.tick_persists(now);
         self.tick_loads(now);
         self.tick_housekeeping(now);
+        self.tick_census(now);
+        self.tick_expiry(now);
         self.tick_members();
         self.raise_rules(now);
         self.prefer(now);
         self.make_way(now);
+    }
+
+    /// A commit that has to wait holds up everything here, heartbeats to other masters among it. So what is new is refused
+    /// before it comes to that; what was taken in already still fits.
+    fn look_whether_behind(&mut self, now: Now) {
+        self.behind_since = match self.shared.state.store().is_behind() {
+            true => self.behind_since.or(Some(now.mono)),
+            false => None,
+        };
+        let behind = self.behind_since.is_some_and(|since| now.mono - since >= BEHIND_FOR);
+        if behind == std::mem::replace(&mut self.behind, behind) {
+            return;
+        }
+        if behind {
+            tracing::warn!(
+                "the metadata database does not keep up with compacting its files: no changes are taken until it has"
+            );
+        } else {
+            tracing::info!("the metadata database keeps up again");
+        }
     }
 
     fn expire_waiting(&mut self, now: Now) {
@@ -742,6 +824,27 @@ impl Core {
             self.actions.push(Action::Flush);
         }
     }
+}
+
+/// Inodes, or other records, that an entry may change, about.
+fn weight(op: &Op) -> usize {
+    let of = |limit: u32| usize::try_from(limit).unwrap_or(APPLY_BATCH);
+    let many = if let Op::Batch(batch) = op {
+        batch.items.len()
+    } else if let Op::LoadPage(page) = op {
+        page.items.len()
+    } else if let Op::Collect(collect) = op {
+        of(collect.limit)
+    } else if let Op::ForgetOperations(forget) = op {
+        of(forget.limit)
+    } else if let Op::Expire(expire) = op {
+        expire.inodes.len()
+    } else if let Op::NoteUse(note) = op {
+        note.containers.len()
+    } else {
+        1
+    };
+    many.max(1)
 }
 
 /// Whether it may make a name that was not there.

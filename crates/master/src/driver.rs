@@ -12,7 +12,7 @@ use crate::peers::Peers;
 use crate::shared::Shared;
 use crate::stores::Stores;
 use journal::{AppendBatch, Change, LogWriter, MemberId};
-use meta::{Done, Op, Read, StoreError};
+use meta::{Batch, BatchItem, Done, Op, Read, StoreError};
 use parking_lot::{Mutex, MutexGuard};
 use queue::Queue;
 use std::cell::Cell;
@@ -43,6 +43,8 @@ pub type Reply = oneshot::Sender<Result<Done, Error>>;
 pub enum Message {
     Event(Event),
     Ask(Ticket, Event, Reply),
+    /// One event that several wait for.
+    AskMany(Vec<(Ticket, Reply)>, Event),
     /// Log or database cannot be written any more.
     Failed(String),
     Stop,
@@ -92,10 +94,56 @@ impl Handle {
         self.ask(deadline, |ticket| Event::Request(ticket, request)).await
     }
 
+    /// The same for many mutations in one entry, each for itself: what became of each, in order.
+    ///
+    /// - `operation`: with an item's number it names the item's own operation.
+    /// - Errors: `NotYet`, when not all masters of the group know batches; nothing was done then. Whatever else becomes of the
+    ///   batch as a whole is told for each item.
+    pub async fn submit_batch(
+        &self,
+        who: &Principal,
+        operation: OperationId,
+        items: Vec<BatchItem>,
+    ) -> Result<Vec<Result<Done, Error>>, Error> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deadline = self.deadline();
+        let (replies, answers): (Vec<Reply>, Vec<_>) = items.iter().map(|_| oneshot::channel()).unzip();
+        let count = u64::try_from(items.len()).expect("a batch is bounded");
+        let first = self.desk.next_ticket.fetch_add(count, Ordering::Relaxed);
+        let tickets: Vec<Ticket> = (first..first + count).map(Ticket).collect();
+        let who = self.shared.authority.caller(who);
+        let request = Request { who, operation: Some(operation), op: Op::Batch(Batch { items }), deadline };
+        let waiting = tickets.iter().copied().zip(replies).collect();
+        let _asking = Asking::new(&self.desk.asking);
+        // Never driven by its caller, whose thread has other connections to serve: it takes milliseconds to apply.
+        self.queue.put(Message::AskMany(waiting, Event::Batch(tickets, request)))?;
+        let left = deadline - self.shared.clock.monotonic() + Duration::from_secs(1);
+        let until = tokio::time::Instant::now() + left;
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for answer in answers {
+            outcomes.push(match tokio::time::timeout_at(until, answer).await {
+                Ok(Ok(Err(err @ Error::NotYet(_)))) => return Err(err),
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => Err(Error::Stopping),
+                Err(_) => Err(Error::Timeout(self.shared.config.request_timeout)),
+            });
+        }
+        Ok(outcomes)
+    }
+
     /// Brings metadata from a store; when it returns, the namespace knows what the store answered.
     pub async fn want(&self, want: Want) -> Result<(), Error> {
         let deadline = self.deadline();
         self.ask(deadline, |ticket| Event::Want(ticket, want, deadline)).await.map(drop)
+    }
+
+    /// As [`Handle::want`] for a directory's listing. False: its pages still come, and who wants the rest asks again.
+    pub async fn want_listing(&self, want: Want) -> Result<bool, Error> {
+        let deadline = self.deadline();
+        let done = self.ask(deadline, |ticket| Event::Want(ticket, want, deadline)).await?;
+        Ok(!matches!(done, Done::Load(_)))
     }
 
     /// Hands the lead over to another member of the group.
@@ -232,6 +280,12 @@ impl Handle {
 
     pub fn stop(&self) {
         self.queue.put_surely(Message::Stop);
+    }
+
+    /// Where the last word goes. Who hears of it may end this master, and open its database again at once: nothing is left here
+    /// that holds that.
+    fn let_go(self) -> Arc<Queue> {
+        self.queue
     }
 }
 
@@ -393,6 +447,10 @@ impl Driver {
                     self.progress.waiting.insert(ticket, reply);
                     self.core.step(now, event);
                 }
+                Message::AskMany(waiting, event) => {
+                    self.progress.waiting.extend(waiting);
+                    self.core.step(now, event);
+                }
                 Message::Failed(why) => self.progress.end = Some(Some(why)),
                 Message::Stop => self.progress.end = Some(None),
             }
@@ -486,16 +544,18 @@ impl Driver {
                 let (stores, handle) = (self.stores.clone(), self.handle.clone());
                 self.runtime.spawn(async move {
                     let result = stores.execute(job).await;
-                    handle.queue.put_surely(Message::Event(Event::JobDone(id, result)));
+                    drop(stores);
+                    handle.let_go().put_surely(Message::Event(Event::JobDone(id, result)));
                 });
             }
             Action::Flush => {
                 let handle = self.handle.clone();
                 self.runtime.spawn_blocking(move || {
-                    handle.queue.put_surely(match handle.shared.state.store().flush() {
+                    let flushed = match handle.shared.state.store().flush() {
                         Ok(index) => Message::Event(Event::Flushed(index)),
                         Err(err) => Message::Failed(err.to_string()),
-                    });
+                    };
+                    handle.let_go().put_surely(flushed);
                 });
             }
             Action::Purge(index) => self.writer.purge_below(index)?,

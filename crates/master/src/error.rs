@@ -19,6 +19,11 @@ pub enum Error {
     Starting(&'static str),
     #[error("this master has {0} requests waiting, as many as it takes; try again")]
     Overloaded(usize),
+    #[error(
+        "the metadata database of this master does not keep up with compacting its files and takes no changes for now; reads \
+         go on; try again, and see Master.RocksLevel0Files and the disk of goosefs.master.metastore.dir if it lasts"
+    )]
+    Behind,
     #[error("no outcome within {0:?}: it is unknown; repeat with the same operation id")]
     Timeout(std::time::Duration),
     #[error("this master is stopping; ask another one")]
@@ -33,24 +38,51 @@ pub enum Error {
     Refused(String),
     #[error("{0}")]
     NotFound(String),
+    /// Not before every master of the group can take part.
+    #[error("{0}")]
+    NotYet(String),
     /// Why the master cannot start: what, where, and what to do.
     #[error("{0}")]
     Start(String),
 }
 
 impl Error {
+    /// Whether it is this master's trouble rather than an answer about what was asked: of many things asked together, all
+    /// are better asked again.
+    pub fn is_of_this_master(&self) -> bool {
+        match self {
+            Error::Database(_)
+            | Error::NotLeader
+            | Error::Starting(_)
+            | Error::Overloaded(_)
+            | Error::Behind
+            | Error::Timeout(_)
+            | Error::Stopping
+            | Error::NotYet(_)
+            | Error::Start(_) => true,
+            Error::Rejected(_)
+            | Error::UnderStore { .. }
+            | Error::Moved
+            | Error::Invalid(_)
+            | Error::Unauthenticated(_)
+            | Error::Refused(_)
+            | Error::NotFound(_) => false,
+        }
+    }
+
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Rejected(reject) => reject.kind(),
             Error::Database(err) => err.kind,
             Error::UnderStore { kind, .. } => *kind,
             Error::NotLeader | Error::Starting(_) | Error::Stopping => ErrorKind::Unavailable,
-            Error::Overloaded(_) | Error::Moved => ErrorKind::Busy,
+            Error::Overloaded(_) | Error::Moved | Error::Behind => ErrorKind::Busy,
             Error::Timeout(_) => ErrorKind::Timeout,
             Error::Invalid(_) => ErrorKind::Invalid,
             Error::Unauthenticated(_) => ErrorKind::Unauthenticated,
             Error::Refused(_) => ErrorKind::Precondition,
             Error::NotFound(_) => ErrorKind::NotFound,
+            Error::NotYet(_) => ErrorKind::Unimplemented,
             Error::Start(_) => ErrorKind::Internal,
         }
     }

@@ -23,8 +23,16 @@ pub struct Metrics {
     pub stale_fences: AtomicU64,
     /// Containers found in the location table that the namespace does not have. Stays 0 unless there is a bug.
     pub location_drift: AtomicU64,
+    /// How often the whole location table was compared with the namespace.
+    pub location_audits: AtomicU64,
+    /// Removed directories of which inodes are still to be freed, as far as they are known here.
+    pub detached: AtomicU64,
+    /// Inodes freed below removed directories.
+    pub collected: AtomicU64,
     /// Keys of under stores left out of listings because they cannot be a path, counted at each listing.
     pub skipped_keys: AtomicU64,
+    /// Inodes forgotten because nobody used them.
+    pub metadata_expired: AtomicU64,
     /// Of each entry proposed here: from then until it was committed.
     pub commits: Timings,
     journal: OnceLock<Arc<WriterStats>>,
@@ -84,7 +92,11 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.BlockLocationBytes".into(), u64::try_from(shared.locations.memory_bytes()).unwrap_or(u64::MAX));
     set("Master.IsLeader".into(), u64::from(shared.leads()));
     set("Master.BlockLocationDrift".into(), shared.metrics.location_drift.load(Ordering::Relaxed));
+    set("Master.BlockLocationAudits".into(), shared.metrics.location_audits.load(Ordering::Relaxed));
+    set("Master.DetachedDirectories".into(), shared.metrics.detached.load(Ordering::Relaxed));
+    set("Master.CollectedInodes".into(), shared.metrics.collected.load(Ordering::Relaxed));
     set("Master.StaleFences".into(), shared.metrics.stale_fences.load(Ordering::Relaxed));
+    set("Master.MetadataExpired".into(), shared.metrics.metadata_expired.load(Ordering::Relaxed));
     set("Master.SkippedStoreKeys".into(), shared.metrics.skipped_keys.load(Ordering::Relaxed));
     let (short, free) = (shared.rooms.own(), &shared.rooms.free);
     set("Master.JournalDiskShort".into(), u64::from(short.journal));
@@ -92,6 +104,9 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.MetastoreDiskShort".into(), u64::from(short.metastore));
     set("Master.MetastoreDiskFreeBytes".into(), free.metastore.load(Ordering::Relaxed));
     cache(&mut set, &shared.state.statistics().cache);
+    for (name, value) in shared.state.store().figures() {
+        set(format!("Master.{name}"), value);
+    }
     set("Master.LiveContainerBytes".into(), u64::try_from(shared.state.live_bytes()).unwrap_or(u64::MAX));
     timer(&mut set, "Master.JournalFlushTimer", &shared.metrics.commits);
     if let Some(journal) = shared.metrics.journal.get() {

@@ -181,7 +181,11 @@ fn content(entry: &LogEntry, place: &str) -> Result<Content, Error> {
         | Op::BeginPersist(_)
         | Op::AnnounceStream(_)
         | Op::BeginIncarnation(_)
-        | Op::HoldPersist(_) => None,
+        | Op::HoldPersist(_)
+        | Op::Repair(_)
+        | Op::NoteUse(_)
+        | Op::Expire(_)
+        | Op::Batch(_) => None,
     };
     secrets.into_iter().flat_map(BTreeMap::values_mut).for_each(Vec::clear);
     Ok(Content::Asked(Box::new(entry)))

@@ -11,10 +11,12 @@ use crate::driver::{Inbox, Message, Reply, channel};
 use crate::error::Error;
 use crate::shared::Shared;
 use crate::stores::Stores;
+use crate::wire::batches::Batches;
 use crate::wire::file_system::{Checks, FileSystem};
 use crate::wire::worker_master::WorkerGate;
 use journal::{Boot, LogReader, MemberId, Membership, Node, Recovered};
 use meta::{Family, MountSpec, ROOT_MOUNT, Read, StoreError};
+use proto::admin::batches_server;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
 use proto::internal::worker_master_server::WorkerMasterServer;
 use rpc::ClusterKey;
@@ -30,7 +32,7 @@ use types::{BlockId, Clock, ContainerId, Entropy, LogIndex, Term, WorkerId};
 use ufs::UnderStore;
 
 pub use crate::core::{Job, JobId};
-pub use crate::install::{Files, InstallError, Place, SENT, Snapshot};
+pub use crate::install::{Dirs, Files, INCOMING, InstallError, Place, SENT, Snapshot};
 pub use crate::locations::{Locations, Session};
 pub use crate::peers::{Arrivals, Source, Visit};
 
@@ -97,6 +99,11 @@ impl Rig {
         Arc::new(self.fs.clone())
     }
 
+    /// The service our own clients send many changes to.
+    pub fn batches(&self) -> Arc<dyn batches_server::Batches> {
+        Arc::new(Batches(self.fs.clone()))
+    }
+
     /// Serves a request of a worker, as the internal port hands it over. What it asks for is taken up by the next
     /// [`Rig::turn`].
     pub fn serve_worker(&self, request: Request<rpc::Body>) -> Answering {
@@ -118,6 +125,10 @@ impl Rig {
                 Message::Event(event) => self.core.step(now, event),
                 Message::Ask(ticket, event, reply) => {
                     self.waiting.insert(ticket, reply);
+                    self.core.step(now, event);
+                }
+                Message::AskMany(waiting, event) => {
+                    self.waiting.extend(waiting);
                     self.core.step(now, event);
                 }
                 Message::Failed(why) => return Err(why),

@@ -1,6 +1,8 @@
 //! Starts a master and stops it: opens the state, runs the core, serves the ports.
 
+use crate::audits::Audits;
 use crate::backup::Backups;
+use crate::compaction::Compactions;
 use crate::config::{GroupConfig, MasterConfig, Metastore};
 use crate::core::{self, Core, CoreConfig};
 use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
@@ -11,6 +13,7 @@ use crate::room::Rooms;
 use crate::shared::Shared;
 use crate::stores::{Opener, Stores};
 use crate::wire::admin::Operators;
+use crate::wire::batches::Batches;
 use crate::wire::file_system::{Checks, FileSystem};
 use crate::wire::metrics::ClientMetrics;
 use crate::wire::namespace::{reach, split_secrets};
@@ -23,6 +26,7 @@ use journal::{
 };
 use meta::{Format, MountSpec, Namespace};
 use proto::admin::admin_server::AdminServer;
+use proto::admin::batches_server::BatchesServer;
 use proto::grpc::block::worker_manager_master_client_service_server::WorkerManagerMasterClientServiceServer;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientServiceServer;
 use proto::grpc::metric::metrics_master_client_service_server::MetricsMasterClientServiceServer;
@@ -204,7 +208,8 @@ impl Master {
         let groups = Groups::system(clock.clone());
         let fs = FileSystem { handle: handle.clone(), checks: Arc::new(Checks::default()), key: key.clone() };
         let backups = Arc::new(Backups::new(shared.clone(), stores.clone(), key.clone()));
-        let operators = Operators { fs: fs.clone(), backups };
+        let audits = Arc::new(Audits::new(handle.clone()));
+        let operators = Operators { fs: fs.clone(), backups, audits, compactions: Compactions::default() };
         let rpc = serve_clients(rpc, &config, &shared, fs, operators, groups.clone())?;
         let gate = Arc::new(WorkerGate::new(handle.clone(), stores, &key, groups));
         let workers = WorkerMasterServer::from_arc(gate).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -232,6 +237,18 @@ impl Master {
     }
     pub fn web_addr(&self) -> SocketAddr {
         self.web_addr
+    }
+
+    /// The service official clients call, for calls from this process.
+    #[cfg(feature = "test-support")]
+    pub fn file_system(
+        &self,
+    ) -> Result<
+        Arc<dyn proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService>,
+        Error,
+    > {
+        let key = Arc::new(ClusterKey::load(&self.handle.shared.config.key_file).map_err(start)?);
+        Ok(Arc::new(FileSystem { handle: self.handle.clone(), checks: Arc::default(), key }))
     }
 
     /// Whether clients can work: it leads, or follows who does.
@@ -493,7 +510,10 @@ fn ticks(group: &GroupConfig) -> (Duration, u32, u32) {
 }
 
 /// - `bound_to`: the id the log must have, if it is known.
-fn open_log(config: &MasterConfig, bound_to: Option<ClusterId>) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
+pub(crate) fn open_log(
+    config: &MasterConfig,
+    bound_to: Option<ClusterId>,
+) -> Result<(SegmentLog<RealDisk>, Recovered), Error> {
     let options = SegmentOptions { segment_bytes: config.segment_bytes };
     let (log, recovered) = SegmentLog::open(RealDisk, &config.journal_dir, bound_to, options).map_err(start)?;
     if let Some(cut) = &recovered.cut {
@@ -580,6 +600,8 @@ pub(crate) fn core_config(
         intent_wait: config.intent_wait,
         operation_retention: config.operation_retention,
         incomplete_expiry: config.incomplete_expiry,
+        walk: config.walk,
+        expiry: config.expiry,
         persist_concurrency: config.persist_concurrency,
         worker_timeout: config.worker_timeout,
         task_timeout: TASK_TIMEOUT,
@@ -625,6 +647,7 @@ fn serve_clients(
         nosasl_user: config.nosasl_user.clone(),
         strict_channel: config.strict_channel,
     };
+    let batches = BatchesServer::new(Batches(fs.clone()));
     let file_system = FileSystemMasterClientServiceServer::new(fs)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(ANSWER_BYTES);
@@ -634,6 +657,7 @@ fn serve_clients(
         .service(file_system)
         .service(WorkerManagerMasterClientServiceServer::new(WorkerManager(shared.clone())))
         .service(metrics.max_decoding_message_size(MAX_MESSAGE_BYTES))
+        .service(batches.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(ANSWER_BYTES))
         .service(AdminServer::new(operators));
     let identify = Identify::new(rules.clone(), channels.clone(), groups.clone());
     server

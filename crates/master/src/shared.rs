@@ -1,9 +1,11 @@
 //! What the loop and the servers share: the published state, soft state about workers, and how long readers may answer
 //! by themselves.
 
+use crate::census::Known;
 use crate::config::MasterConfig;
 use crate::core::Said;
 use crate::error::Error;
+use crate::holds::Holds;
 use crate::locations::Locations;
 use crate::metrics::Metrics;
 use crate::pauses::Pauses;
@@ -11,6 +13,7 @@ use crate::registry::Registry;
 use crate::room::Rooms;
 use crate::skipped::SkippedKeys;
 use crate::uploads::Uploads;
+use crate::uses::UseNotes;
 use hashbrown::HashMap;
 use journal::{Follower, MemberId, Membership};
 use meta::{Authority, Read, StoreError};
@@ -92,6 +95,12 @@ pub struct Shared {
     pub skipped: Mutex<SkippedKeys>,
     pub uploads: Mutex<Uploads>,
     pub pauses: Mutex<Pauses>,
+    /// Files that were used, if metadata expire.
+    pub uses: UseNotes,
+    /// What requests are about to change does not expire meanwhile.
+    pub holds: Holds,
+    /// What the leader's walk through all inodes found.
+    pub census: Mutex<Known>,
     pub rooms: Arc<Rooms>,
     pub authority: Authority,
     pub clock: Arc<dyn Clock>,
@@ -127,6 +136,9 @@ impl Shared {
             skipped: Mutex::default(),
             uploads: Mutex::default(),
             pauses: Mutex::default(),
+            uses: UseNotes::default(),
+            holds: Holds::default(),
+            census: Mutex::default(),
             rooms: Arc::default(),
             authority,
             started: clock.monotonic(),
@@ -183,6 +195,19 @@ impl Shared {
     /// Refuses what only a leader answers.
     pub fn must_lead(&self) -> Result<(), Error> {
         if self.leads() { Ok(()) } else { Err(Error::NotLeader) }
+    }
+
+    /// Refuses what masters of the group may not know yet.
+    pub fn check_batches(&self) -> Result<(), Error> {
+        let in_force = self.counters().map_or(0, |counters| counters.rules);
+        if in_force >= meta::BATCHES {
+            return Ok(());
+        }
+        Err(Error::NotYet(format!(
+            "batches wait until every master of the group has a release that knows them (rules {}, in force are \
+             {in_force}); send one request for each change",
+            meta::BATCHES
+        )))
     }
 
     pub fn group(&self) -> GroupView {

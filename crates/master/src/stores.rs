@@ -1,6 +1,6 @@
 //! The mounted under stores, opened when first needed, and the jobs the core gives them.
 
-use crate::core::{Job, JobError, JobOk};
+use crate::core::{Job, JobError, JobOk, ListFrom};
 use crate::shared::Shared;
 use hashbrown::HashMap;
 use meta::{Found, Mount, Renewed};
@@ -101,9 +101,18 @@ impl Stores {
                 let store = self.get(mount)?;
                 chain(&*store, &parse(&key)?).await.map(JobOk::Chain)
             }
-            Job::List { mount, key, after, limit } => {
+            Job::List { mount, key, from, limit } => {
                 let store = self.get(mount)?;
-                let page = match store.list(&parse(&directory(&key))?, after.as_ref(), limit).await {
+                let key = directory(&key);
+                let after = match from {
+                    ListFrom::Start => None,
+                    ListFrom::Page(token) => Some(token),
+                    ListFrom::Entry { name, directory } => {
+                        let slash = if directory { "/" } else { "" };
+                        Some(store.behind(&parse(&format!("{key}{name}{slash}"))?))
+                    }
+                };
+                let page = match store.list(&parse(&key)?, after.as_ref(), limit).await {
                     Ok(page) => page,
                     // A directory the namespace knows and the store does not have is empty there.
                     Err(err) if err.is_not_found() && after.is_none() => ufs::Page::default(),

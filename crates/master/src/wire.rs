@@ -1,8 +1,10 @@
 //! The services of the master: thin adapters that turn messages into our words and back.
 
 pub mod admin;
+pub mod batches;
 pub mod file_info;
 pub mod file_system;
+mod metadata;
 pub mod metrics;
 pub mod namespace;
 pub mod version;

@@ -44,6 +44,8 @@ pub enum Done {
         epoch: SessionEpoch,
     },
     Mount(MountId),
+    /// What became of each item of a batch, in order.
+    Batch(Vec<Result<Done, Reject>>),
 }
 
 /// The outcome of one entry.

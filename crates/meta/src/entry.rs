@@ -1,6 +1,7 @@
 //! One committed journal entry: a request, plus every input that could differ between replicas. Variants are numbered
 //! by their order, only ever added at the end, and pinned by golden bytes.
 
+use crate::audit::Fault;
 use crate::permission::Caller;
 use crate::record::Checksum;
 use serde::{Deserialize, Serialize};
@@ -11,11 +12,17 @@ use types::{
 };
 
 /// Newest version of the rules of `apply` this release knows.
-pub const RULES_VERSION: u32 = 2;
+pub const RULES_VERSION: u32 = 3;
 /// In force until an entry raises them, whatever release began the log.
 pub const FIRST_RULES: u32 = 1;
 /// From these on a persist that waits for another try is tried at once when it is asked for.
 pub(crate) const HASTENED_PERSISTS: u32 = 2;
+/// From these on what an audit found is repaired by entries.
+pub const REPAIRS: u32 = 3;
+/// From these on what was not used for a time can be forgotten.
+pub const EXPIRIES: u32 = 3;
+/// From these on an entry may hold many mutations, and a load remembers how far it got.
+pub const BATCHES: u32 = 3;
 
 /// Ids the leader gives to what an entry may make: `count` inode ids from `inode` and as many containers from
 /// `container`. A rejected entry consumes them too.
@@ -72,6 +79,10 @@ pub enum Op {
     AnnounceStream(AnnounceStream),
     BeginIncarnation(BeginIncarnation),
     HoldPersist(HoldPersist),
+    Repair(Repair),
+    NoteUse(NoteUse),
+    Expire(Expire),
+    Batch(Batch),
 }
 
 /// The first entry of a cluster that is taken: makes `/`, whose inode is always [`crate::ROOT`]. Ids: 1.
@@ -403,6 +414,55 @@ pub struct HoldPersist {
     pub container: ContainerId,
 }
 
+/// Many mutations of one caller, one after the other, each for itself: one that is refused changes nothing and undoes nothing.
+/// Ids: those of all items. Done::Batch. Refused before [`BATCHES`] are in force, since older releases cannot read it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Batch {
+    pub items: Vec<BatchItem>,
+}
+
+/// Most items of a batch: so long a reader may have to wait for what is published together.
+pub const BATCH_ITEMS: usize = 1_000;
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BatchItem {
+    /// Names its operation: [`OperationId::of_item`] of the entry's.
+    pub number: u32,
+    pub op: BatchOp,
+}
+
+/// What may stand in a batch. An enum of its own, so that no batch holds another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum BatchOp {
+    CreateFile(CreateFile),
+    CompleteFile(CompleteFile),
+    CreateDirectory(CreateDirectory),
+    Remove(Remove),
+}
+
+impl BatchOp {
+    pub fn path(&self) -> &GfsPath {
+        match self {
+            BatchOp::CreateFile(op) => &op.path,
+            BatchOp::CompleteFile(op) => &op.path,
+            BatchOp::CreateDirectory(op) => &op.path,
+            BatchOp::Remove(op) => &op.path,
+        }
+    }
+}
+
+/// The same mutation in an entry of its own.
+impl From<BatchOp> for Op {
+    fn from(op: BatchOp) -> Op {
+        match op {
+            BatchOp::CreateFile(op) => Op::CreateFile(op),
+            BatchOp::CompleteFile(op) => Op::CompleteFile(op),
+            BatchOp::CreateDirectory(op) => Op::CreateDirectory(op),
+            BatchOp::Remove(op) => Op::Remove(op),
+        }
+    }
+}
+
 /// Sets (`Some`) or removes (`None`) one extended attribute.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SetXattr {
@@ -415,4 +475,25 @@ pub struct SetXattr {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MarkLost {
     pub container: ContainerId,
+}
+
+/// An audit found this, and it is put right if it is still so. Stale when it is not. Ids: 1.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Repair {
+    pub fault: Fault,
+}
+
+/// Notes that these were used, in the time that goes on or, if it begins one, in the new one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NoteUse {
+    pub begins: bool,
+    pub containers: Vec<ContainerId>,
+}
+
+/// Forgets those of these inodes that their store can give again just as they are and that were not used for so long, in age.
+/// Done::Collected.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Expire {
+    pub unused_ms: u64,
+    pub inodes: Vec<InodeId>,
 }

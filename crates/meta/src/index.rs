@@ -3,10 +3,10 @@
 //! Is:     a fold over records: built by a scan at start, carried on by the changes of each entry.
 //! Never:  holds anything that the records do not say.
 
-use crate::key::u64_of;
+use crate::key::{is_operation_age_key, u64_of};
 use crate::record::{Intent, IntentKind, Load, Mount, Persist, Record, WorkerRecord};
 use crate::store::{Family, Read, StoreError};
-use crate::txn::for_each;
+use crate::txn::{after, for_each};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -29,6 +29,68 @@ pub(crate) struct Index {
     /// Keys whose upload may be completed at any moment.
     granted: BTreeMap<Place, ContainerId>,
     grants: BTreeMap<ContainerId, Place>,
+    pub progress: Progress,
+}
+
+/// How far collecting and forgetting came: up to there the database holds nothing of it any more, but walks over all it has
+/// deleted there, which made each step longer than the one before.
+///
+/// No part of the state: a step that does not know it finds the same records, only more slowly. So all are equal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Of detached directories: the last edge that went.
+    collected: BTreeMap<InodeId, Bytes>,
+    /// Of the index of operations by age: the last one before which every other is gone.
+    forgotten: Option<Bytes>,
+}
+
+impl PartialEq for Progress {
+    fn eq(&self, _: &Progress) -> bool {
+        true
+    }
+}
+
+impl Eq for Progress {}
+
+/// What a step came to.
+pub(crate) enum Went {
+    /// None: the directory has nothing left.
+    Collected(InodeId, Option<Bytes>),
+    Forgot(Bytes),
+}
+
+impl Progress {
+    pub fn take(&mut self, went: Went) {
+        match went {
+            Went::Collected(directory, Some(last)) => drop(self.collected.insert(directory, last)),
+            Went::Collected(directory, None) => drop(self.collected.remove(&directory)),
+            Went::Forgot(last) => self.forgotten = Some(last),
+        }
+    }
+
+    /// Where the edges of a detached directory that are left begin, if that is known to be behind `start`.
+    pub fn edges_from(&self, directory: InodeId, start: Bytes) -> Bytes {
+        self.collected.get(&directory).map_or(start, |last| after(last))
+    }
+
+    /// The same for operations by age.
+    pub fn operations_from(&self, start: &[u8]) -> Bytes {
+        self.forgotten.as_ref().map_or_else(|| Bytes::copy_from_slice(start), |last| after(last))
+    }
+
+    /// Nothing is put below a detached directory; if it were, it would have to be found.
+    fn put_edge(&mut self, key: &[u8]) {
+        if let Some(parent) = key.first_chunk().filter(|_| !self.collected.is_empty()) {
+            self.collected.remove(&InodeId(u64::from_be_bytes(*parent)));
+        }
+    }
+
+    /// Nothing is remembered with an older age than what was forgotten, but by a repair; that has to be found, too.
+    fn put_operation(&mut self, key: &[u8]) {
+        if self.forgotten.as_ref().is_some_and(|last| is_operation_age_key(key) && key <= &last[..]) {
+            self.forgotten = None;
+        }
+    }
 }
 
 impl Index {
@@ -51,13 +113,19 @@ impl Index {
             // A longer key is a name removed while loading.
             Family::Loads if key.len() > size_of::<u64>() => Ok(()),
             Family::Loads => replace(&mut self.loads, InodeId(u64_of("loads", key)?), value),
-            Family::State
-            | Family::Edges
-            | Family::Inodes
-            | Family::Containers
-            | Family::Operations
-            | Family::Detached
-            | Family::Incomplete => Ok(()),
+            Family::Edges => {
+                if value.is_some() {
+                    self.progress.put_edge(key);
+                }
+                Ok(())
+            }
+            Family::Operations => {
+                if value.is_some() {
+                    self.progress.put_operation(key);
+                }
+                Ok(())
+            }
+            Family::State | Family::Inodes | Family::Containers | Family::Detached | Family::Incomplete => Ok(()),
         }
     }
 

@@ -15,7 +15,26 @@ pub const COUNTERS_KEY: &[u8] = b"counters";
 /// The record of containers that were left out, in [`crate::Family::State`].
 pub const LEFT_OUT_KEY: &[u8] = b"left-out";
 
+/// The record of the times in which uses of files are noted, in [`crate::Family::State`].
+pub(crate) const USES_KEY: &[u8] = b"use";
+/// What was used stands under this, the number of the time, and the chunk of containers, in [`crate::Family::State`].
+const USED_PREFIX: &[u8] = b"use/";
+
 const ID_BYTES: usize = size_of::<u64>();
+
+/// Of what was used of a chunk of containers in one time.
+pub(crate) fn used_key(time: u64, chunk: u64) -> Bytes {
+    [USED_PREFIX, &time.to_be_bytes(), &chunk.to_be_bytes()].concat().into()
+}
+
+pub(crate) fn is_used_key(key: &[u8]) -> bool {
+    key.starts_with(USED_PREFIX)
+}
+
+/// The keys of all that was used before `time` began, `[start, end)`.
+pub(crate) fn used_before(time: u64) -> (Bytes, Bytes) {
+    (Bytes::from_static(USED_PREFIX), used_key(time, 0))
+}
 
 /// Of [`crate::Family::Inodes`], [`crate::Family::Detached`], and the session in [`crate::Family::Loads`].
 pub fn inode_key(inode: InodeId) -> [u8; ID_BYTES] {
@@ -79,9 +98,15 @@ pub(crate) fn operation_age_range(before: AgeMs) -> ([u8; 25], [u8; 25]) {
     (operation_age_key(AgeMs(0), zero), operation_age_key(before, zero))
 }
 
+/// Whether a key of [`crate::Family::Operations`] is one of the index by age.
+pub(crate) fn is_operation_age_key(key: &[u8]) -> bool {
+    key.first() == Some(&OPERATION_AGE)
+}
+
 /// The age and id in an index entry.
 pub(crate) fn operation_age_of(key: &[u8]) -> Result<(AgeMs, OperationId), StoreError> {
-    let parts = key.split_first_chunk::<9>().and_then(|(head, id)| Some((head, <[u8; 16]>::try_from(id).ok()?)));
+    let parts = key.split_first_chunk::<9>().filter(|_| is_operation_age_key(key));
+    let parts = parts.and_then(|(head, id)| Some((head, <[u8; 16]>::try_from(id).ok()?)));
     let (head, id) = parts.ok_or_else(|| damaged("operations", key))?;
     Ok((AgeMs(u64_of("operations", &head[1..])?), OperationId(u128::from_be_bytes(id))))
 }
@@ -133,6 +158,7 @@ mod tests {
         let operation = OperationId(u128::MAX - 3);
         let key = operation_age_key(AgeMs(5), operation);
         assert_eq!(operation_age_of(&key).ok(), Some((AgeMs(5), operation)));
+        assert!(operation_age_of(&[&[7], &key[1..]].concat()).is_err(), "no other key is one of the index");
         let (start, end) = operation_age_range(AgeMs(6));
         assert!(start[..] <= key[..] && key[..] < end[..]);
         assert!(operation_key(operation)[..] < start[..], "outcomes and their index do not mix");

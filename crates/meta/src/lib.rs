@@ -7,6 +7,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
+mod audit;
 mod effect;
 mod entry;
 mod index;
@@ -21,6 +22,7 @@ mod reject;
 mod step;
 mod store;
 mod txn;
+mod uses;
 mod walk;
 
 #[cfg(test)]
@@ -30,17 +32,21 @@ mod tests;
 #[global_allocator]
 static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 
+#[cfg(any(test, feature = "test-support"))]
+pub use audit::plant;
+pub use audit::{Audit, Fault, Place};
 pub use effect::{Applied, Done, Effect};
 pub use entry::*;
 pub use key::{
     COUNTERS_KEY, LEFT_OUT_KEY, ROOT, ROOT_MOUNT, container_key, edge_key, edge_range, inode_key, intent_key,
     mount_key, operation_key, worker_key,
 };
-pub use namespace::Namespace;
+pub use namespace::{Mended, Namespace};
 pub use permission::{Authority, Caller};
 pub use read::*;
 pub use record::*;
 pub use reject::Reject;
-pub use store::{Change, Changes, Family, MemoryStore, Read, Store, StoreError};
-pub use txn::{KEYS_END, for_each_between};
+pub use store::{Change, Changes, Family, FamilyUsage, MemoryStore, Read, Store, StoreError, Usage};
+pub use txn::{KEYS_END, after as key_after, for_each_between};
+pub use uses::{USE_WORDS, UsePlace, UsedSince, is_as_loaded, uses};
 pub use walk::{INNER_WRITE_TYPE, Resolved, Spot, resolve};

@@ -1,20 +1,26 @@
 //! The state machine: entries in, changes and outcomes out.
 
+use crate::audit::{Fault, mend::mend};
 use crate::effect::{Applied, Done};
-use crate::entry::{Entry, FIRST_RULES, Op, RULES_VERSION};
+use crate::entry::{BATCH_ITEMS, BATCHES, Batch, Entry, FIRST_RULES, Ids, Op, RULES_VERSION};
 use crate::index::Index;
-use crate::key::{COUNTERS_KEY, operation_key};
+use crate::key::{COUNTERS_KEY, operation_age_of, operation_age_range, operation_key};
 use crate::op;
+use crate::permission::Caller;
 use crate::record::{Counters, Intent, Load, Mount, OperationRecord, WorkerRecord};
 use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 use crate::store::{Changes, Family, Read, StoreError};
 use crate::txn::{Txn, fetch};
-use crate::walk::{Stop, settle};
+use crate::walk::settle;
 use std::collections::BTreeMap;
 use types::{
-    AgeMs, ClusterId, ContainerId, ErrorKind, Incarnation, InodeId, IntentId, LogIndex, MountId, UnixMs, WorkerId,
+    AgeMs, ClusterId, ContainerId, ErrorKind, Incarnation, InodeId, IntentId, LogIndex, MountId, OperationId, UnixMs,
+    WorkerId,
 };
+
+/// What became of a fault.
+pub type Mended = Result<(), Reject>;
 
 /// What is kept in memory beside the database: counters, and the small families by key. Everything else is read.
 ///
@@ -81,6 +87,60 @@ impl Namespace {
             counters.next_inode = counters.next_inode.max(InodeId(entry.ids.inode.0 + used));
             counters.next_container = counters.next_container.max(ContainerId(entry.ids.container.0 + used));
         }
+        if self.counters.cluster.is_none() && !matches!(entry.op, Op::Format(_)) {
+            let unformatted = Reject::Refused("this cluster was not formatted yet".to_owned());
+            return Ok(Applied { outcome: Err(unformatted), effects: Vec::new() });
+        }
+        if let Op::Batch(batch) = &entry.op {
+            return self.apply_batch(txn, at, entry, batch);
+        }
+        let mut ids = entry.ids;
+        self.attempt(txn, at, entry, 0, &mut ids, |step| run(step, entry.operation, |step| op::apply(step, &entry.op)))
+    }
+
+    /// Each item by itself, as an entry of its own would: it sees what those before it did, and its refusal undoes nothing
+    /// but its own.
+    fn apply_batch(
+        &mut self,
+        txn: &mut Txn<'_>,
+        at: LogIndex,
+        entry: &Entry,
+        batch: &Batch,
+    ) -> Result<Applied, StoreError> {
+        if self.counters.rules < BATCHES {
+            let why =
+                format!("batches need rules {BATCHES}, {} are in force; ask for one at a time", self.counters.rules);
+            return Ok(Applied { outcome: Err(Reject::Refused(why)), effects: Vec::new() });
+        }
+        if batch.items.len() > BATCH_ITEMS {
+            let why = format!("{} items are more than a batch holds ({BATCH_ITEMS})", batch.items.len());
+            return Ok(Applied { outcome: Err(Reject::Invalid(why)), effects: Vec::new() });
+        }
+        let mut ids = entry.ids;
+        let (mut outcomes, mut effects) = (Vec::with_capacity(batch.items.len()), Vec::new());
+        for (item, number) in batch.items.iter().zip(0..=u16::MAX) {
+            let operation = entry.operation.map(|operation| operation.of_item(item.number));
+            let work = |step: &mut Step<'_, '_>| run(step, operation, |step| op::apply_item(step, &item.op));
+            let applied = self.attempt(txn, at, entry, number, &mut ids, work)?;
+            outcomes.push(applied.outcome);
+            effects.extend(applied.effects);
+        }
+        Ok(Applied { outcome: Ok(Done::Batch(outcomes)), effects })
+    }
+
+    /// Has `work` make its changes, and keeps them unless it is refused.
+    ///
+    /// - `ids`: those the entry has left; what was taken is gone, also by what is refused.
+    fn attempt(
+        &mut self,
+        txn: &mut Txn<'_>,
+        at: LogIndex,
+        entry: &Entry,
+        item: u16,
+        ids: &mut Ids,
+        work: impl FnOnce(&mut Step<'_, '_>) -> Outcome,
+    ) -> Result<Applied, StoreError> {
+        let counters = &mut self.counters;
         let mut step = Step {
             wall: counters.wall,
             age: counters.age,
@@ -88,16 +148,20 @@ impl Namespace {
             index: &self.index,
             counters,
             at,
+            item,
             who: &entry.who,
-            operation: entry.operation,
-            ids: entry.ids,
+            operation: None,
+            ids: *ids,
             effects: Vec::new(),
+            went: None,
         };
-        let outcome = settle(run(&mut step, &entry.op))?;
-        let effects = std::mem::take(&mut step.effects);
+        let outcome = settle(work(&mut step))?;
+        *ids = step.ids;
+        let (effects, went) = (std::mem::take(&mut step.effects), step.went.take());
         match outcome {
             Ok(done) => {
                 txn.keep(|family, key, value| self.index.note(family, key, value))?;
+                went.into_iter().for_each(|went| self.index.progress.take(went));
                 Ok(Applied { outcome: Ok(done), effects })
             }
             Err(reject) => {
@@ -105,6 +169,64 @@ impl Namespace {
                 Ok(Applied { outcome: Err(reject), effects: Vec::new() })
             }
         }
+    }
+
+    /// Repairs what an audit found in records that no log entry will ever change again in another way: those of a master that
+    /// is stopped and alone. Each fault is judged once more; one that is over, or cannot be repaired, changes nothing.
+    ///
+    /// - `read`: the state that this value was opened from; the caller commits the changes before it repairs more.
+    /// - `taken`: ids above which nothing was given out, by no entry of the log either.
+    /// - Errors: the database's. Cost: as that of an entry each.
+    pub fn mend(
+        &mut self,
+        read: &dyn Read,
+        faults: &[Fault],
+        taken: (InodeId, ContainerId),
+    ) -> Result<(Changes, Vec<Mended>), StoreError> {
+        let mut txn = Txn::new(read);
+        let who = Caller::system();
+        let mut outcomes = Vec::with_capacity(faults.len());
+        for fault in faults {
+            let counters = &mut self.counters;
+            let ids = Ids {
+                inode: counters.next_inode.max(InodeId(taken.0.0.saturating_add(1))),
+                container: counters.next_container.max(ContainerId(taken.1.0.saturating_add(1))),
+                count: 1,
+            };
+            let mut step = Step {
+                wall: counters.wall,
+                age: counters.age,
+                at: counters.applied,
+                txn: &mut txn,
+                index: &self.index,
+                counters,
+                item: 0,
+                who: &who,
+                operation: None,
+                ids,
+                effects: Vec::new(),
+                went: None,
+            };
+            let outcome = settle(mend(&mut step, fault))?;
+            let took_ids = step.ids.count == 0;
+            match outcome {
+                Ok(_) => {
+                    if took_ids {
+                        self.counters.next_inode = InodeId(ids.inode.0 + 1);
+                        self.counters.next_container = ContainerId(ids.container.0 + 1);
+                    }
+                    txn.keep(|family, key, value| self.index.note(family, key, value))?;
+                    outcomes.push(Ok(()));
+                }
+                Err(reject) => {
+                    txn.undo();
+                    outcomes.push(Err(reject));
+                }
+            }
+        }
+        txn.put(Family::State, COUNTERS_KEY, &self.counters);
+        txn.keep(|_, _, _| Ok::<_, StoreError>(()))?;
+        Ok((Changes { applied: self.counters.applied, changes: txn.into_changes() }, outcomes))
     }
 
     // ---- looking
@@ -140,6 +262,12 @@ impl Namespace {
     pub fn loads(&self) -> impl Iterator<Item = (InodeId, &Load)> {
         self.index.loads.iter().map(|(directory, load)| (*directory, load))
     }
+    /// The age of the oldest remembered outcome. Cost: one look-up.
+    pub fn oldest_operation(&self, read: &dyn Read) -> Result<Option<AgeMs>, StoreError> {
+        let (start, end) = operation_age_range(AgeMs(u64::MAX));
+        let first = read.scan(Family::Operations, &self.index.progress.operations_from(&start), &end, 1)?;
+        first.first().map(|(key, _)| Ok(operation_age_of(key)?.0)).transpose()
+    }
     pub fn mounts(&self) -> &BTreeMap<MountId, Mount> {
         &self.index.mounts
     }
@@ -148,17 +276,19 @@ impl Namespace {
     }
 }
 
-/// Runs an entry, unless its operation ran before: then its outcome is told again.
-fn run(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
-    if step.counters.cluster.is_none() && !matches!(op, Op::Format(_)) {
-        return Err(Stop::Reject(Reject::Refused("this cluster was not formatted yet".to_owned())));
-    }
-    let Some(operation) = step.operation else { return op::apply(step, op) };
+/// Runs a mutation, unless its operation ran before: then its outcome is told again.
+fn run<'s, 'r>(
+    step: &mut Step<'s, 'r>,
+    operation: Option<OperationId>,
+    apply: impl FnOnce(&mut Step<'s, 'r>) -> Outcome,
+) -> Outcome {
+    step.operation = operation;
+    let Some(operation) = operation else { return apply(step) };
     let known: Option<OperationRecord> = fetch(step.txn, Family::Operations, operation_key(operation))?;
     if let Some(known) = known {
         return Ok(known.done());
     }
-    let done = op::apply(step, op)?;
+    let done = apply(step)?;
     if let Some(record) = OperationRecord::of(&done, step.age) {
         step.remember_operation(operation, &record);
     }
@@ -184,7 +314,7 @@ impl OperationRecord {
             Done::Inode(inode) => Some(OperationRecord { inode: Some(*inode), ..record }),
             Done::Mount(mount) => Some(OperationRecord { mount: Some(*mount), ..record }),
             Done::Pending(intent) => Some(OperationRecord { pending: Some(*intent), ..record }),
-            Done::Collected { .. } | Done::Load(_) | Done::Worker { .. } => None,
+            Done::Collected { .. } | Done::Load(_) | Done::Worker { .. } | Done::Batch(_) => None,
         }
     }
 }

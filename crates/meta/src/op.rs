@@ -15,6 +15,7 @@ pub(crate) mod create_directory;
 pub(crate) mod create_file;
 pub(crate) mod create_mount;
 pub(crate) mod delete_mount;
+pub(crate) mod expire;
 pub(crate) mod expire_incomplete;
 pub(crate) mod fail_persist;
 pub(crate) mod finish_persist;
@@ -25,11 +26,13 @@ mod hold_persist;
 pub(crate) mod load_page;
 pub(crate) mod load_path;
 pub(crate) mod mark_lost;
+pub(crate) mod note_use;
 pub(crate) mod open_load;
 pub(crate) mod raise_rules;
 pub(crate) mod register_worker;
 pub(crate) mod remove;
 pub(crate) mod rename;
+mod repair;
 pub(crate) mod schedule_persist;
 pub(crate) mod set_attribute;
 pub(crate) mod set_xattr;
@@ -37,7 +40,8 @@ pub(crate) mod sync;
 pub(crate) mod update_mount;
 
 use crate::effect::Done;
-use crate::entry::Op;
+use crate::entry::{BatchOp, Op};
+use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
@@ -76,6 +80,21 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Op) -> Outcome {
         Op::AnnounceStream(op) => announce_stream::apply(step, op),
         Op::BeginIncarnation(op) => begin_incarnation::apply(step, op),
         Op::HoldPersist(op) => hold_persist::apply(step, op),
+        Op::Repair(op) => repair::apply(step, op),
+        Op::NoteUse(op) => note_use::apply(step, op),
+        Op::Expire(op) => expire::apply(step, op),
+        // The namespace takes a batch apart: each item sees what those before it did.
+        Op::Batch(_) => Err(Reject::Refused("a batch holds no batch; that is a bug of the leader".to_owned()).into()),
+    }
+}
+
+/// One item of a batch.
+pub(crate) fn apply_item(step: &mut Step<'_, '_>, op: &BatchOp) -> Outcome {
+    match op {
+        BatchOp::CreateFile(op) => create_file::apply(step, op),
+        BatchOp::CompleteFile(op) => complete_file::apply(step, op),
+        BatchOp::CreateDirectory(op) => create_directory::apply(step, op),
+        BatchOp::Remove(op) => remove::apply(step, op),
     }
 }
 

@@ -1,8 +1,7 @@
 //! What users and servers see: reads over one consistent view. Nothing here changes anything.
 
 use crate::key::{
-    LEFT_OUT_KEY, container_key, edge_of, edge_range, incomplete_key, incomplete_of, mount_key, operation_age_of,
-    operation_age_range, operation_key, u64_of,
+    LEFT_OUT_KEY, container_key, edge_of, edge_range, incomplete_key, incomplete_of, mount_key, operation_key, u64_of,
 };
 use crate::permission::Caller;
 use crate::record::{Inode, Intent, IntentKind, LeftOut, Mount, Node, OperationRecord, Persist, Record, WorkerRecord};
@@ -255,13 +254,6 @@ fn all<R: Record>(read: &dyn Read, family: Family) -> Result<Vec<R>, StoreError>
 /// The remembered outcome of an operation: look it up before refusing a request.
 pub fn operation(read: &dyn Read, id: OperationId) -> Result<Option<OperationRecord>, StoreError> {
     fetch(read, Family::Operations, operation_key(id))
-}
-
-/// The age of the oldest remembered outcome.
-pub fn oldest_operation(read: &dyn Read) -> Result<Option<AgeMs>, StoreError> {
-    let (start, end) = operation_age_range(AgeMs(u64::MAX));
-    let first = read.scan(Family::Operations, &start, &end, 1)?;
-    first.first().map(|(key, _)| Ok(operation_age_of(key)?.0)).transpose()
 }
 
 /// The persist of one file, if it is on its way to its store.

@@ -21,27 +21,32 @@ pub trait Record: Serialize + DeserializeOwned {
     const WHAT: &'static str;
 
     fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(ROOM);
-        out.push(Self::VERSION);
-        Bytes::from(postcard::to_extend(self, out).expect("records have no length-less parts"))
+        Bytes::from(encode_as(Self::VERSION, self))
     }
 
     /// Errors: an unknown version or damaged bytes, as a sentence that names the record's kind.
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
-        let corrupt = |why: String| StoreError {
-            what: format!("read a {} record: {why}", Self::WHAT),
-            kind: types::ErrorKind::Corrupt,
-        };
-        match bytes.split_first() {
-            Some((&version, rest)) if version == Self::VERSION => {
-                postcard::from_bytes(rest).map_err(|err| corrupt(format!("{err} in {} bytes", bytes.len())))
-            }
-            Some((&version, _)) => Err(corrupt(format!(
-                "version {version} is not {}, which this release writes; use the release that wrote the data",
-                Self::VERSION
-            ))),
-            None => Err(corrupt("it is empty".to_owned())),
+        decode_as(Self::VERSION, Self::WHAT, bytes)
+    }
+}
+
+fn encode_as(version: u8, record: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(ROOM);
+    out.push(version);
+    postcard::to_extend(record, out).expect("records have no length-less parts")
+}
+
+fn decode_as<R: DeserializeOwned>(known: u8, what: &str, bytes: &[u8]) -> Result<R, StoreError> {
+    let corrupt =
+        |why: String| StoreError { what: format!("read a {what} record: {why}"), kind: types::ErrorKind::Corrupt };
+    match bytes.split_first() {
+        Some((&version, rest)) if version == known => {
+            postcard::from_bytes(rest).map_err(|err| corrupt(format!("{err} in {} bytes", bytes.len())))
         }
+        Some((&version, _)) => Err(corrupt(format!(
+            "version {version} is not {known}, which this release writes; use the release that wrote the data"
+        ))),
+        None => Err(corrupt("it is empty".to_owned())),
     }
 }
 
@@ -221,6 +226,42 @@ pub struct Load {
     pub removed: u32,
     /// A name was dropped here that the store may still hold: the last page leaves the directory not loaded.
     pub holes: bool,
+    /// How far its pages have come. Absent before the first one, and under rules older than [`crate::BATCHES`].
+    pub reached: Option<Reached>,
+}
+
+/// Up to here, in the order of keys, everything the store lists is known.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reached {
+    /// The last entry of the last page that had any.
+    pub name: Name,
+    /// Its key ends in a slash, and sorts so.
+    pub directory: bool,
+    /// When that page came.
+    pub at: AgeMs,
+}
+
+/// A session that has reached nothing is written as releases before [`crate::BATCHES`] write it: version 1 is version 2
+/// without its last byte, which then says that there is nothing.
+impl Record for Load {
+    const VERSION: u8 = 2;
+    const WHAT: &'static str = "load";
+
+    fn encode(&self) -> Bytes {
+        let mut out = encode_as(Self::VERSION, self);
+        if self.reached.is_none() {
+            assert_eq!(out.pop(), Some(0), "an absent value is one byte");
+            out[0] = 1;
+        }
+        Bytes::from(out)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Load, StoreError> {
+        match bytes.split_first() {
+            Some((1, rest)) => decode_as(Self::VERSION, Self::WHAT, &[&[Self::VERSION], rest, &[0]].concat()),
+            _ => decode_as(Self::VERSION, Self::WHAT, bytes),
+        }
+    }
 }
 
 /// Removals remembered by one load session; one more ends the session.
@@ -289,6 +330,37 @@ impl LeftOut {
     }
 }
 
+/// The times in which uses of files are noted, oldest first, at most [`Uses::KEPT`]. Empty: they are not.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Uses {
+    pub times: Vec<UseTime>,
+}
+
+/// One of them: it lasts until the next one begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UseTime {
+    pub number: u64,
+    pub began: AgeMs,
+    /// The entry that began it: what changed later changed in it, or after it.
+    pub at: LogIndex,
+}
+
+impl Uses {
+    /// A quarter of the time after which what is unused goes is one of these: so many reach back far enough.
+    pub const KEPT: usize = 6;
+
+    /// The last one that had begun by `before`. None: uses have not been noted for that long.
+    pub fn since(&self, before: AgeMs) -> Option<UseTime> {
+        self.times.iter().rev().find(|time| time.began <= before).copied()
+    }
+}
+
+/// Which of the containers of a chunk of 2048 were used in one time: a bit each, the lowest of the first word first.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Used {
+    pub words: Vec<u64>,
+}
+
 macro_rules! records {
     ($($kind:ident $version:literal $what:literal;)*) => {$(
         impl Record for $kind { const VERSION: u8 = $version; const WHAT: &'static str = $what; }
@@ -301,11 +373,12 @@ records! {
     Mount 1 "mount";
     Intent 1 "intent";
     Detached 1 "detached directory";
-    Load 1 "load";
     Persist 1 "persist";
     WorkerRecord 1 "worker";
     Counters 1 "counters";
     LeftOut 1 "left out containers";
+    Uses 1 "times of use";
+    Used 1 "used containers";
     Entry 1 "log entry";
 }
 

@@ -4,8 +4,8 @@
 //! Never:  refuses, but for ids that ran out.
 
 use crate::effect::{Done, Effect};
-use crate::entry::Ids;
-use crate::index::Index;
+use crate::entry::{BATCHES, Ids};
+use crate::index::{Index, Went};
 use crate::key::{
     container_key, edge_key, edge_range, incomplete_key, inode_key, intent_key, mount_key, operation_age_key,
     operation_key,
@@ -35,12 +35,15 @@ pub(crate) struct Step<'s, 'r> {
     pub index: &'s Index,
     pub counters: &'s mut Counters,
     pub at: LogIndex,
+    /// Which item of the entry this is; 0 of an entry that is no batch.
+    pub item: u16,
     pub wall: UnixMs,
     pub age: AgeMs,
     pub who: &'s Caller,
     pub operation: Option<OperationId>,
     pub ids: Ids,
     pub effects: Vec<Effect>,
+    pub went: Option<Went>,
 }
 
 /// How a name left a directory.
@@ -50,6 +53,8 @@ pub(crate) enum Gone {
     Everywhere,
     /// The store may still have it: only what we knew of it is dropped.
     Here,
+    /// The same, and nobody asked for it: to its users the directory is what it was.
+    Unasked,
 }
 
 impl<'r> Step<'_, 'r> {
@@ -184,7 +189,7 @@ impl<'r> Step<'_, 'r> {
     fn make_one(&mut self, parent: &Spot, name: &Name, mode: Mode, node: Node) -> Result<Spot, Stop> {
         let inode = self.new_inode(&parent.inode, mode, node)?;
         let made = self.link(parent, name, inode);
-        self.edit_entries(parent, |directory| directory.children += 1)?;
+        self.edit_entries(parent, count_in)?;
         Ok(made)
     }
 
@@ -335,19 +340,25 @@ impl<'r> Step<'_, 'r> {
         self.txn.put(Family::Edges, edge_key(to.inode.id, name), &inode);
         let place = Parent { parent: to.inode.id, name: name.clone() };
         self.txn.put(Family::Inodes, inode_key(inode.id), &place);
-        self.edit_entries(to, |directory| directory.children += 1)
+        self.edit_entries(to, count_in)
     }
 
     /// The parent's side of a name that leaves it.
     fn count_out(&mut self, parent: &Spot, entry: &Spot, gone: Gone) -> Result<(), StoreError> {
         let at = self.at;
-        self.edit_entries(parent, |directory| {
-            directory.children = directory.children.checked_sub(1).expect("it counts the entry that leaves");
+        let change = |directory: &mut Directory| {
+            // One that counts too few is damaged, perhaps at this member alone: an audit names it. What the entry does must
+            // be the same at all of them.
+            directory.children = directory.children.saturating_sub(1);
             lose_name(directory, at, gone);
-        })?;
+        };
+        match gone {
+            Gone::Everywhere | Gone::Here => self.edit_entries(parent, change)?,
+            Gone::Unasked => self.edit_directory(parent, change)?,
+        }
         match &entry.name {
             // What never was in the store is no reason to overlook what the store has of that name.
-            Some(name) if gone == Gone::Here || entry.inode.is_in_store() => {
+            Some(name) if gone != Gone::Everywhere || entry.inode.is_in_store() => {
                 self.note_in_load(parent.inode.id, name, gone)
             }
             Some(_) | None => Ok(()),
@@ -365,7 +376,7 @@ impl<'r> Step<'_, 'r> {
         let load: Option<Load> = fetch(self.txn, Family::Loads, inode_key(directory))?;
         let Some(mut load) = load else { return Ok(()) };
         match gone {
-            Gone::Here => load.holes = true,
+            Gone::Here | Gone::Unasked => load.holes = true,
             Gone::Everywhere => {
                 let key = edge_key(directory, name);
                 if self.txn.get(Family::Loads, &key)?.is_some() {
@@ -400,12 +411,22 @@ impl<'r> Step<'_, 'r> {
 
     /// Announces a mutation of the store. `decides`: the caller's outcome is decided by its end.
     pub fn open_intent(&mut self, mount: MountId, kind: IntentKind, decides: bool) -> IntentId {
-        let id = IntentId(self.at.0);
+        let id = self.intent_id();
         let operation = self.operation.filter(|_| decides);
         let intent = Intent { id, mount, attempt: Attempt(0), operation, opened: self.age, kind };
         self.txn.put(Family::Intents, intent_key(id), &intent);
         self.effects.push(Effect::OpenedIntent(id));
         id
+    }
+
+    /// Unique, and in the order of the log: an entry, or an item of one, opens at most one intent.
+    fn intent_id(&self) -> IntentId {
+        if self.counters.rules < BATCHES {
+            return IntentId(self.at.0);
+        }
+        assert!(self.at.0 < 1 << (u64::BITS - u16::BITS), "a log of {} entries", self.at);
+        // Items of a batch are fewer than 2¹⁶.
+        IntentId(self.at.0 << u16::BITS | u64::from(self.item))
     }
 
     /// The removal of one object, by an entry of the namespace that stood for it.
@@ -450,6 +471,10 @@ impl<'r> Step<'_, 'r> {
         self.txn.delete(Family::Mounts, mount_key(mount));
         self.effects.push(Effect::MountsChanged);
     }
+}
+
+fn count_in(directory: &mut Directory) {
+    directory.children = directory.children.saturating_add(1);
 }
 
 fn lose_name(directory: &mut Directory, at: LogIndex, gone: Gone) {

@@ -1,11 +1,12 @@
 //! What the namespace asks of a database.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use types::{ErrorKind, LogIndex};
 
 /// A group of records with one key layout. The number is part of the on-disk format.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Family {
     /// `counters` → [`crate::Counters`]; other short ASCII names belong to the store.
@@ -120,6 +121,116 @@ pub trait Store: Read + Send + Sync {
     /// Writes a complete copy to `dir`, which must not exist: of what was flushed last, or of a later commit. Returns the
     /// applied index of the copy.
     fn checkpoint(&self, dir: &std::path::Path) -> Result<LogIndex, StoreError>;
+
+    /// What it uses and how it fares, for people to look at. Cost: some microseconds a family, no IO.
+    fn usage(&self) -> Usage;
+
+    /// Whether its own work on disk does not keep up, so that commits would soon have to wait for it: no more changes should
+    /// be taken in then. Those under way can still be committed. Cost: some microseconds.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// Rewrites what is on disk so that deleted and replaced records take no room, in steps of a bounded size. Runs beside
+    /// commits and reads.
+    ///
+    /// - `goes_on`: asked before each step; false ends it.
+    /// - Returns whether all was done. Errors: the database's, and nothing is lost by it.
+    /// - Cost: reads and writes the whole database; room for one step more.
+    fn compact(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, StoreError> {
+        Ok(goes_on())
+    }
+
+    /// The same by the metric's name without the role's, as far as there are metrics of it.
+    fn figures(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+}
+
+/// What a database uses now of disk and memory, and how it fares. Sizes in bytes; "files" are table files. What it does not
+/// count is 0.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// In their order.
+    pub families: Vec<FamilyUsage>,
+    /// The part of memtables that takes commits.
+    pub active_memtable_bytes: u64,
+    /// Memtables that wait to be written.
+    pub waiting_memtables: u64,
+    /// Blocks, indexes and filters of files in memory, their bound, and the part that cannot be evicted now.
+    pub block_cache_bytes: u64,
+    pub block_cache_capacity_bytes: u64,
+    pub block_cache_pinned_bytes: u64,
+    /// What open files take in memory besides.
+    pub table_reader_bytes: u64,
+    pub pending_compactions: u64,
+    pub running_compactions: u64,
+    pub pending_flushes: u64,
+    pub running_flushes: u64,
+    /// Bytes a second that commits are slowed down to, because compaction does not keep up; 0: they are not.
+    pub delayed_to_bytes_per_s: u64,
+    /// Commits wait until compaction or a flush has caught up.
+    pub is_stopped: bool,
+    /// Versions that a reader or a compaction still holds.
+    pub live_versions: u64,
+    /// Errors of background work; anything but 0 needs a person.
+    pub background_errors: u64,
+}
+
+/// What the records of one family take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FamilyUsage {
+    pub family: Family,
+    /// Records; an estimate where the database does not count them: deleted and overwritten ones that wait for a compaction
+    /// may be among them.
+    pub keys: u64,
+    /// Files on disk, those of old versions that a reader or checkpoint still holds included, and those of the newest version.
+    pub disk_bytes: u64,
+    pub live_disk_bytes: u64,
+    /// Of commits that are not on disk yet, and what of them is on its way there.
+    pub memtable_bytes: u64,
+    /// What compaction has yet to rewrite; growth means that it does not keep up.
+    pub pending_compaction_bytes: u64,
+    /// Files of the top level; many make reads slow, then commits.
+    pub level0_files: u64,
+}
+
+impl FamilyUsage {
+    /// Of a family whose records are counted and nothing else.
+    pub fn of_keys(family: Family, keys: u64) -> FamilyUsage {
+        FamilyUsage {
+            family,
+            keys,
+            disk_bytes: 0,
+            live_disk_bytes: 0,
+            memtable_bytes: 0,
+            pending_compaction_bytes: 0,
+            level0_files: 0,
+        }
+    }
+}
+
+impl Usage {
+    pub fn keys(&self) -> u64 {
+        self.sum(|family| family.keys)
+    }
+    pub fn disk_bytes(&self) -> u64 {
+        self.sum(|family| family.disk_bytes)
+    }
+    pub fn live_disk_bytes(&self) -> u64 {
+        self.sum(|family| family.live_disk_bytes)
+    }
+    pub fn memtable_bytes(&self) -> u64 {
+        self.sum(|family| family.memtable_bytes)
+    }
+    /// What it takes of memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.block_cache_bytes + self.table_reader_bytes + self.memtable_bytes()
+    }
+
+    fn sum(&self, of: impl Fn(&FamilyUsage) -> u64) -> u64 {
+        self.families.iter().map(of).sum()
+    }
 }
 
 /// A plain map: for unit tests of this crate's rules. Crash rules live in the `store` crate's stores.

@@ -1,5 +1,8 @@
 //! Histories over a plain map. Only [`world`] knows how entries are stamped and applied.
 
+mod audit;
+mod batches;
+mod expiry;
 mod fake_store;
 mod files;
 mod fuzz;

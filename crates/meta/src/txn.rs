@@ -151,7 +151,7 @@ impl Read for Txn<'_> {
 }
 
 /// The key that follows `key`.
-pub(crate) fn after(key: &[u8]) -> Bytes {
+pub fn after(key: &[u8]) -> Bytes {
     let mut next = key.to_vec();
     next.push(0);
     Bytes::from(next)

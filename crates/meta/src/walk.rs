@@ -13,7 +13,7 @@ pub const INNER_WRITE_TYPE: &str = "innerWriteType";
 
 /// Levels walked up from an inode. Only trees moved into each other again and again are deeper; what is in there can be
 /// listed and removed from above, but not found by its id.
-const MAX_LEVELS: usize = 4096;
+pub(crate) const MAX_LEVELS: usize = 4096;
 
 /// Why an operation stopped: an answer, or a database that gave none.
 #[derive(Debug)]

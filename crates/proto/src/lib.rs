@@ -19,5 +19,5 @@ pub use generated::com::qcloud::cos::goosefs::grpc;
 pub use generated::com::qcloud::cos::goosefs::proto as shared;
 /// Between our workers and masters.
 pub use generated::goosefs::internal::v1 as internal;
-/// Our own service for operators.
+/// Our own services: for operators, and for what the official contract sends one by one.
 pub use generated::goosefs::v1 as admin;

@@ -270,6 +270,9 @@ impl Store for Watched {
     fn flushed(&self) -> LogIndex {
         self.inner.flushed()
     }
+    fn usage(&self) -> meta::Usage {
+        self.inner.usage()
+    }
     fn checkpoint(&self, dir: &Path) -> Result<LogIndex, StoreError> {
         self.inner.checkpoint(dir)
     }

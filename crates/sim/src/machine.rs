@@ -1,7 +1,7 @@
 //! One master's machine: clocks, disks, and the process while it runs.
 
 use crate::bug::Bug;
-use crate::calls::{Answer, Service};
+use crate::calls::{Answer, BatchService, Service};
 use crate::database::{FileDisk, Watched};
 use crate::dice::Dice;
 use crate::fetching::Fetching;
@@ -13,7 +13,7 @@ use journal::disk::SimDisk;
 use journal::{AppendBatch, HardState, JournalLog, MemberId, SegmentLog, SegmentOptions};
 use master::core::{JobId, Now};
 use master::rig::{InstallError, Parts, Place, Rig, Snapshot};
-use master::{GroupConfig, MasterConfig};
+use master::{ExpiryConfig, GroupConfig, MasterConfig, WalkConfig};
 use proto::internal::CheckpointResponse;
 use rpc::ClusterKey;
 use std::fmt;
@@ -34,6 +34,9 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 const CHECKPOINT_ENTRIES: u64 = 40;
 /// Entries kept for who lacks them, where members are replaced: few, so that snapshots are sent.
 const RETAINED_ENTRIES: u64 = 30;
+/// What nobody used for so long is forgotten: not long, so that it happens while clients are at work. How often it is looked for.
+const UNUSED: Duration = Duration::from_secs(2);
+const WALKS_EVERY: Duration = Duration::from_millis(500);
 /// What a master says that was removed.
 const REMOVED: &str = "was removed from the group";
 /// The id of a master that waits to be taken into the group.
@@ -78,6 +81,7 @@ pub struct Process {
     pub rig: Rig,
     pub log: SegmentLog<SimDisk>,
     pub fs: Service,
+    pub batches: BatchService,
     pub database: Arc<Watched>,
     pub work: Vec<Work>,
     pub applied: LogIndex,
@@ -296,12 +300,13 @@ impl Machine {
         let rig = Rig::open(parts).map_err(|err| refused(err.to_string()))?;
         database.opened();
         self.installing = None;
-        let (fs, applied) = (rig.file_system(), rig.applied());
+        let (fs, batches, applied) = (rig.file_system(), rig.batches(), rig.applied());
         self.life += 1;
         self.process = Some(Process {
             rig,
             log,
             fs,
+            batches,
             database,
             work: Vec::new(),
             applied,
@@ -381,7 +386,10 @@ impl Machine {
         // A cache would keep what this bug takes away.
         let is_off = self.bug == Some(Bug::LoadResurrects);
         let cache = if is_off { CacheConfig::of_bytes(0) } else { self.cache() };
-        MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, cache, ..config }
+        let walk = Some(WalkConfig { per_second: 10_000, every: WALKS_EVERY });
+        // What a bug does is to be seen by itself.
+        let expiry = self.bug.is_none().then_some(ExpiryConfig { unused: UNUSED, per_second: 1_000 });
+        MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, cache, walk, expiry, ..config }
     }
 
     /// Another cache in each life, most of them far too small: what is evicted must not matter.

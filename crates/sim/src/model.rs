@@ -17,6 +17,19 @@ pub struct Item {
     pub length: Option<i64>,
     /// None while it was in the store alone and no answer has shown it.
     pub owner: Option<u64>,
+    /// It was in the store from the beginning: forgotten while nobody uses it, and then found there again, it has another id.
+    pub is_from_store: bool,
+}
+
+impl Item {
+    fn made(directory: bool, id: i64) -> Item {
+        Item { directory, id, length: None, owner: MAKER, is_from_store: false }
+    }
+
+    /// A file of this length, or a directory.
+    fn of_store(length: Option<i64>) -> Item {
+        Item { directory: length.is_none(), id: 0, length, owner: None, is_from_store: true }
+    }
 }
 
 /// All items of a room by path. The room itself is there always.
@@ -36,10 +49,10 @@ impl State {
     pub fn with(files: &[(String, i64)]) -> State {
         let mut items = BTreeMap::new();
         for (path, length) in files {
-            items.insert(path.clone(), Item { directory: false, id: 0, length: Some(*length), owner: None });
+            items.insert(path.clone(), Item::of_store(Some(*length)));
             let above = parent(path);
             if !above.is_empty() {
-                items.insert(above.to_owned(), Item { directory: true, id: 0, length: None, owner: None });
+                items.insert(above.to_owned(), Item::of_store(None));
             }
         }
         State(Rc::new(items))
@@ -121,13 +134,13 @@ impl State {
         let items = Rc::make_mut(&mut next.0);
         match (call, answer) {
             (Call::Create { path }, Some(Answer::Made(id))) => {
-                items.insert(path.clone(), Item { directory: false, id: *id, length: None, owner: MAKER });
+                items.insert(path.clone(), Item::made(false, *id));
             }
             (Call::Create { path }, Some(Answer::Vanished) | None) => {
-                items.insert(path.clone(), Item { directory: false, id: 0, length: None, owner: MAKER });
+                items.insert(path.clone(), Item::made(false, 0));
             }
             (Call::MakeDirectory { path }, Some(Answer::Done) | None) => {
-                items.insert(path.clone(), Item { directory: true, id: 0, length: None, owner: MAKER });
+                items.insert(path.clone(), Item::made(true, 0));
             }
             (Call::Complete { file, length, .. }, Some(Answer::Done) | None) => {
                 let path = self.by_id(*file)?;
@@ -182,7 +195,7 @@ impl State {
 fn agree(items: &mut BTreeMap<String, Item>, path: &str, shown: &Shown) -> Option<()> {
     let taken = items.iter().any(|(at, item)| item.id == shown.id && at != path);
     let item = items.get_mut(path)?;
-    let same_id = item.id == shown.id || (item.id == 0 && !taken);
+    let same_id = item.id == shown.id || ((item.id == 0 || item.is_from_store) && !taken);
     if !same_id || item.directory != shown.directory || item.length != shown.length {
         return None;
     }

@@ -282,6 +282,9 @@ impl UnderStore for Under {
         self.call(Verb::List, dir, move |store| async move { store.list(&at, after.as_ref(), limit).await }.boxed())
             .await
     }
+    fn behind(&self, entry: &Key) -> PageToken {
+        self.inner.behind(entry)
+    }
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         let (at, after) = (dir.clone(), after.cloned());
         let act = move |store: Arc<MemoryStore>| {
@@ -379,6 +382,9 @@ impl UnderStore for Backward {
     }
     async fn list(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.0.list(dir, after, limit).await
+    }
+    fn behind(&self, entry: &Key) -> PageToken {
+        self.0.behind(entry)
     }
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.0.list_recursive(dir, after, limit).await

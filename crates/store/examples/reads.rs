@@ -130,6 +130,9 @@ impl Store for Endless {
     fn flushed(&self) -> LogIndex {
         LogIndex(0)
     }
+    fn usage(&self) -> meta::Usage {
+        meta::Usage::default()
+    }
     fn checkpoint(&self, _: &Path) -> Result<LogIndex, StoreError> {
         Ok(LogIndex(0))
     }

@@ -31,9 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::{Clock, Monotonic};
 
-/// Memory of an entry besides its key and value: the slot, its place in index and policy, and the allocator's share
-/// (measured by the example `reads`, rounded up).
-const ENTRY_BYTES: usize = 192;
+/// Memory of an entry besides its key and value: the slot, its place in index and policy, the count of its readers, and what
+/// the allocator rounds up (measured by the example `scale` of the master, rounded up).
+const ENTRY_BYTES: usize = 128;
 /// A segment's share is at least this, or there are fewer segments.
 const SEGMENT_ENTRIES_MIN: usize = 64;
 const SEGMENT_BYTES_MIN: usize = 16 << 10;
@@ -66,30 +66,57 @@ impl CacheConfig {
 }
 
 /// What can be held.
-pub(crate) trait Held: Clone {
-    /// Its memory.
-    fn bytes(&self) -> usize;
+pub(crate) trait Held: Sized {
+    /// As it lies in memory, with the family and the key it is held under.
+    type Kept;
+    /// A copy of its own: it must not keep the buffer alive that it was cut from.
+    fn keep(self, family: Family, key: &[u8]) -> Self::Kept;
+    fn family(kept: &Self::Kept) -> Family;
+    fn key(kept: &Self::Kept) -> &[u8];
+    /// What was kept. Cost: a counted reference.
+    fn give(kept: &Self::Kept) -> Self;
+    /// Its memory, the key's with it.
+    fn bytes(kept: &Self::Kept) -> usize;
     /// As how many entries it counts.
-    fn entries(&self) -> usize;
+    fn entries(kept: &Self::Kept) -> usize;
     /// What a value of this family is counted as.
     fn kind(family: Family) -> Kind;
 }
 
-/// A record, or its absence. A copy of its own: it must not keep the buffer alive that it was cut from.
+/// A record, or its absence.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Known(pub(crate) Option<Bytes>);
 
-impl Known {
-    pub(crate) fn copy(value: Option<&Bytes>) -> Known {
-        Known(value.map(|value| Bytes::copy_from_slice(value)))
-    }
+/// A record behind its key, in one buffer.
+pub(crate) struct Joined {
+    whole: Bytes,
+    key_length: u16,
+    family: Family,
+    is_present: bool,
 }
 
 impl Held for Known {
-    fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, Bytes::len)
+    type Kept = Joined;
+
+    fn keep(self, family: Family, key: &[u8]) -> Joined {
+        let value = self.0.as_deref().unwrap_or_default();
+        let whole = Bytes::from([key, value].concat());
+        let key_length = u16::try_from(key.len()).expect("ids and names are short");
+        Joined { whole, key_length, family, is_present: self.0.is_some() }
     }
-    fn entries(&self) -> usize {
+    fn family(kept: &Joined) -> Family {
+        kept.family
+    }
+    fn key(kept: &Joined) -> &[u8] {
+        &kept.whole[..usize::from(kept.key_length)]
+    }
+    fn give(kept: &Joined) -> Known {
+        Known(kept.is_present.then(|| kept.whole.slice(usize::from(kept.key_length)..)))
+    }
+    fn bytes(kept: &Joined) -> usize {
+        kept.whole.len()
+    }
+    fn entries(_: &Joined) -> usize {
         1
     }
     fn kind(family: Family) -> Kind {
@@ -125,7 +152,7 @@ pub(crate) fn keeps(family: Family) -> bool {
 }
 
 /// See the module.
-pub(crate) struct Cache<V> {
+pub(crate) struct Cache<V: Held> {
     hasher: FixedState,
     segments: Box<[Segment<V>]>,
     bounds: Bounds,
@@ -198,8 +225,8 @@ impl<V: Held> Cache<V> {
         let hash = self.hash(family, key);
         let segment = self.segment(hash);
         segment.loaded(V::kind(family), loading);
-        let entry = Entry { hash, family, key: key.into(), value };
-        if entry.bytes() > self.bounds.bytes || entry.value.entries() > self.bounds.entries {
+        let entry = Entry::<V> { hash, kept: value.keep(family, key) };
+        if entry.bytes() > self.bounds.bytes || entry.entries() > self.bounds.entries {
             return;
         }
         let mut inner = segment.change();

@@ -14,7 +14,7 @@ use crate::error::{damaged, from_io};
 use crate::{key, marker};
 use bytes::Bytes;
 use file::{Contents, Image};
-use meta::{Change, Changes, Family, Read, Store, StoreError};
+use meta::{Change, Changes, Family, FamilyUsage, Read, Store, StoreError, Usage};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -85,6 +85,11 @@ impl HeapStore {
         }
         let flushed = AtomicU64::new(live.applied.0);
         Ok(HeapStore { disk, cluster, live: RwLock::new(live), files: Mutex::new(files), flushed })
+    }
+
+    /// Whose database the one on `disk` is, by its marker alone. Errors: as those of [`HeapStore::open`].
+    pub fn cluster_of(disk: &dyn HeapDisk) -> Result<ClusterId, StoreError> {
+        marker::cluster(disk.place(), disk.read(marker::NAME), marker::Kind::Heap)
     }
 
     /// Number of records of all families. Cost: a few additions.
@@ -203,6 +208,13 @@ impl Store for HeapStore {
 
     fn flushed(&self) -> LogIndex {
         LogIndex(self.flushed.load(Ordering::Acquire))
+    }
+
+    /// Which family's records a file holds how much of is not counted: nothing is said of the disk.
+    fn usage(&self) -> Usage {
+        let live = self.live.read();
+        let of = |family| FamilyUsage::of_keys(family, u64::try_from(live.family(family).len()).unwrap_or(u64::MAX));
+        Usage { families: Family::ALL.map(of).to_vec(), ..Usage::default() }
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<LogIndex, StoreError> {

@@ -29,5 +29,6 @@ static ALLOCATOR: testkit::fuzz::Metered = testkit::fuzz::Metered;
 pub use cache::{CacheConfig, CacheStatistics, Eviction, KindStatistics, Lru, Policy, Random, S3Fifo};
 pub use heap::{DirDisk, HeapDisk, HeapStore, MemoryDisk};
 pub use key::{APPLIED_KEY, is_own};
+pub use live::{forget_live, live_drift};
 pub use published::{Latest, Published, PublishedStatistics, Tracked};
-pub use rocks::{RocksConfig, RocksStatistics, RocksStore};
+pub use rocks::{Compression, Filter, Gap, Repaired, RocksConfig, RocksStore, Tables};

@@ -14,7 +14,7 @@ use crate::key;
 use bytes::Bytes;
 use chunk::{CHUNK_BITS, Chunk};
 use hashbrown::HashMap;
-use meta::{Change, Changes, Family, KEYS_END, Store, StoreError, for_each_between};
+use meta::{Change, Changes, Family, KEYS_END, Store, StoreError, for_each_between, key_after};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +35,20 @@ pub(crate) struct Live {
     maps: Box<[RwLock<HashMap<u64, Chunk>>]>,
     /// The database's chunks are not of its applied index: the next commit writes all.
     is_stale: AtomicBool,
+}
+
+/// Where the written bitmap of containers that live and the records of containers differ; nothing if the bitmap is not
+/// of the database's applied index, as then the next start makes it anew. For a database that nobody has published.
+///
+/// Cost: a look at every container. Errors: the store's; `Corrupt` for a chunk that cannot be read.
+pub fn live_drift(store: &(impl Store + ?Sized)) -> Result<Vec<String>, StoreError> {
+    let live = Live::open(store)?;
+    if live.is_stale.load(Ordering::Relaxed) { Ok(Vec::new()) } else { live.drift(store) }
+}
+
+/// The change after which the next start makes that bitmap anew.
+pub fn forget_live() -> Change {
+    Change { family: Family::State, key: Bytes::from_static(LIVE_KEY), value: None }
 }
 
 /// What a commit makes of the chunks it touches. None: nothing lives in it any more.
@@ -99,11 +113,74 @@ impl Live {
             }
             Ok(())
         })?;
-        let live: usize = self.maps.iter().map(|map| map.read().values().map(Chunk::count).sum::<usize>()).sum();
+        let live = self.count();
         if live != records - wrong.len() {
             wrong.push(format!("{live} containers live, {records} have a file"));
         }
         Ok(wrong)
+    }
+
+    /// How many containers live. Cost: a look at every chunk.
+    pub(crate) fn count(&self) -> usize {
+        self.maps.iter().map(|map| map.read().values().map(Chunk::count).sum::<usize>()).sum()
+    }
+
+    /// Compares up to `chunks` chunks from number `from` on with the records of `store`, which nobody may change meanwhile. What
+    /// is wrong, as sentences, and the number to go on from. `mend`: what is wrong is made from the records, and the next commit
+    /// writes all chunks.
+    ///
+    /// Cost: the records of these chunks, and a look at every chunk's number.
+    pub(crate) fn compare(
+        &self,
+        store: &(impl Store + ?Sized),
+        from: u64,
+        chunks: usize,
+        mend: bool,
+    ) -> Result<(Vec<String>, Option<u64>), StoreError> {
+        let (mut wrong, mut at) = (Vec::new(), from);
+        for _ in 0..chunks {
+            let Some(number) = self.next(store, at)? else { return Ok((wrong, None)) };
+            let start = number << CHUNK_BITS;
+            let last = start | ((1 << CHUNK_BITS) - 1);
+            let (first, end) = (start.to_be_bytes(), key_after(&last.to_be_bytes()));
+            let mut right = Chunk::default();
+            for_each_between(store, Family::Containers, (&first[..], &end[..]), |key, _| {
+                right.set(split(ContainerId(number_of(key)?)).1, true);
+                Ok::<_, StoreError>(())
+            })?;
+            let held = self.map(number).read().get(&number).cloned().unwrap_or_default();
+            if !right.same(&held) {
+                let (from, to) = (ContainerId(start), ContainerId(last));
+                wrong.push(format!(
+                    "of {from} to {to} {} live by the bitmap and {} have a record",
+                    held.count(),
+                    right.count()
+                ));
+                if mend {
+                    let mut map = self.map(number).write();
+                    match right.is_empty() {
+                        true => map.remove(&number),
+                        false => map.insert(number, right),
+                    };
+                    self.is_stale.store(true, Ordering::Relaxed);
+                }
+            }
+            at = number + 1;
+            if last == u64::MAX {
+                return Ok((wrong, None));
+            }
+        }
+        Ok((wrong, Some(at)))
+    }
+
+    /// The lowest number from `from` on of a chunk that is held, or that a record belongs to.
+    fn next(&self, store: &(impl Store + ?Sized), from: u64) -> Result<Option<u64>, StoreError> {
+        let held =
+            self.maps.iter().filter_map(|map| map.read().keys().copied().filter(|number| *number >= from).min()).min();
+        let start = from << CHUNK_BITS;
+        let page = store.scan(Family::Containers, &start.to_be_bytes(), KEYS_END, 1)?;
+        let recorded = page.first().map(|(key, _)| number_of(key)).transpose()?.map(|id| split(ContainerId(id)).0);
+        Ok(held.into_iter().chain(recorded).min())
     }
 
     /// What the chunks take, up to what the allocator adds. Cost: a look at every chunk.

@@ -100,6 +100,15 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// Whose database `content` says the one at `place` is. Errors: as those of [`check`], but for another cluster.
+pub(crate) fn cluster(place: &Path, content: io::Result<Vec<u8>>, kind: Kind) -> Result<ClusterId, StoreError> {
+    let text = content.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+    let digits = text.lines().nth(3).and_then(|line| line.strip_prefix("cluster-"));
+    let said = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok()).map(ClusterId).unwrap_or_default();
+    check(place, content, kind, said)?;
+    Ok(said)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +130,10 @@ mod tests {
     #[test]
     fn only_its_own_is_opened() {
         assert_eq!(check_text(&encode(Kind::Rocks, ClusterId(5))), Ok(()));
+        let named = cluster(Path::new("/db"), Ok(encode(Kind::Rocks, ClusterId(5))), Kind::Rocks);
+        assert_eq!(named.expect("its own"), ClusterId(5));
+        let other = cluster(Path::new("/db"), Ok(encode(Kind::Heap, ClusterId(5))), Kind::Rocks);
+        assert!(other.expect_err("refused").what.contains("set goosefs.master.metastore=HEAP"));
         let refusal = |text: &[u8]| check_text(text).expect_err("refused");
         assert!(refusal(&encode(Kind::Heap, ClusterId(5))).contains("set goosefs.master.metastore=HEAP"));
         assert!(refusal(&encode(Kind::Rocks, ClusterId(6))).contains("it belongs to cluster-"));

@@ -93,7 +93,7 @@ impl<S: Store + ?Sized> Published<S> {
             for change in changes.changes.iter().filter(|change| cache::keeps(change.family)) {
                 match &committed {
                     Ok(()) => {
-                        caches.records.update(change.family, &change.key, || Known::copy(change.value.as_ref()));
+                        caches.records.update(change.family, &change.key, || Known(change.value.clone()));
                     }
                     // Nobody knows what the store has now.
                     Err(_) => caches.records.forget(change.family, &change.key),
@@ -116,6 +116,19 @@ impl<S: Store + ?Sized> Published<S> {
     /// is a bug.
     pub fn live_drift(&self) -> Result<Vec<String>, StoreError> {
         self.live.drift(&*self.store)
+    }
+
+    /// As [`Published::live_drift`], for up to `chunks` chunks of 2048 containers from number `from` on, with commits waiting as
+    /// long; and the number to go on from, if any. `mend`: what is wrong is made anew from the records.
+    pub fn compare_live(&self, from: u64, chunks: usize, mend: bool) -> Result<(Vec<String>, Option<u64>), StoreError> {
+        let _unchanged = self.latch.read();
+        self.live.compare(&*self.store, from, chunks, mend)
+    }
+
+    /// How many containers belong to an inode, those of what waits to be collected among them. Cost: a look at every 2048 of
+    /// them.
+    pub fn live_count(&self) -> usize {
+        self.live.count()
     }
 
     /// Memory of what is known of containers.
@@ -178,7 +191,7 @@ impl<S: Store + ?Sized> Published<S> {
         let began = self.clock.monotonic();
         let value = self.store.get(family, key)?;
         let loading = self.clock.monotonic() - began;
-        caches.records.fill(family, key, Known::copy(value.as_ref()), loading, || self.stands(slot, version));
+        caches.records.fill(family, key, Known(value.clone()), loading, || self.stands(slot, version));
         Ok(value)
     }
 

@@ -6,19 +6,23 @@
 //! Never:  flushes because it is dropped: whoever stops cleanly calls [`Store::flush`], and a drop is a crash.
 
 mod options;
+mod repair;
 mod statistics;
 
-pub use options::RocksConfig;
-pub use statistics::RocksStatistics;
+pub use options::{Compression, Filter, RocksConfig, Tables};
+pub use repair::{Gap, Repaired};
 
 use crate::error::{check_dir, from_io, from_rocks, in_use};
 use crate::{durable, key, marker};
 use bytes::Bytes;
-use meta::{Changes, Family, Read, Store, StoreError};
+use meta::{Changes, Family, Read, Store, StoreError, Usage};
 use options::Tuning;
 use parking_lot::Mutex;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    BottommostLevelCompaction, ColumnFamily, CompactOptions, DB, FlushOptions, ReadOptions, WaitForCompactOptions,
+    WriteBatch, WriteOptions, properties,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +32,12 @@ use types::{ClusterId, ErrorKind, LogIndex};
 const SCAN_RESERVE: usize = 64;
 /// A checkpoint takes what was flushed: RocksDB's word for "whatever the size of the write-ahead log", of which there is none.
 const NO_FLUSH: u64 = u64::MAX;
+
+/// Tables rewritten in one step of a compaction that somebody asked for: some seconds of work.
+const COMPACTION_BYTES: usize = 256 << 20;
+
+/// From a key to a key, both included; None: from the first, to the last.
+type Range = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// A metadata database on disk.
 ///
@@ -73,15 +83,25 @@ impl RocksStore {
     /// belongs to another cluster or has a newer format (`Precondition`), a damaged one (`Corrupt`), and one that
     /// another process holds (`Busy`). Cost: some milliseconds; files are opened as they are needed.
     pub fn open(dir: &Path, config: &RocksConfig, cluster: ClusterId) -> Result<RocksStore, StoreError> {
+        RocksStore::open_tuned(dir, Tuning::new(config, false), cluster)
+    }
+
+    fn open_tuned(dir: &Path, tuning: Tuning, cluster: ClusterId) -> Result<RocksStore, StoreError> {
         check_dir(dir)?;
         marker::check(dir, fs::read(dir.join(marker::NAME)), marker::Kind::Rocks, cluster)?;
-        let store = RocksStore::start(dir, Tuning::new(config, false), cluster, |dir, options| {
+        let store = RocksStore::start(dir, tuning, cluster, |dir, options| {
             DB::open_cf_descriptors(&options.database(), dir, options.families()).map_err(|error| refusal(dir, &error))
         })?;
         let applied = store.stored_applied()?;
         store.applied.store(applied.0, Ordering::Release);
         store.flushed.store(applied.0, Ordering::Release);
         Ok(store)
+    }
+
+    /// Whose database the one in `dir` is, by its marker alone. Errors: as those of [`RocksStore::open`].
+    pub fn cluster_of(dir: &Path) -> Result<ClusterId, StoreError> {
+        check_dir(dir)?;
+        marker::cluster(dir, fs::read(dir.join(marker::NAME)), marker::Kind::Rocks)
     }
 
     fn start(
@@ -105,9 +125,50 @@ impl RocksStore {
         })
     }
 
-    /// What it uses, for metrics. Cost: some microseconds per family, no IO.
-    pub fn statistics(&self) -> RocksStatistics {
-        statistics::collect(&self.db, &self.tuning, Family::ALL.map(|family| self.family(family)))
+    /// Waits until no flush and no compaction is left to do: for benches, between two steps.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.db.wait_for_compact(&WaitForCompactOptions::default()).map_err(|error| {
+            let dir = self.dir.display();
+            from_rocks(format_args!("cannot wait for the compaction of the metadata database at {dir}"), &error)
+        })
+    }
+
+    /// Keeps RocksDB from compacting by itself, or lets it again: a compaction that does not keep up, for tests.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn stall_compaction(&self, stalled: bool) -> Result<(), StoreError> {
+        let value = if stalled { "true" } else { "false" };
+        for family in Family::ALL {
+            self.db
+                .set_options_cf(self.family(family), &[("disable_auto_compactions", value)])
+                .map_err(|error| from_rocks("cannot change how RocksDB compacts", &error))?;
+        }
+        Ok(())
+    }
+
+    fn background_errors(&self) -> u64 {
+        let errors = self.db.property_int_value_cf(self.family(Family::State), properties::BACKGROUND_ERRORS);
+        errors.ok().flatten().unwrap_or(0)
+    }
+
+    /// Ranges of a family's keys that follow each other, each with about [`COMPACTION_BYTES`] of tables, cut where one ends.
+    fn steps(&self, family: Family) -> Result<Vec<Range>, StoreError> {
+        let files =
+            self.db.live_files().map_err(|error| from_rocks("cannot list the tables of the database", &error))?;
+        let own = files.into_iter().filter(|file| file.column_family_name == family.name());
+        let mut ends: Vec<(Vec<u8>, usize)> = own.filter_map(|file| Some((file.end_key?, file.size))).collect();
+        ends.sort();
+        let (mut steps, mut start, mut bytes) = (Vec::new(), None, 0);
+        for (end, size) in ends {
+            bytes += size;
+            if bytes >= COMPACTION_BYTES {
+                // The key that follows, so that no table belongs to two steps.
+                let next = [&end[..], &[0]].concat();
+                steps.push((start.replace(next), Some(end)));
+                bytes = 0;
+            }
+        }
+        steps.push((start, None));
+        Ok(steps)
     }
 
     fn family(&self, family: Family) -> &ColumnFamily {
@@ -211,6 +272,51 @@ impl Store for RocksStore {
 
     fn flushed(&self) -> LogIndex {
         LogIndex(self.flushed.load(Ordering::Acquire))
+    }
+
+    fn usage(&self) -> Usage {
+        statistics::collect(&self.db, &self.tuning, &Family::ALL.map(|family| (family, self.family(family))))
+    }
+
+    fn is_behind(&self) -> bool {
+        // Of what RocksDB does not answer nobody decides anything.
+        let of = |family, name| self.db.property_int_value_cf(self.family(family), name).ok().flatten().unwrap_or(0);
+        let is_behind = |family| {
+            let level0 = statistics::level0_files(&self.db, self.family(family));
+            of(family, properties::NUM_IMMUTABLE_MEM_TABLE) >= u64::from(options::WAITING_MEMTABLES.unsigned_abs())
+                || level0 >= u64::from(options::LEVEL0_BEHIND.unsigned_abs())
+        };
+        of(Family::State, properties::IS_WRITE_STOPPED) > 0 || Family::ALL.into_iter().any(is_behind)
+    }
+
+    fn compact(&self, goes_on: &mut dyn FnMut() -> bool) -> Result<bool, StoreError> {
+        let before = self.background_errors();
+        let mut whole = CompactOptions::default();
+        whole.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        // Beside what RocksDB compacts by itself: a long run of this holds nothing up.
+        whole.set_exclusive_manual_compaction(false);
+        for family in Family::ALL {
+            for (start, end) in self.steps(family)? {
+                if !goes_on() {
+                    return Ok(false);
+                }
+                self.db.compact_range_cf_opt(self.family(family), start.as_deref(), end.as_deref(), &whole);
+                // The call has no outcome of its own.
+                if self.background_errors() > before {
+                    let what = format!(
+                        "cannot compact the metadata database at {}: RocksDB gave up, and its words are in the log of this \
+                         master; see that its disk is well and has room",
+                        self.dir.display()
+                    );
+                    return Err(StoreError { what, kind: ErrorKind::Unavailable });
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn figures(&self) -> Vec<(String, u64)> {
+        statistics::named(&self.usage())
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<LogIndex, StoreError> {

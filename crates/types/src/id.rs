@@ -54,6 +54,13 @@ pub struct ClusterId(pub u128);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OperationId(pub u128);
 
+impl OperationId {
+    /// Of one mutation among many that were sent together under this id: the same whether it goes with them or alone.
+    pub fn of_item(self, number: u32) -> OperationId {
+        OperationId(self.0.wrapping_add(u128::from(number)))
+    }
+}
+
 macro_rules! hex_id {
     ($($name:ident $prefix:literal),*) => {$(
         impl fmt::Display for $name {

@@ -198,6 +198,9 @@ impl UnderStore for Faulty {
     async fn list(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.listing((dir.clone(), after.cloned(), limit, false), self.inner.list(dir, after, limit)).await
     }
+    fn behind(&self, entry: &Key) -> PageToken {
+        self.inner.behind(entry)
+    }
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.listing((dir.clone(), after.cloned(), limit, true), self.inner.list_recursive(dir, after, limit)).await
     }

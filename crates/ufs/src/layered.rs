@@ -231,6 +231,9 @@ impl UnderStore for Layered {
     async fn list(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.call(Verb::List, dir, || self.inner.list(dir, after, limit)).await
     }
+    fn behind(&self, entry: &Key) -> PageToken {
+        self.inner.behind(entry)
+    }
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.call(Verb::List, dir, || self.inner.list_recursive(dir, after, limit)).await
     }

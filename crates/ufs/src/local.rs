@@ -258,6 +258,10 @@ impl UnderStore for LocalStore {
         self.run(Verb::List, move |dir| list::level(dir, &key, after.as_ref(), limit)).await
     }
 
+    fn behind(&self, entry: &Key) -> PageToken {
+        list::behind(entry)
+    }
+
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         let (key, after) = (dir.to_dir(), after.cloned());
         self.run(Verb::List, move |dir| list::tree(dir, &key, after.as_ref(), limit)).await

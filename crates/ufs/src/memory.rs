@@ -203,6 +203,10 @@ impl UnderStore for MemoryStore {
         self.page(dir, after, limit, false)
     }
 
+    fn behind(&self, entry: &Key) -> PageToken {
+        PageToken(entry.as_str().to_owned())
+    }
+
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.page(dir, after, limit, true)
     }

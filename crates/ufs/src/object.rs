@@ -242,6 +242,10 @@ impl UnderStore for ObjectStore {
         list::page(&self.bucket, &dir.to_dir(), after, limit, false).await
     }
 
+    fn behind(&self, entry: &Key) -> PageToken {
+        PageToken(entry.as_str().to_owned())
+    }
+
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         list::page(&self.bucket, &dir.to_dir(), after, limit, true).await
     }

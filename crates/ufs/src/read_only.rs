@@ -35,6 +35,9 @@ impl UnderStore for ReadOnly {
     async fn list(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.0.list(dir, after, limit).await
     }
+    fn behind(&self, entry: &Key) -> PageToken {
+        self.0.behind(entry)
+    }
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError> {
         self.0.list_recursive(dir, after, limit).await
     }

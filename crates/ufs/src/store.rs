@@ -231,6 +231,9 @@ pub trait UnderStore: Send + Sync + 'static {
     /// others do exactly once. `NotFound` on the first page if there is no such directory.
     async fn list(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError>;
 
+    /// Where a listing of one level goes on behind `entry`, an entry of it, whether it is still there or not. Asks nothing.
+    fn behind(&self, entry: &Key) -> PageToken;
+
     /// Everything below a directory in key order: each directory that exists by itself or by a marker object, before what it
     /// holds, and all files. A symbolic link of a local directory counts as a file here: it is not entered.
     async fn list_recursive(&self, dir: &Key, after: Option<&PageToken>, limit: usize) -> Result<Page, UfsError>;

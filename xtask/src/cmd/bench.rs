@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what docs/benchmarks.md claims, measured, and the document written anew.
 
-use crate::bench::{Figure, Ground, cold, group, metacache, metadata, rebuild, slow_readers, start, warm};
+use crate::bench::{
+    Figure, Ground, cold, group, load, metacache, metadata, rebuild, scale, slow_readers, start, warm, wire,
+};
 use crate::{machine, tree};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -10,10 +12,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const DOCUMENT: &str = "docs/benchmarks.md";
+const FILES: u64 = 1_000_000;
+const MANY_FILES: u64 = 10_000_000;
+const FAILOVERS: usize = 50;
 
 /// One group of figures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum Part {
+pub enum Part {
     /// Durable creates and warm status: CPU, syncs, latency
     Metadata,
     /// Three masters: what replication costs, and how long a change of the leader is felt
@@ -28,6 +33,12 @@ enum Part {
     Start,
     /// The metadata cache and its policies: renames and heartbeats with a working set larger than the cache
     Metacache,
+    /// Official clients over the wire, and the same in process: what a CPU-second of the master does
+    Wire,
+    /// A directory of a bucket with a million objects: CPU, log and memory of its load, and a kill in the middle
+    Load,
+    /// Memory, disk and time of ten million files, a directory of as many children, as many block locations; some half an hour
+    Scale,
     /// A master rebuilt from nothing beside two with many files; only when asked for, with `--files 5000000` some ten minutes
     Rebuild,
 }
@@ -41,11 +52,11 @@ pub struct Bench {
     /// Measure only this; the document is left alone (may be given several times)
     #[arg(long, value_enum)]
     only: Vec<Part>,
-    /// Files of the largest tree
-    #[arg(long, default_value_t = 1_000_000)]
-    files: u64,
+    /// Files of the largest tree (default: 1000000, and 10000000 for `scale`)
+    #[arg(long)]
+    files: Option<u64>,
     /// How often a leader is killed; 0: nothing about failovers is measured
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = FAILOVERS)]
     failovers: usize,
     /// Directory on the disk to be measured (default: the system's temporary directory)
     #[arg(long)]
@@ -56,6 +67,11 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// One part, on a tree of so many files.
+    pub fn only(part: Part, files: u64, dir: Option<PathBuf>, binary: PathBuf) -> Bench {
+        Bench { only: vec![part], files: Some(files), failovers: FAILOVERS, dir, binary }
+    }
+
     pub fn run(self) -> Result<()> {
         let began = Instant::now();
         let mut builder = tempfile::Builder::new();
@@ -65,7 +81,8 @@ impl Bench {
         let ground = Ground {
             binary: self.binary.clone(),
             dir: dir.path().to_owned(),
-            files: self.files,
+            files: self.files.unwrap_or(FILES),
+            many_files: self.files.unwrap_or(MANY_FILES),
             failovers: self.failovers,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -85,6 +102,9 @@ impl Bench {
                     Part::SlowReaders => Box::pin(slow_readers::measure(&ground)).await,
                     Part::Start => Box::pin(start::measure(&ground)).await,
                     Part::Metacache => Box::pin(metacache::measure(&ground)).await,
+                    Part::Wire => Box::pin(wire::measure(&ground)).await,
+                    Part::Load => Box::pin(load::measure(&ground)).await,
+                    Part::Scale => Box::pin(scale::measure(&ground)).await,
                     Part::Rebuild => Box::pin(rebuild::measure(&ground)).await,
                 }
             });
@@ -174,6 +194,22 @@ const PROBES: &str = "
 - **Heartbeats** (scale 2): 100 workers report 200 blocks added and 200 removed of the same files, as encoded messages; decoding and the location
   table are part of all of them. The baseline looks the record of every block's container up through the cache, one record per block,
   as our master did for added blocks before it had the bitmap; the ancestor looked at more.
+- **Wire** (scale 7): the official client's calls, 64 or one at a time over one connection; each path is below a directory of 1000 files. CPU is
+  the master's, system time, journal, syncs and RocksDB's threads among it. In process (`crates/master/examples/in_process`): the same
+  services called in the master's own process, without sockets and HTTP/2; CPU is that of the process, callers among it.
+- **Load** (scale 8): an S3 server in the process of the bench with a million empty objects in one directory, behind a proxy that counts requests.
+  Our client asks for the listing to be loaded and for no entry to be sent.
+- **Scale** (scale 4 to 6; `crates/master/examples/scale`): in one process. A tree of directories of 1000 files, names of 30 bytes with four that do
+  not compress, is made by entries for creating and completing, 512 at once, applied and published over RocksDB; a directory of as many
+  children by pages of a store's listing, with entity tags. *Cold*: a fresh process with caches of 32 MiB each looks at files all over the tree
+  until both are full; what malloc then has given out beside the caches, the memtables and the bitmap is compared between a tenth of the files
+  and all of them. *Cached*: malloc before and after 400,000 more inodes are in the cache, each looked at twice. *Start*: a whole master, from the
+  call to the moment it serves. *Replay*: a start on a log of creates with operation ids and an empty database; CPU of the whole process,
+  RocksDB's flushes and compactions among it.
+- **What others feel** (scale 4 to 6): a client on connections of its own asks a whole master 1000 times a second at fixed times, three of four times for
+  a file's status, else for a new file; a time counts from when the request was due. 20 s without and 20 s with the work, three times; the pair in the
+  middle counts.
+- **Registration** (scale 6): encoded by the thread that calls, over the wire; CPU of all other threads of the process.
 - Memory is the process's anonymous pages (`RssAnon`).
 
 Smaller benches, each an example that prints its own comparison:
@@ -182,6 +218,8 @@ Smaller benches, each an example that prints its own comparison:
 |---|---|
 | block stream: our body against the tonic encoder | `cargo run --release -p rpc --example block_stream` |
 | reads of records: raw, published, cached | `cargo run --release -p store --example reads` |
+| ways to write RocksDB's tables | `cargo run --release -p master --features test-support --example scale -- --only tables` |
+| allocators under a master's reads and writes | `cargo run --release -p master --features test-support --example scale -- --only allocator` |
 ";
 
 #[cfg(test)]

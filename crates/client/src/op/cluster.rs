@@ -5,8 +5,10 @@ use crate::{Error, FileSystem, MasterInfo, Result, WorkerStatus};
 use proto::admin::admin_client::AdminClient;
 use proto::admin::change_members_request::Step;
 use proto::admin::{
-    BackupRequest, BackupResponse as Backup, ChangeMembersRequest, CheckpointNowRequest, ElectRequest,
-    MasterInfoRequest, QuarantinedFile, QuarantinedRequest, SkippedKeysRequest, SkippedKeysResponse,
+    AuditMetadataRequest, AuditMetadataResponse, BackupRequest, BackupResponse as Backup, ChangeMembersRequest,
+    CheckpointNowRequest, CompactMetastoreRequest, CompactMetastoreResponse, ElectRequest, MasterInfoRequest,
+    MetadataReportRequest, MetadataReportResponse, QuarantinedFile, QuarantinedRequest, SkippedKeysRequest,
+    SkippedKeysResponse,
 };
 use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use proto::grpc::block::{
@@ -92,6 +94,26 @@ impl FileSystem {
         Ok(self.shared.master.call("ask for", "a checkpoint", call).await?.index)
     }
 
+    /// Has the leading master rewrite its metadata database so that removed records take no room; bytes on its disk before and
+    /// after.
+    ///
+    /// - `progress`: called with the bytes there now, about every second.
+    ///
+    /// Errors: Denied for all but superusers, refused while another one runs, what the database said. A call that is dropped
+    /// gives it up within some seconds. Cost: the master reads and writes all of it, besides what it serves.
+    pub async fn compact_metastore(&self, mut progress: impl FnMut(u64)) -> Result<(u64, u64)> {
+        let call =
+            |service| async move { AdminClient::new(service).compact_metastore(CompactMetastoreRequest {}).await };
+        let words = |status: tonic::Status| Error::refused("compact", "the metadata database", &status);
+        let mut reports = self.shared.master.call("compact", "the metadata database", call).await?;
+        let mut last = CompactMetastoreResponse::default();
+        while let Some(report) = reports.message().await.map_err(words)? {
+            progress(report.bytes);
+            last = report;
+        }
+        Ok((last.bytes_before, last.bytes))
+    }
+
     /// Has the leading master write a backup of its metadata into a directory of the root under store, or, if `local`, of its
     /// own machine. No directory: `goosefs.master.backup.directory`. What was acknowledged before is in it.
     ///
@@ -112,6 +134,35 @@ impl FileSystem {
             last = report;
         }
         Ok(last)
+    }
+
+    /// What the leading master's metadata consist of and what they take. Errors: Denied for all but superusers. Cost: nothing
+    /// that grows with the number of files.
+    pub async fn metadata_report(&self) -> Result<MetadataReportResponse> {
+        let call = |service| async move { AdminClient::new(service).metadata_report(MetadataReportRequest {}).await };
+        self.shared.master.call("report on", "the metadata", call).await
+    }
+
+    /// Has the leading master look through its metadata for what does not fit together and, if `repair`, put right what it can.
+    ///
+    /// - `see`: told of each report; the last one is done.
+    ///
+    /// Errors: Denied for all but superusers, refused while another audit runs. A call that is dropped ends the audit; what
+    /// was repaired stays. Cost: the master reads all its records, beside what it serves.
+    pub async fn audit_metadata(&self, repair: bool, mut see: impl FnMut(&AuditMetadataResponse)) -> Result<()> {
+        let call =
+            |service| async move { AdminClient::new(service).audit_metadata(AuditMetadataRequest { repair }).await };
+        let words = |status: tonic::Status| Error::refused("audit", "the metadata", &status);
+        let mut reports = self.shared.master.call("audit", "the metadata", call).await?;
+        let mut is_done = false;
+        while let Some(report) = reports.message().await.map_err(words)? {
+            see(&report);
+            is_done = report.done;
+        }
+        match is_done {
+            true => Ok(()),
+            false => Err(words(tonic::Status::unavailable("the master ended it before its end; run it again"))),
+        }
     }
 
     /// Live and lost workers. Cost: one call; the list the read path uses is another, see `workers`.

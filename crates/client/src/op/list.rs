@@ -7,6 +7,14 @@ use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use proto::grpc::file::{ListStatusPOptions, ListStatusPRequest};
 use types::GfsPath;
 
+fn list_options(freshness: Freshness) -> ListStatusPOptions {
+    ListStatusPOptions {
+        load_metadata_type: freshness.load_to_wire(),
+        common_options: freshness.common_to_wire(),
+        ..ListStatusPOptions::default()
+    }
+}
+
 impl FileSystem {
     /// The children of `path` as they arrive, or the file itself if it is one. The stream ends at the first error.
     ///
@@ -24,11 +32,7 @@ impl FileSystem {
         const VERB: &str = "list";
         let request = ListStatusPRequest {
             path: Some(path.to_string()),
-            options: Some(ListStatusPOptions {
-                load_metadata_type: freshness.load_to_wire(),
-                common_options: freshness.common_to_wire(),
-                ..ListStatusPOptions::default()
-            }),
+            options: Some(list_options(freshness)),
             request_id: None,
         };
         // The first message belongs to the call: an error before it is one that another try may mend.
@@ -48,6 +52,28 @@ impl FileSystem {
             .map_ok(|message| stream::iter(message.file_infos).map(FileStatus::from_wire))
             .try_flatten();
         Ok(entries)
+    }
+
+    /// Has the master take in what the store lists in `path`, and sends none of it here: of a directory of millions that is
+    /// most of the way to its first listing. A file is looked at.
+    ///
+    /// Errors: NotFound, Denied, the store's. Whoever asks again goes on where a load was cut off not long ago.
+    /// Cost: one call, however long it takes.
+    pub async fn load_listing(&self, path: &GfsPath, freshness: Freshness) -> Result<()> {
+        let request = ListStatusPRequest {
+            path: Some(path.to_string()),
+            options: Some(ListStatusPOptions { load_metadata_only: Some(true), ..list_options(freshness) }),
+            request_id: None,
+        };
+        let call = |service| {
+            let request = request.clone();
+            async move {
+                let mut none = stub(service).list_status(request).await?.into_inner();
+                while none.message().await?.is_some() {}
+                Ok(tonic::Response::new(()))
+            }
+        };
+        self.shared.master.call("load the listing of", path.as_str(), call).await
     }
 
     /// All children of `path` at once. Cost: memory for all of them; prefer [`FileSystem::list`] for large directories.

@@ -1,10 +1,11 @@
 //! Makes a directory.
 
-use super::{mutation, stub};
+use super::{mutation_as, stub};
+use crate::master::operation_id;
 use crate::{FileSystem, Result};
 use proto::convert;
 use proto::grpc::file::{CreateDirectoryPOptions, CreateDirectoryPRequest};
-use types::{GfsPath, Mode};
+use types::{GfsPath, Mode, OperationId};
 
 /// How a directory is made.
 #[derive(Clone, Copy, Debug)]
@@ -19,13 +20,22 @@ pub struct MakeDirectory {
 impl FileSystem {
     /// Makes `path` a directory. Errors: AlreadyExists, NotFound for a missing parent, Denied.
     pub async fn make_directory(&self, path: &GfsPath, how: MakeDirectory) -> Result<()> {
+        self.make_directory_as(path, how, operation_id()).await
+    }
+
+    pub(crate) async fn make_directory_as(
+        &self,
+        path: &GfsPath,
+        how: MakeDirectory,
+        operation: OperationId,
+    ) -> Result<()> {
         let request = CreateDirectoryPRequest {
             path: Some(path.to_string()),
             options: Some(CreateDirectoryPOptions {
                 recursive: Some(how.recursive),
                 allow_exists: Some(how.allow_exists),
                 mode: Some(convert::mode::to_wire(how.mode)),
-                common_options: mutation(),
+                common_options: mutation_as(operation),
                 ..CreateDirectoryPOptions::default()
             }),
         };

@@ -1,9 +1,10 @@
 //! Removes a file or directory.
 
-use super::{mutation, stub};
+use super::{mutation_as, stub};
+use crate::master::operation_id;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{DeletePOptions, DeletePRequest};
-use types::GfsPath;
+use types::{GfsPath, OperationId};
 
 /// How something is removed.
 #[derive(Clone, Copy, Default, Debug)]
@@ -19,13 +20,17 @@ pub struct Remove {
 impl FileSystem {
     /// Removes `path`. Errors: NotFound, Precondition for a directory with entries, Denied.
     pub async fn remove(&self, path: &GfsPath, how: Remove) -> Result<()> {
+        self.remove_as(path, how, operation_id()).await
+    }
+
+    pub(crate) async fn remove_as(&self, path: &GfsPath, how: Remove, operation: OperationId) -> Result<()> {
         let request = DeletePRequest {
             path: Some(path.to_string()),
             options: Some(DeletePOptions {
                 recursive: Some(how.recursive),
                 goosefs_only: Some(how.goosefs_only),
                 unchecked: Some(how.unchecked),
-                common_options: mutation(),
+                common_options: mutation_as(operation),
                 ..DeletePOptions::default()
             }),
         };

@@ -72,16 +72,21 @@ struct How {
 impl How {
     /// Whether `what` may be removed: by --force, or by whoever sits at the terminal. Error: who was asked said no.
     fn may_remove(&self, what: &str) -> anyhow::Result<bool> {
-        if self.force || !std::io::stdin().is_terminal() {
-            return Ok(self.force);
-        }
-        eprint!("This removes {what}.\nType yes to go on: ");
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
-        match answer.trim() {
-            "yes" => Ok(true),
-            _ => bail!("nothing was removed: the answer was not yes"),
-        }
+        agreed(self.force, &format!("This removes {what}."), "nothing was removed")
+    }
+}
+
+/// Whether it may be done: by --force, or by whoever sits at the terminal. Error: who was asked said no, and `undone`.
+pub fn agreed(force: bool, what: &str, undone: &str) -> anyhow::Result<bool> {
+    if force || !std::io::stdin().is_terminal() {
+        return Ok(force);
+    }
+    eprint!("{what}\nType yes to go on: ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    match answer.trim() {
+        "yes" => Ok(true),
+        _ => bail!("{undone}: the answer was not yes"),
     }
 }
 

@@ -10,8 +10,10 @@ mod du;
 mod free;
 mod head;
 mod load;
+mod load_metadata;
 mod location;
 mod ls;
+mod many;
 mod mkdir;
 mod mv;
 mod persist;
@@ -62,6 +64,9 @@ pub enum Command {
     Head(head::Args),
     /// Brings files into the cache
     Load(load::Args),
+    /// Brings the entries of directories in from the under store
+    #[command(name = "loadMetadata")]
+    LoadMetadata(load_metadata::Args),
     /// Shows which workers hold each block of a file
     Location(location::Args),
     /// Lists a directory
@@ -102,6 +107,7 @@ impl Command {
             Command::GetUsedBytes(args) => totals::run_used(&args, context).await,
             Command::Head(args) => head::run(&args, context).await,
             Command::Load(args) => load::run(&args, context).await,
+            Command::LoadMetadata(args) => load_metadata::run(&args, context).await,
             Command::Location(args) => location::run(&args, context).await,
             Command::Ls(args) => ls::run(&args, context).await,
             Command::Mkdir(args) => mkdir::run(&args, context).await,

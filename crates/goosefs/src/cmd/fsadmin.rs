@@ -3,6 +3,7 @@
 mod backup;
 mod doctor;
 mod journal;
+mod metastore;
 mod report;
 
 use super::{Context, Done};
@@ -17,6 +18,9 @@ pub enum Command {
     /// Shows and moves the lead among several masters
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Looks after the metadata database
+    #[command(subcommand)]
+    Metastore(metastore::Command),
     /// Reports on the cluster
     Report(report::Args),
 }
@@ -27,6 +31,7 @@ impl Command {
             Command::Backup(args) => backup::run(&args, context).await,
             Command::Doctor(args) => doctor::run(&args, context).await,
             Command::Journal(command) => command.run(context).await,
+            Command::Metastore(command) => command.run(context).await,
             Command::Report(args) => report::run(&args, context).await,
         }
     }

@@ -6,7 +6,7 @@
 
 use super::{Error, Settings, Source};
 use client::{Auth, ClientConfig};
-use master::{CacheConfig, Eviction, GroupConfig, MasterConfig, Metastore};
+use master::{CacheConfig, Eviction, ExpiryConfig, GroupConfig, MasterConfig, Metastore, WalkConfig};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -106,6 +106,7 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         let why = "it must be longer than goosefs.master.worker.heartbeat.interval, or no worker stays";
         return Err(unusable(settings, "goosefs.master.worker.timeout", why));
     }
+    let walk = walk(settings)?;
     Ok(MasterConfig {
         hostname: settings.word("goosefs.master.hostname"),
         rpc_addr,
@@ -138,6 +139,8 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         intent_wait: settings.duration("goosefs.master.store.operation.wait")?,
         operation_retention: settings.duration("goosefs.master.operation.id.retention")?,
         incomplete_expiry: settings.duration("goosefs.master.incomplete.file.timeout")?,
+        walk,
+        expiry: expiry(settings, walk.is_some())?,
         persist_delay: settings.duration("goosefs.master.persistence.initial.wait.time")?,
         persist_concurrency: size(settings, "goosefs.master.persistence.max.concurrent"),
         negative_cache: settings
@@ -148,6 +151,27 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         worker_timeout,
         virtual_nodes: small(settings, "goosefs.master.consistent.hash.virtual.node.num.per.worker"),
     })
+}
+
+/// The walk through all inodes; None: there is none.
+fn walk(settings: &Settings) -> Result<Option<WalkConfig>, Error> {
+    let per_second = settings.count("goosefs.master.metadata.walk.rate");
+    let every = settings.duration("goosefs.master.metadata.walk.interval")?;
+    Ok((per_second > 0).then_some(WalkConfig { per_second, every }))
+}
+
+/// What becomes of metadata that nobody uses; None: they stay.
+fn expiry(settings: &Settings, walks: bool) -> Result<Option<ExpiryConfig>, Error> {
+    const UNUSED: &str = "goosefs.master.metadata.expiry.unused.time";
+    let Some(unused) = settings.duration_or_off(UNUSED) else { return Ok(None) };
+    if unused < Duration::from_secs(1) {
+        return Err(unusable(settings, UNUSED, "it is at least 1s; -1 switches it off"));
+    }
+    if !walks {
+        let why = "unused metadata are found by walks, and goosefs.master.metadata.walk.rate is 0; raise that, or set this to -1";
+        return Err(unusable(settings, UNUSED, why));
+    }
+    Ok(Some(ExpiryConfig { unused, per_second: settings.count("goosefs.master.metadata.expiry.rate") }))
 }
 
 /// What a master keeps in memory of its database.

@@ -177,6 +177,10 @@ pub const TABLE: &[Setting] = &[
     row("goosefs.master.store.operation.wait", Duration, "30s", Master, "How long a request waits for a change of the store that covers its path before it is told Busy."),
     row("goosefs.master.right.lifetime", Duration, "30s", Master, "How long a worker may keep a right the master confirmed."),
     row("goosefs.master.incomplete.file.timeout", Duration, "24h", Master, "Age at which a file that was never completed and has no writer goes away."),
+    row("goosefs.master.metadata.walk.rate", Kind::Int { min: 0, max: 1_000_000 }, "5000", Master, "Inodes that the leading master looks at in a second on its walks through all of them, which give the figures of `fsadmin report metadata`; 0: no walks."),
+    row("goosefs.master.metadata.walk.interval", Duration, "1h", Master, "Rest between the end of one walk through all inodes and the next."),
+    row("goosefs.master.metadata.expiry.unused.time", Duration, "-1", Master, "Time after which the leading master forgets files and empty directories that nobody used, if their store can give them again just as they are; their cached blocks go, too. -1: never. Clients that load no metadata (NEVER) do not see them until somebody else asks."),
+    row("goosefs.master.metadata.expiry.rate", Kind::Int { min: 1, max: 100_000 }, "1000", Master, "Inodes that are forgotten in a second, at most, when they expire."),
     // master: under stores and metadata from them
     row("goosefs.master.mount.table.root.ufs", Path, "${goosefs.work.dir}/underFSStorage", Master, "Store behind /: a directory or a URI such as cosn://bucket/ or s3://bucket/."),
     row("goosefs.master.mount.table.root.readonly", Bool, "false", Master, "Refuse every change of the root store; true is not served yet."),

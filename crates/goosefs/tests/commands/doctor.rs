@@ -15,6 +15,18 @@ fn a_healthy_cluster_is_one_sentence_and_lost_storage_is_shown_by_worker() {
         "{\"healthy\":true,\"storage\":[]}\n"
     );
 
+    said(&healthy, home, &["fs", "mkdir", "/made"]);
+    for audit in [&["fsadmin", "doctor", "metadata"][..], &["fsadmin", "doctor", "metadata", "--repair"]] {
+        assert_eq!(said(&healthy, home, audit), "Nothing is wrong: the records of the metadata fit together.\n");
+    }
+    let shown = said(&healthy, home, &["fsadmin", "doctor", "metadata", "--json"]);
+    assert!(number(&shown, "records") >= 6 && number(&shown, "wrongCount") == 0, "{shown}");
+    let why = refused(&healthy, home, &["fsadmin", "doctor", "--repair"]);
+    assert!(why.contains("--repair belongs to the category metadata"), "{why}");
+    let stranger = ["-Dgoosefs.security.login.username=stranger", "fsadmin", "doctor", "metadata"];
+    let why = refused(&healthy, home, &stranger);
+    assert!(why.contains("have the metadata audited"), "{why}");
+
     // A second tier whose directory lies below a file.
     std::fs::write(dir.path().join("disk"), b"no directory").expect("written");
     let lost = dir.path().join("disk/cache");

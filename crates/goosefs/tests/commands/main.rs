@@ -3,7 +3,12 @@
 mod copy;
 mod doctor;
 mod du;
+mod expiry;
+mod fsck;
+mod many;
+mod metastore;
 mod read_journal;
+mod report;
 #[path = "../cluster/support.rs"]
 #[allow(dead_code, reason = "each program uses a part of it")]
 mod support;

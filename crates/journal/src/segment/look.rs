@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use types::LogIndex;
+use types::{ClusterId, LogIndex};
 
 /// A running master may purge segments between our listing and our opening them; this often we list again.
 const LISTINGS_MAX: usize = 16;
@@ -51,6 +51,20 @@ pub fn look(dir: &Path, mut see: impl FnMut(StoredBatch) -> ControlFlow<()>) -> 
         }
     }
     Ok(None)
+}
+
+/// Whose log the one in `dir` is, and the first index it may hold. Errors: as those of [`look`]. Cost: one sector a segment.
+pub fn head(dir: &Path) -> Result<LogHead, Error> {
+    let segments = open_all(dir)?;
+    let header = segments.first().expect("no segments are an error").header;
+    Ok(LogHead { cluster: header.cluster, first: LogIndex(header.first) })
+}
+
+/// How a log begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogHead {
+    pub cluster: ClusterId,
+    pub first: LogIndex,
 }
 
 /// How the walk through one segment ended.
@@ -225,7 +239,7 @@ mod tests {
     use crate::{AppendBatch, BatchSeq, EntryKind, JournalLog, MemberId, SegmentLog, SegmentOptions};
     use bytes::Bytes;
     use std::os::unix::fs::FileExt;
-    use types::{ClusterId, Term};
+    use types::Term;
 
     const OPTIONS: SegmentOptions = SegmentOptions { segment_bytes: 4096 };
 
@@ -273,6 +287,7 @@ mod tests {
         let mut log = log(dir.path(), 20);
         let (indexes, end) = seen(dir.path());
         assert_eq!((indexes, end.expect("whole")), ((1..=20).collect(), None));
+        assert_eq!(head(dir.path()).expect("whole"), LogHead { cluster: ClusterId(7), first: LogIndex(1) });
         log.append(&batch(21)).expect("the writer was not disturbed");
         log.sync().expect("synced");
         log.purge_below(LogIndex(15)).expect("purged");

@@ -19,16 +19,7 @@ use types::*;
 const CLUSTER: ClusterId = ClusterId(0xc1);
 
 fn config(dir: &Path, metastore: Metastore) -> MasterConfig {
-    MasterConfig {
-        journal_dir: dir.join("journal"),
-        metastore_dir: dir.join("metastore"),
-        metastore,
-        work_dir: dir.join("work"),
-        key_file: dir.join("key"),
-        root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
-        segment_bytes: 1 << 20,
-        ..MasterConfig::for_tests()
-    }
+    MasterConfig { metastore, ..MasterConfig::for_tests().below(dir) }
 }
 
 fn path(text: &str) -> GfsPath {

@@ -8,19 +8,23 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use types::{ContainerId, InodeId, LogIndex, Monotonic};
 
-/// Inodes freed by one collection entry.
-const COLLECT_STEP: u32 = 500;
-/// Collections proposed at once.
-const COLLECTING: usize = 4;
-/// Remembered outcomes dropped by one entry, and incomplete files looked at in one round.
+/// Inodes freed by one collection entry: few, so that what is asked meanwhile waits little.
+const COLLECT_STEP: u32 = 200;
+/// Collections under way at once, begun at a tick: 20,000 inodes a second at most.
+const COLLECTING: usize = 2;
+/// Remembered outcomes dropped by one entry, one such entry at a tick: 50,000 a second, more than are made. Incomplete files
+/// looked at in one round.
 const FORGET_STEP: u32 = 1_000;
 const EXPIRE_STEP: usize = 1_000;
 /// Detached directories held in memory, and found by one look.
 const WAITING: usize = 100_000;
 const SCAN: usize = 1_000;
-/// Chunks of the location table compared with the namespace in one round.
-const AUDIT_STEP: usize = 64;
-/// Between rounds of forgetting, expiring and comparing.
+/// Chunks of the location table compared with the namespace at one tick: some ten microseconds each, and ten million blocks in
+/// about three minutes.
+const AUDIT_STEP: usize = 4;
+/// Containers that seem wrong in one round at most.
+const SUSPECTS: usize = 10_000;
+/// Between rounds of forgetting, expiring, and judging what seemed wrong.
 const ROUND: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
@@ -29,9 +33,15 @@ pub struct Housekeeping {
     collecting: BTreeSet<InodeId>,
     last_round: Option<Monotonic>,
     rescan: bool,
-    /// How far the location table was compared, and what seemed wrong there.
+    /// There may be outcomes to forget, and an entry that does so is under way.
+    has_old: bool,
+    forgetting: bool,
+    /// The oldest one's age when it was looked for last.
+    oldest: Option<types::AgeMs>,
+    /// How far the location table was compared, what seemed wrong there in this round, and in the round before.
     audited: ContainerId,
     suspects: Vec<ContainerId>,
+    suspected: Vec<ContainerId>,
 }
 
 impl Housekeeping {
@@ -39,11 +49,17 @@ impl Housekeeping {
         self.collecting.remove(&inode);
         self.waiting.insert(inode);
     }
-    pub fn collected(&mut self, inode: InodeId, outcome: &Result<Done, Reject>) {
+    /// Returns how many inodes that freed.
+    pub fn collected(&mut self, inode: InodeId, outcome: &Result<Done, Reject>) -> u64 {
         self.collecting.remove(&inode);
-        if let Ok(Done::Collected { more: true, .. }) = outcome {
+        let Ok(Done::Collected { freed, more }) = outcome else { return 0 };
+        if *more {
             self.waiting.insert(inode);
         }
+        u64::from(*freed)
+    }
+    pub fn forgot(&mut self) {
+        self.forgetting = false;
     }
     /// Another master leads: it finds for itself what is left to do.
     pub fn lay_down(&mut self) {
@@ -52,6 +68,7 @@ impl Housekeeping {
     /// A new leadership: look at what is detached.
     pub fn resume(&mut self) {
         self.collecting.clear();
+        self.forgetting = false;
         self.rescan = true;
     }
 }
@@ -61,7 +78,7 @@ impl Core {
         if std::mem::take(&mut self.housekeeping.rescan) {
             self.find_detached();
         }
-        while self.housekeeping.collecting.len() < COLLECTING {
+        while self.housekeeping.collecting.len() < COLLECTING && !self.behind {
             let Some(directory) = self.housekeeping.waiting.pop_first() else { break };
             self.housekeeping.collecting.insert(directory);
             let op = Op::Collect(Collect { directory, limit: COLLECT_STEP });
@@ -69,9 +86,15 @@ impl Core {
         }
         if self.housekeeping.last_round.is_none_or(|last| now.mono - last >= ROUND) {
             self.housekeeping.last_round = Some(now.mono);
-            self.forget_and_expire(now);
-            self.audit_locations();
+            self.expire_incomplete(now);
+            self.abort_stale_loads(now);
+            self.judge_suspects();
+            (self.housekeeping.has_old, self.housekeeping.oldest) = (true, None);
         }
+        self.forget(now);
+        self.audit_locations();
+        let detached = self.housekeeping.waiting.len() + self.housekeeping.collecting.len();
+        self.shared.metrics.detached.store(u64::try_from(detached).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Followers, too: what is not flushed is what a restart replays.
@@ -97,18 +120,30 @@ impl Core {
         self.housekeeping.rescan = true;
     }
 
-    fn forget_and_expire(&mut self, now: Now) {
-        let age = self.stamper.age(now);
-        let before =
-            |kept: Duration| types::AgeMs(age.0.saturating_sub(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)));
-        let forget = before(self.config.operation_retention);
-        if meta::oldest_operation(&self.shared.state.latest())
-            .is_ok_and(|oldest| oldest.is_some_and(|age| age < forget))
-        {
-            let op = Op::ForgetOperations(ForgetOperations { before: forget, limit: FORGET_STEP });
-            self.task(now, Origin::Housekeeping, op);
+    /// What is so much older than now.
+    fn before(&self, now: Now, kept: Duration) -> types::AgeMs {
+        let kept_ms = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
+        types::AgeMs(self.stamper.age(now).0.saturating_sub(kept_ms))
+    }
+
+    /// Drops old outcomes, one step after the other while there are any: as fast as they come.
+    fn forget(&mut self, now: Now) {
+        if !self.housekeeping.has_old || self.housekeeping.forgetting || self.behind {
+            return;
         }
-        let expired = before(self.config.incomplete_expiry);
+        let before = self.before(now, self.config.operation_retention);
+        let oldest = self.namespace.oldest_operation(&self.shared.state.latest()).ok().flatten();
+        // One that is not decided yet stays, however old: it is looked at again in the next round.
+        let is_stuck = oldest == std::mem::replace(&mut self.housekeeping.oldest, oldest);
+        self.housekeeping.has_old = oldest.is_some_and(|age| age < before) && !is_stuck;
+        if self.housekeeping.has_old {
+            self.housekeeping.forgetting = true;
+            self.task(now, Origin::Forget, Op::ForgetOperations(ForgetOperations { before, limit: FORGET_STEP }));
+        }
+    }
+
+    fn expire_incomplete(&mut self, now: Now) {
+        let expired = self.before(now, self.config.incomplete_expiry);
         let Ok(stale) = meta::incomplete_before(&self.shared.state.latest(), expired, None, EXPIRE_STEP) else {
             return;
         };
@@ -121,10 +156,26 @@ impl Core {
         }
     }
 
-    /// Compares the location table with the namespace, some of it in each round. A report that crossed a delete may show
-    /// for a moment, until its recorder looks again; what is still there a round later is drift.
+    /// Compares the location table with the namespace, some of it at each tick. A report that crossed a delete may show for a
+    /// moment, until its recorder looks again; what is still there a round later is drift.
     fn audit_locations(&mut self) {
-        for container in std::mem::take(&mut self.housekeeping.suspects) {
+        if self.housekeeping.suspects.len() >= SUSPECTS {
+            return;
+        }
+        let (containers, is_end) = self.shared.locations.containers(self.housekeeping.audited, AUDIT_STEP);
+        let last = containers.last().copied().filter(|_| !is_end);
+        self.housekeeping.audited = last.unwrap_or_default();
+        if is_end {
+            self.shared.metrics.location_audits.fetch_add(1, Ordering::Relaxed);
+        }
+        let gone: Vec<ContainerId> = containers.into_iter().filter(|container| self.is_gone(*container)).collect();
+        self.housekeeping.suspects.extend(gone);
+    }
+
+    /// What seemed wrong a round ago and still does is taken out and counted.
+    fn judge_suspects(&mut self) {
+        let next = std::mem::take(&mut self.housekeeping.suspects);
+        for container in std::mem::replace(&mut self.housekeeping.suspected, next) {
             if self.is_left_out(container) {
                 self.quarantine(container);
                 continue;
@@ -139,10 +190,6 @@ impl Core {
                 self.shared.registry.lock().free(worker, container);
             }
         }
-        let (containers, is_end) = self.shared.locations.containers(self.housekeeping.audited, AUDIT_STEP);
-        let last = containers.last().copied().filter(|_| !is_end);
-        self.housekeeping.audited = last.unwrap_or_default();
-        self.housekeeping.suspects = containers.into_iter().filter(|container| self.is_gone(*container)).collect();
     }
 
     /// What was recorded before this master knew that the container was left out.

@@ -1,7 +1,7 @@
 //! What the core asks of under stores, as data.
 
 use meta::{Found, Renewed};
-use types::{ErrorKind, Fingerprint, MountId};
+use types::{ErrorKind, Fingerprint, MountId, Name};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct JobId(pub u64);
@@ -23,7 +23,7 @@ pub enum Job {
     List {
         mount: MountId,
         key: String,
-        after: Option<ufs::PageToken>,
+        from: ListFrom,
         limit: usize,
     },
     DeleteFile {
@@ -52,6 +52,19 @@ pub enum Job {
     MakeDirectory {
         mount: MountId,
         key: String,
+    },
+}
+
+/// Where a page of a directory begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ListFrom {
+    Start,
+    /// Where the page before ended.
+    Page(ufs::PageToken),
+    /// Behind this entry, as it was remembered when the page before was taken in.
+    Entry {
+        name: Name,
+        directory: bool,
     },
 }
 

@@ -1,14 +1,14 @@
 //! Brings metadata from under stores into the namespace: one directory, one name, or one inode we know already.
 //! However many ask for the same, one answer is fetched.
 
-use super::{Core, Job, JobError, JobId, JobOk, Now, Origin, Ticket};
+use super::{Core, Job, JobError, JobId, JobOk, ListFrom, Now, Origin, Ticket};
 use crate::error::Error;
 use hashbrown::HashSet;
 use meta::{
-    Caller, Done, Family, Found, Inode, IntentKind, LoadPage, LoadPath, Node, Op, OpenLoad, Read, Record, Reject,
+    Caller, Done, Family, Found, Inode, IntentKind, Load, LoadPage, LoadPath, Node, Op, OpenLoad, Read, Record, Reject,
     Resolved, Sync,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 use types::{GfsPath, InodeId, IntentId, LoadId, LogIndex, Monotonic, MountId, Name, PersistenceState};
@@ -27,6 +27,11 @@ const MISSED: usize = 10_000;
 const TOGETHER: Duration = Duration::from_secs(10);
 /// How long a directory of more than one page is asked for single names only.
 const LARGE_FOR: Duration = Duration::from_secs(600);
+/// A load that was cut off goes on where it was if somebody wants the directory within this time of its last page; after it,
+/// what was listed is too old to be called the directory's content.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(120);
+/// A load whose last page is older than this has a store that does not answer.
+const STALLED: Duration = Duration::from_secs(30);
 
 /// What somebody needs to know from a store.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,8 +92,11 @@ struct DirectoryRun {
     /// Who wants known entries compared too, which this run does not do.
     compare_next: Vec<Waiter>,
     stage: Stage,
-    /// Pages whose entries are applied.
+    /// Pages whose entries are applied, and when the last one was.
     pages: u64,
+    moved: Monotonic,
+    /// Somebody asked for all of it.
+    is_wanted: bool,
     load: LoadId,
     mount: MountId,
     key: String,
@@ -124,6 +132,8 @@ pub struct Loads {
     next: u64,
     /// Sessions of runs that failed: still open in the state until the next moment that has a clock.
     left_open: Vec<(InodeId, LoadId)>,
+    /// Sessions whose end is on its way into the log.
+    ending: BTreeSet<LoadId>,
 }
 
 enum Asked {
@@ -154,6 +164,7 @@ impl Core {
         match want {
             Want::Directory { inode, mount, key, compare } => {
                 if let Some(run) = self.loads.directories.get_mut(&inode) {
+                    run.is_wanted = true;
                     let waiters = if run.compare || !compare { &mut run.waiters } else { &mut run.compare_next };
                     waiters.push(waiter);
                 } else if !compare && self.is_loaded(inode) {
@@ -161,7 +172,7 @@ impl Core {
                     self.reply(ticket, Ok(Done::Nothing));
                 } else {
                     let run = self.new_run(mount, key, compare);
-                    self.start_run(now, inode, DirectoryRun { waiters: vec![waiter], ..run });
+                    self.start_run(now, inode, DirectoryRun { waiters: vec![waiter], is_wanted: true, ..run });
                 }
             }
             Want::Path { directory: Some(directory), mount, ref key, .. } if self.comes_in_numbers(now, directory) => {
@@ -198,19 +209,44 @@ impl Core {
         }
     }
 
-    fn is_loaded(&self, inode: InodeId) -> bool {
+    pub(super) fn is_loaded(&self, inode: InodeId) -> bool {
         let known = meta::by_inode(&self.shared.state.latest(), inode).ok().flatten();
         known.is_some_and(|status| status.spot.inode.directory().is_some_and(|directory| directory.loaded))
     }
 
-    /// Sessions that earlier leaders left open: what was to come is lost with them.
-    pub(super) fn abort_earlier_loads(&mut self, now: Now) {
-        self.loads.left_open = self.namespace.loads().map(|(inode, load)| (inode, load.id)).collect();
+    /// Ends sessions that nobody works on and that nobody can go on with: of earlier leaders, of callers who went away.
+    pub(super) fn abort_stale_loads(&mut self, now: Now) {
+        let namespace = &self.namespace;
+        let is_open = |id: &LoadId| namespace.loads().any(|(_, load)| load.id == *id);
+        self.loads.ending.retain(is_open);
+        let stale = self.namespace.loads().filter(|(inode, load)| {
+            !self.loads.directories.contains_key(inode)
+                && !self.loads.ending.contains(&load.id)
+                && !self.is_fresh(now, load)
+        });
+        let stale: Vec<(InodeId, LoadId)> = stale.map(|(inode, load)| (inode, load.id)).collect();
+        self.loads.left_open.extend(stale);
         self.abort_left_open(now);
+    }
+
+    /// Whether a session has got somewhere, not long ago.
+    fn is_fresh(&self, now: Now, load: &Load) -> bool {
+        let within = u64::try_from(GOES_ON_WITHIN.as_millis()).expect("minutes");
+        load.reached.as_ref().is_some_and(|reached| self.stamper.age(now).0.saturating_sub(reached.at.0) <= within)
+    }
+
+    /// Where this run goes on with a session that was cut off; None: it has to begin anew.
+    fn goes_on(&self, now: Now, load: &Load, run: &DirectoryRun) -> Option<ListFrom> {
+        let is_the_same = load.mount == run.mount && load.key == run.key;
+        // What was not compared, or has holes already, would have to be listed again all the same.
+        let is_enough = run.is_wanted && !run.compare && !load.holes && !self.loads.ending.contains(&load.id);
+        let reached = load.reached.as_ref().filter(|_| is_the_same && is_enough && self.is_fresh(now, load))?;
+        Some(ListFrom::Entry { name: reached.name.clone(), directory: reached.directory })
     }
 
     fn abort_left_open(&mut self, now: Now) {
         for (directory, load) in std::mem::take(&mut self.loads.left_open) {
+            self.loads.ending.insert(load);
             self.task(now, Origin::Housekeeping, Op::AbortLoad(meta::AbortLoad { directory, load }));
         }
     }
@@ -222,6 +258,8 @@ impl Core {
             compare_next: Vec::new(),
             stage: Stage::Opening,
             pages: 0,
+            moved: Monotonic::default(),
+            is_wanted: false,
             load: LoadId(0),
             mount,
             key,
@@ -231,8 +269,18 @@ impl Core {
         }
     }
 
-    fn start_run(&mut self, now: Now, inode: InodeId, run: DirectoryRun) {
+    fn start_run(&mut self, now: Now, inode: InodeId, mut run: DirectoryRun) {
         let seen = run.seen;
+        if let Some(load) = self.namespace.load(inode).cloned() {
+            if let Some(from) = self.goes_on(now, &load, &run) {
+                tracing::info!(directory = %inode, load = %load.id, ?from, "a load goes on where it was cut off");
+                (run.load, run.pages, run.moved) = (load.id, 1, now.mono);
+                self.loads.directories.insert(inode, run);
+                return self.list(inode, from);
+            }
+            self.loads.left_open.push((inode, load.id));
+            self.abort_left_open(now);
+        }
         self.loads.directories.insert(inode, run);
         self.task(now, Origin::OpenLoad(inode), Op::OpenLoad(OpenLoad { directory: inode, seen }));
     }
@@ -251,8 +299,11 @@ impl Core {
         let together = now.mono - known.last < TOGETHER;
         let large = known.large_until.is_some_and(|until| now.mono < until);
         known.last = now.mono;
-        // A page that is in already will not bring more.
-        let late = self.loads.directories.get(&directory).is_some_and(|run| run.first_page_is_in());
+        // A page that is in already will not bring more, and a load that was cut off is left to who wants all of it.
+        let late = match self.loads.directories.get(&directory) {
+            Some(run) => run.first_page_is_in(),
+            None => self.namespace.load(directory).is_some(),
+        };
         together && !large && !late
     }
 
@@ -363,21 +414,21 @@ impl Core {
                 if let Some(run) = self.loads.directories.get_mut(&inode) {
                     run.load = load;
                 }
-                self.list(inode, None);
+                self.list(inode, ListFrom::Start);
             }
             Ok(_) => self.end_load(now, inode, Ok(Done::Nothing)),
             Err(reject) => self.end_load(now, inode, Err(reject.into())),
         }
     }
 
-    fn list(&mut self, inode: InodeId, after: Option<ufs::PageToken>) {
+    fn list(&mut self, inode: InodeId, from: ListFrom) {
         let seen = self.shared.applied();
         let Some(run) = self.loads.directories.get_mut(&inode) else { return };
-        if after.is_none() {
+        if from == ListFrom::Start {
             self.shared.skipped.lock().begin(inode);
         }
         run.seen = seen;
-        let job = Job::List { mount: run.mount, key: run.key.clone(), after, limit: PAGE };
+        let job = Job::List { mount: run.mount, key: run.key.clone(), from, limit: PAGE };
         let id = self.job(job);
         self.loads.jobs.insert(id, Asked::Directory(inode));
         if let Some(run) = self.loads.directories.get_mut(&inode) {
@@ -450,12 +501,15 @@ impl Core {
                 }
                 let next = next.take();
                 run.pages += 1;
+                run.moved = now.mono;
                 let (names, compare) = (std::mem::take(&mut run.names), run.compare);
                 let goes_on = compare || !run.waiters.is_empty() || !run.compare_next.is_empty();
                 let asked_for_names = !names.is_empty();
                 self.answer_names(inode, names);
                 match next {
-                    Some(after) if goes_on => self.list(inode, Some(after)),
+                    Some(after) if goes_on => self.list(inode, ListFrom::Page(after)),
+                    // Who asked for it may ask again.
+                    Some(_) if self.can_go_on(inode) => self.end_load(now, inode, Ok(Done::Nothing)),
                     Some(_) => {
                         if asked_for_names && let Some(missed) = self.loads.missed.get_mut(&inode) {
                             missed.large_until = Some(now.mono + LARGE_FOR);
@@ -524,9 +578,16 @@ impl Core {
 
     fn close_session(&mut self, now: Now, inode: InodeId) {
         if let Some(run) = self.loads.directories.get(&inode) {
-            let op = Op::AbortLoad(meta::AbortLoad { directory: inode, load: run.load });
-            self.task(now, Origin::Housekeeping, op);
+            self.loads.left_open.push((inode, run.load));
+            self.abort_left_open(now);
         }
+    }
+
+    /// Whether the session of a run that ends is of use to a later one.
+    fn can_go_on(&self, inode: InodeId) -> bool {
+        let session = self.namespace.load(inode);
+        let run = self.loads.directories.get(&inode).filter(|run| run.is_wanted && !run.compare);
+        matches!((run, session), (Some(run), Some(load)) if load.id == run.load && load.reached.is_some())
     }
 
     pub(super) fn fail_load(&mut self, inode: InodeId, err: Error) {
@@ -544,8 +605,10 @@ impl Core {
 
     /// Answers everybody a run was for. Returns the run that those want who came too late for this one.
     fn finish_run(&mut self, inode: InodeId, result: &Result<Done, Error>) -> Option<DirectoryRun> {
+        // A session that an entry was refused for is over; the store's failures pass.
+        let stays = !matches!(result, Err(Error::Rejected(_))) && self.can_go_on(inode);
         let run = self.loads.directories.remove(&inode)?;
-        if result.is_err() && run.load != LoadId(0) {
+        if result.is_err() && !stays && run.load != LoadId(0) {
             self.loads.left_open.push((inode, run.load));
         }
         if let Stage::Listing(job) = run.stage {
@@ -556,7 +619,7 @@ impl Core {
         }
         self.answer_names(inode, run.names);
         let next = self.new_run(run.mount, run.key, true);
-        (!run.compare_next.is_empty()).then_some(DirectoryRun { waiters: run.compare_next, ..next })
+        (!run.compare_next.is_empty()).then_some(DirectoryRun { waiters: run.compare_next, is_wanted: true, ..next })
     }
 
     /// Names the page brought are there; each other one is asked for by itself, as a listing that began before the
@@ -585,7 +648,14 @@ impl Core {
             }
             keep
         };
+        let mut go_on = Vec::new();
         for run in self.loads.directories.values_mut() {
+            if run.pages > 0 && now.mono - run.moved < STALLED {
+                let load = run.load;
+                go_on.extend(
+                    run.waiters.extract_if(.., |(_, deadline)| now.mono >= *deadline).map(|late| (late.0, load)),
+                );
+            }
             run.waiters.retain(&mut in_time);
             run.names.retain(|(_, waiter)| in_time(waiter));
             run.compare_next.retain(&mut in_time);
@@ -595,6 +665,9 @@ impl Core {
         }
         for waiting in self.loads.moving.values_mut() {
             waiting.retain(|(_, waiter)| in_time(waiter));
+        }
+        for (ticket, load) in go_on {
+            self.reply(ticket, Ok(Done::Load(load)));
         }
         for ticket in late {
             let message = "the under store has not answered in time; try again".to_owned();

@@ -1,7 +1,7 @@
 //! What the leader adds to a request: the two times and the new ids.
 
 use super::Now;
-use meta::{Ids, Namespace, Op};
+use meta::{BatchOp, CreateDirectory, CreateFile, Ids, Namespace, Op};
 use types::{AgeMs, ContainerId, InodeId, Monotonic, UnixMs};
 
 /// Continues times and ids from the last applied values. Ids given to entries that are lost or rejected stay unused.
@@ -31,9 +31,11 @@ impl Stamper {
         self.next_container = counters.next_container.0;
     }
 
-    /// A new incarnation has begun: what was left out is not given out.
+    /// An entry raised the counters, not by the ids it came with: what was left out is not given out.
     pub fn leave_out(&mut self, namespace: &Namespace) {
-        self.next_container = self.next_container.max(namespace.counters().next_container.0);
+        let counters = namespace.counters();
+        self.next_inode = self.next_inode.max(counters.next_inode.0);
+        self.next_container = self.next_container.max(counters.next_container.0);
     }
 
     /// Never runs backwards.
@@ -58,11 +60,12 @@ impl Stamper {
 /// How many inodes an entry may make.
 fn count(op: &Op) -> u32 {
     let many = match op {
-        Op::Format(_) | Op::Sync(_) | Op::CreateMount(_) => 1,
+        Op::Format(_) | Op::Sync(_) | Op::CreateMount(_) | Op::Repair(_) => 1,
         Op::CreateFile(op) => op.path.depth(),
         Op::CreateDirectory(op) => op.path.depth(),
         Op::LoadPage(op) => op.items.len(),
         Op::LoadPath(op) => op.chain.len(),
+        Op::Batch(op) => op.items.iter().map(|item| item_count(&item.op)).sum(),
         Op::CompleteFile(_)
         | Op::Rename(_)
         | Op::Remove(_)
@@ -89,7 +92,24 @@ fn count(op: &Op) -> u32 {
         | Op::BeginPersist(_)
         | Op::AnnounceStream(_)
         | Op::BeginIncarnation(_)
-        | Op::HoldPersist(_) => 0,
+        | Op::HoldPersist(_)
+        | Op::NoteUse(_)
+        | Op::Expire(_) => 0,
     };
     u32::try_from(many).expect("paths and pages are bounded")
+}
+
+/// How many inodes an item of a batch may make: of thousands, those above that are there already are not counted in vain.
+fn item_count(op: &BatchOp) -> usize {
+    match op {
+        BatchOp::CreateFile(CreateFile { path, recursive, .. })
+        | BatchOp::CreateDirectory(CreateDirectory { path, recursive, .. }) => {
+            if *recursive {
+                path.depth()
+            } else {
+                1
+            }
+        }
+        BatchOp::CompleteFile(_) | BatchOp::Remove(_) => 0,
+    }
 }

@@ -37,22 +37,24 @@ fn files() -> usize {
     usize::try_from(testkit::rounds(20) * 5_000).expect("64 bits").clamp(10_000, 1_000_000)
 }
 
+impl Master {
+    /// The way to its core, for tests of what is built on it.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
 fn config(dir: &Path) -> MasterConfig {
     MasterConfig {
-        journal_dir: dir.join("journal"),
-        metastore_dir: dir.join("metastore"),
         metastore: Metastore::Rocks,
-        work_dir: dir.join("work"),
-        key_file: dir.join("key"),
         backup_dir: "/goosefs_backups".to_owned(),
-        root_ufs: dir.join("ufs").to_str().expect("a plain name").to_owned(),
         segment_bytes: 16 << 20,
         checkpoint_entries: 100_000,
         cache: store::CacheConfig::of_bytes(64 << 20),
         memory_budget_bytes: 256 << 20,
         request_timeout: Duration::from_secs(60),
         worker_timeout: Duration::from_secs(3600),
-        ..MasterConfig::for_tests()
+        ..MasterConfig::for_tests().below(dir)
     }
 }
 

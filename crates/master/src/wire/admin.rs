@@ -3,7 +3,9 @@
 use super::caller;
 use super::file_system::FileSystem;
 use super::namespace::{Wish, empty_update};
+use crate::audits::Audits;
 use crate::backup::{Backups, Destination};
+use crate::compaction::Compactions;
 use crate::error::Error;
 use crate::registry::{Registry, State, Worker};
 use crate::room::Short;
@@ -27,6 +29,8 @@ type Answer<T> = Result<Response<T>, Status>;
 pub struct Operators {
     pub fs: FileSystem,
     pub backups: Arc<Backups>,
+    pub audits: Arc<Audits>,
+    pub compactions: Compactions,
 }
 
 fn write_policy(number: i32) -> Result<Option<WriteType>, Error> {
@@ -311,6 +315,35 @@ impl Admin for Operators {
         Ok(Response::new(SkippedKeysResponse { directories: directories.await?, forgotten }))
     }
 
+    async fn metadata_report(&self, request: Request<MetadataReportRequest>) -> Answer<MetadataReportResponse> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
+        // The names may lie where the caller may not look.
+        shared.authority.caller(&who).check_superuser("have the metadata reported on").map_err(Error::from)?;
+        let known = shared.census.lock().clone();
+        let largest = known.last.as_ref().map(|census| census.largest()).unwrap_or_default();
+        let largest = self.fs.handle.read(|read| {
+            let mut found = Vec::with_capacity(largest.len());
+            for (inode, entries) in &largest {
+                let at = meta::by_inode(read, *inode)?;
+                found.extend(at.map(|at| LargeDirectory { path: at.spot.path.as_str().to_owned(), entries: *entries }));
+            }
+            Ok(found)
+        });
+        let largest = largest.await?;
+        Ok(Response::new(super::metadata::report(shared, &known, largest)))
+    }
+
+    async fn audit_metadata(&self, request: Request<AuditMetadataRequest>) -> Answer<BoxStream<AuditMetadataResponse>> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
+        shared.authority.caller(&who).check_superuser("have the metadata audited").map_err(Error::from)?;
+        let reports = self.audits.begin(request.into_inner().repair)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(reports))))
+    }
+
     async fn backup(&self, request: Request<BackupRequest>) -> Answer<BoxStream<BackupResponse>> {
         let who = caller(&request)?;
         let shared = &self.fs.handle.shared;
@@ -327,6 +360,17 @@ impl Admin for Operators {
             (false, _) => Destination::Store(directory),
         };
         Ok(Response::new(Box::pin(ReceiverStream::new(self.backups.begin(destination)?))))
+    }
+
+    async fn compact_metastore(
+        &self,
+        request: Request<CompactMetastoreRequest>,
+    ) -> Answer<BoxStream<CompactMetastoreResponse>> {
+        let who = caller(&request)?;
+        let shared = &self.fs.handle.shared;
+        shared.must_lead()?;
+        shared.authority.caller(&who).check_superuser("have the metadata database compacted").map_err(Error::from)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(self.compactions.begin(shared)?))))
     }
 
     async fn quarantined(&self, request: Request<QuarantinedRequest>) -> Answer<QuarantinedResponse> {

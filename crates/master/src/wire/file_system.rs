@@ -5,8 +5,11 @@ use super::{caller, path};
 use crate::core::Want;
 use crate::driver::Handle;
 use crate::error::Error;
+use crate::holds::Hold;
 use crate::shared::Shared;
+use futures::stream::{self, StreamExt};
 use meta::{Caller, Checksum, CreateDirectory, CreateFile, Done, Op, Reject, Remove, Rename, SetAttribute, Status};
+use prost::Message;
 use proto::convert;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
 use proto::grpc::file::*;
@@ -31,8 +34,11 @@ const DEFAULT_BLOCK_BYTES: i64 = 64 << 20;
 const LOOK_TRIES: usize = 4;
 /// Times a directory is listed anew because it changed meanwhile.
 const LIST_TRIES: usize = 8;
-/// Paths in one batched status call.
+/// Paths in one batched status call, and of these looked up at once: a slow store holds up few of them.
 const STATUS_BATCH: usize = 10_000;
+const STATUS_LOOKS: usize = 64;
+/// What an entry of a repeated field takes beside its own bytes, at most.
+const ENTRY_BYTES: usize = 6;
 
 type Answer<T> = Result<Response<T>, tonic::Status>;
 
@@ -158,25 +164,59 @@ impl FileSystem {
         Ok(resolved.ok().and_then(|resolved| Want::path(path, &resolved)))
     }
 
-    /// Makes sure the parent of a path is known, so that a mutation sees what the store has.
-    async fn prepare(&self, principal: &Principal, path: &GfsPath) -> Result<(), Error> {
+    /// Makes sure that what stands at a path and above it is known, so that a mutation sees what the store has. What is known
+    /// does not expire until the answer is dropped: after the mutation.
+    async fn prepare(&self, principal: &Principal, path: &GfsPath) -> Result<Hold, Error> {
         let who = self.who(principal);
-        let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
-        let Ok(resolved) = resolved else { return Ok(()) };
-        if resolved.missing.is_empty() {
-            return Ok(());
+        for _ in 0..LOOK_TRIES {
+            let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
+            let Ok(resolved) = resolved else { return Ok(Hold::none()) };
+            let is_known = resolved.missing.is_empty();
+            if !is_known {
+                self.look_for(&who, path, &resolved).await?;
+            }
+            if !self.shared().holds.is_on() {
+                return Ok(Hold::none());
+            }
+            if let Some(hold) = self.hold(&who, path, is_known).await? {
+                return Ok(hold);
+            }
         }
+        Err(Error::Moved)
+    }
+
+    /// Keeps what is known of a path from expiring. None: some of it has, or is about to and has by now.
+    ///
+    /// - `is_known`: the whole path was.
+    async fn hold(&self, who: &Caller, path: &GfsPath, is_known: bool) -> Result<Option<Hold>, Error> {
+        let shared = self.shared();
+        let ended = shared.holds.an_end();
+        let resolve = || self.handle.read(|read| meta::resolve(read, who, path));
+        let Ok(resolved) = resolve().await? else { return Ok(Some(Hold::none())) };
+        let last = &resolved.last().inode;
+        let Some(hold) = Hold::of(shared, last.container) else {
+            ended.await;
+            return Ok(None);
+        };
+        // From here on it stays, if it has not gone just before.
+        let Ok(again) = resolve().await? else { return Ok(Some(hold)) };
+        let is_same = again.last().inode.id == last.id && (again.missing.is_empty() || !is_known);
+        Ok(is_same.then_some(hold))
+    }
+
+    /// Asks the store for what is missing of a path, and of what is above it.
+    async fn look_for(&self, who: &Caller, path: &GfsPath, resolved: &meta::Resolved) -> Result<(), Error> {
         // A directory whose entries are all known needs no look; the name itself may be only in the store.
         let loaded = resolved.spots.last().and_then(|spot| spot.inode.directory()).is_some_and(|d| !d.persisted);
         if loaded && resolved.spots.last().is_some_and(|spot| !spot.path.is_root() && spot.path != resolved.mount.path)
         {
             return Ok(());
         }
-        match self.want_path(&who, path).await? {
+        match self.want_path(who, path).await? {
             Some(want) => self.handle.want(want).await?,
             None => return Ok(()),
         }
-        self.know_above(&who, path).await
+        self.know_above(who, path).await
     }
 
     /// A name that the store does not have may belong into a directory that it has and that is not known yet: looked for
@@ -226,7 +266,9 @@ impl FileSystem {
             Freshness::Within(_) => true,
         };
         who.check(types::Right::READ, &status.spot.inode, path).map_err(Error::from)?;
-        self.handle.want(Want::Directory { inode, mount: status.spot.mount, key: status.spot.key, compare }).await?;
+        let want = Want::Directory { inode, mount: status.spot.mount, key: status.spot.key, compare };
+        // A large directory takes longer than one request may: for as long as the caller waits, its pages come.
+        while !self.handle.want_listing(want.clone()).await? {}
         self.checks.note_listed(inode, now);
         Ok(())
     }
@@ -243,7 +285,7 @@ impl FileSystem {
 
     /// The same for what makes `path`, after a look whether the store has it; and once more if what is above was moved
     /// in the store while this waited.
-    async fn submit_new(
+    pub(super) async fn submit_new(
         &self,
         principal: &Principal,
         operation: Option<OperationId>,
@@ -251,9 +293,7 @@ impl FileSystem {
         op: Op,
     ) -> Result<Done, Error> {
         for _ in 0..LOOK_TRIES {
-            if !self.has_run(operation).await? {
-                self.prepare(principal, path).await?;
-            }
+            let _hold = self.look_before_making(principal, operation, path).await?;
             match self.submit(principal, operation, op.clone()).await {
                 Err(Error::Moved) => {}
                 other => return other,
@@ -262,8 +302,38 @@ impl FileSystem {
         Err(Error::Moved)
     }
 
+    /// Asks the store for what a new name may stand for there already, unless the operation took effect before.
+    pub(super) async fn look_before_making(
+        &self,
+        principal: &Principal,
+        operation: Option<OperationId>,
+        path: &GfsPath,
+    ) -> Result<Hold, Error> {
+        if self.has_run(operation).await? { Ok(Hold::none()) } else { self.prepare(principal, path).await }
+    }
+
+    /// The same for what is to be removed. `unchecked`: what the store holds below it unknown to us may go.
+    pub(super) async fn look_before_removing(
+        &self,
+        principal: &Principal,
+        operation: Option<OperationId>,
+        op: &Remove,
+        unchecked: bool,
+    ) -> Result<Hold, Error> {
+        if op.goosefs_only || self.has_run(operation).await? {
+            return Ok(Hold::none());
+        }
+        let hold = self.prepare(principal, &op.path).await?;
+        match op.recursive {
+            true if unchecked => {}
+            true => self.refuse_unknown(principal, &op.path).await?,
+            false => self.know_children(principal, &op.path).await?,
+        }
+        Ok(hold)
+    }
+
     /// The message for an inode an operation made or found.
-    async fn info_of(&self, inode: InodeId) -> Result<FileInfo, Error> {
+    pub(super) async fn info_of(&self, inode: InodeId) -> Result<FileInfo, Error> {
         let status = self.handle.read(|read| meta::by_inode(read, inode)).await?;
         let status = status.ok_or_else(|| Error::NotFound("the file was removed meanwhile".to_owned()))?;
         Ok(file_info(self.shared(), &status))
@@ -305,7 +375,7 @@ fn wire_mode(mode: Option<&proto::grpc::PMode>, default: u16) -> Result<Mode, Er
     }
 }
 
-fn file_id(raw: Option<i64>) -> Result<Option<FileId>, Error> {
+pub(super) fn file_id(raw: Option<i64>) -> Result<Option<FileId>, Error> {
     match raw {
         None | Some(0) => Ok(None),
         Some(raw) => Ok(Some(convert::id::file(raw)?)),
@@ -330,6 +400,7 @@ impl FileSystemMasterClientService for FileSystem {
         let path = path(request.path.as_deref())?;
         let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
         let status = self.status(&who, &path, fresh).await?;
+        self.shared().uses.note(status.spot.inode.container);
         Ok(Response::new(GetStatusPResponse { file_info: Some(file_info(self.shared(), &status)) }))
     }
 
@@ -342,16 +413,44 @@ impl FileSystemMasterClientService for FileSystem {
         }
         let options = request.options.unwrap_or_default();
         let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
+        let count = request.paths.len();
+        let (this, who) = (self.clone(), Arc::new(who));
+        let look = move |text: String| {
+            let (this, who) = (this.clone(), who.clone());
+            async move {
+                let status = async { this.status(&who, &path(Some(&text))?, fresh).await };
+                (status.await, text)
+            }
+        };
+        let mut looks = stream::iter(request.paths).map(look).buffered(STATUS_LOOKS);
         let mut answer = GetStatusBatchPResponse::default();
-        for text in request.paths {
-            let status = match path(Some(&text)) {
-                Ok(path) => self.status(&who, &path, fresh).await,
-                Err(err) => Err(err),
-            };
+        let mut bytes = 0;
+        while let Some((status, text)) = looks.next().await {
             match status {
-                Ok(status) => answer.file_infos.push(file_info(self.shared(), &status)),
-                Err(Error::NotLeader) => return Err(Error::NotLeader.into()),
-                Err(_) => answer.failed_paths.push(text),
+                Ok(status) => {
+                    self.shared().uses.note(status.spot.inode.container);
+                    let info = file_info(self.shared(), &status);
+                    bytes += info.encoded_len() + ENTRY_BYTES;
+                    answer.file_infos.push(info);
+                }
+                Err(err) if err.is_of_this_master() => return Err(err.into()),
+                // The contract has no room for why; GetStatus of this path says it.
+                Err(_) => {
+                    bytes += text.len() + ENTRY_BYTES;
+                    answer.failed_paths.push(text);
+                }
+            }
+            // Other connections of this thread have their turn.
+            if (answer.file_infos.len() + answer.failed_paths.len()).is_multiple_of(STATUS_LOOKS) {
+                tokio::task::yield_now().await;
+            }
+            if bytes > rpc::MAX_ANSWER_BYTES {
+                let fit = answer.file_infos.len() + answer.failed_paths.len() - 1;
+                let why = format!(
+                    "the answer about {count} paths is longer than {} bytes, of these {fit} fit; split the call",
+                    rpc::MAX_ANSWER_BYTES
+                );
+                return Err(Error::Invalid(why).into());
             }
         }
         Ok(Response::new(answer))
@@ -422,7 +521,10 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let delay = self.shared().config.persist_delay;
-        let persist_after_ms = options.async_persist_options.as_ref().and_then(|persist| persist_delay(persist, delay));
+        let persist_after_ms = options
+            .async_persist_options
+            .as_ref()
+            .and_then(|persist| persist_delay(persist.persistence_wait_time.unwrap_or(0), delay));
         let length = options.ufs_length.unwrap_or(0);
         let length = u64::try_from(length)
             .map_err(|_| Error::Invalid(format!("length {length} is negative; pass the number of bytes written")))?;
@@ -431,7 +533,7 @@ impl FileSystemMasterClientService for FileSystem {
             path: path(request.path.as_deref())?,
             file: file_id(request.inode_id)?,
             length,
-            checksum: checksum(&options)?,
+            checksum: checksum(options.crc_type, options.crc_value.unwrap_or(0))?,
             locations: locations(&options.locations)?,
             persist_after_ms,
             force_persisted: options.force_persisted(),
@@ -461,18 +563,10 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let path = path(request.path.as_deref())?;
-        let (recursive, goosefs_only) = (options.recursive(), options.goosefs_only());
         let operation = operation(options.common_options.as_ref())?;
-        if !goosefs_only && !self.has_run(operation).await? {
-            self.prepare(&who, &path).await?;
-            if recursive && !options.unchecked() {
-                self.refuse_unknown(&who, &path).await?;
-            } else if !recursive {
-                self.know_children(&who, &path).await?;
-            }
-        }
-        let op = Op::Remove(Remove { path, recursive, goosefs_only });
-        self.submit(&who, operation, op).await?;
+        let op = Remove { path, recursive: options.recursive(), goosefs_only: options.goosefs_only() };
+        let _hold = self.look_before_removing(&who, operation, &op, options.unchecked()).await?;
+        self.submit(&who, operation, Op::Remove(op)).await?;
         Ok(Response::new(DeletePResponse {}))
     }
 
@@ -482,10 +576,10 @@ impl FileSystemMasterClientService for FileSystem {
         let options = request.options.unwrap_or_default();
         let (from, to) = (path(request.path.as_deref())?, path(request.dst_path.as_deref())?);
         let operation = operation(options.common_options.as_ref())?;
-        if !self.has_run(operation).await? {
-            self.prepare(&who, &from).await?;
-            self.prepare(&who, &to).await?;
-        }
+        let _holds = match self.has_run(operation).await? {
+            true => [Hold::none(), Hold::none()],
+            false => [self.prepare(&who, &from).await?, self.prepare(&who, &to).await?],
+        };
         let op = Op::Rename(Rename { path: from, to });
         self.submit(&who, operation, op).await?;
         Ok(Response::new(RenamePResponse {}))
@@ -496,7 +590,7 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let path = path(request.path.as_deref())?;
-        self.prepare(&who, &path).await?;
+        let _hold = self.prepare(&who, &path).await?;
         let operation = operation(options.common_options.as_ref())?;
         if let Some(write_type) = convert::write_type::from_wire(options.write_p_type).map_err(Error::from)? {
             let op = meta::SetXattr {
@@ -556,7 +650,8 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let operation = operation(options.common_options.as_ref())?;
-        if let Some(after_ms) = persist_delay(&options, self.shared().config.persist_delay) {
+        let wait = options.persistence_wait_time.unwrap_or(0);
+        if let Some(after_ms) = persist_delay(wait, self.shared().config.persist_delay) {
             let op = meta::SchedulePersist { path: path(request.path.as_deref())?, after_ms };
             self.submit(&who, operation, Op::SchedulePersist(op)).await?;
         }
@@ -703,24 +798,22 @@ impl FileSystem {
     }
 }
 
-fn persist_delay(options: &ScheduleAsyncPersistencePOptions, least: Duration) -> Option<u64> {
+/// A negative wait: never by itself.
+pub(super) fn persist_delay(wait_ms: i64, least: Duration) -> Option<u64> {
     let least = u64::try_from(least.as_millis()).unwrap_or(u64::MAX);
-    // A negative wait: never by itself.
-    u64::try_from(options.persistence_wait_time.unwrap_or(0)).ok().map(|wait| wait.max(least))
+    u64::try_from(wait_ms).ok().map(|wait| wait.max(least))
 }
 
-fn checksum(options: &CompleteFilePOptions) -> Result<Option<Checksum>, Error> {
-    let Some(kind) = options.crc_type else { return Ok(None) };
+pub(super) fn checksum(kind: Option<i32>, value: i64) -> Result<Option<Checksum>, Error> {
+    let Some(kind) = kind else { return Ok(None) };
     let kind = u8::try_from(kind).ok().filter(|kind| *kind <= 2);
     let kind = kind.ok_or_else(|| Error::Invalid("the checksum type is unknown; pass 0, 1 or 2".to_owned()))?;
-    let value = options.crc_value.unwrap_or(0);
     let value = u32::try_from(value & 0xFFFF_FFFF).expect("masked to 32 bits");
     Ok(Some(Checksum { kind, value }))
 }
 
 /// Cuts a page into messages that stay well below what clients accept.
 fn messages(shared: &Shared, page: &meta::Page) -> Vec<ListStatusPResponse> {
-    use prost::Message;
     let mut out = Vec::new();
     let mut message = ListStatusPResponse::default();
     let mut bytes = 0;

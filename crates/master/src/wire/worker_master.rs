@@ -440,6 +440,7 @@ impl WorkerMaster for WorkerGate {
         let file =
             spot.inode.file().ok_or_else(|| meta::Reject::IsDirectory(spot.path.clone())).map_err(Error::from)?;
         let shared = &self.handle.shared;
+        shared.uses.note(spot.inode.container);
         if request.access() == Access::Write {
             if file.complete {
                 return Err(Error::from(meta::Reject::Complete { path: spot.path.clone() }).into());

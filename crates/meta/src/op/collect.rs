@@ -3,6 +3,7 @@
 
 use crate::effect::Done;
 use crate::entry::Collect;
+use crate::index::Went;
 use crate::key::{edge_range, inode_key};
 use crate::record::{Inode, Record};
 use crate::step::{Outcome, Step};
@@ -17,6 +18,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Collect) -> Outcome {
     }
     let limit = usize::try_from(op.limit.clamp(1, MAX_STEP)).expect("a small number");
     let (start, end) = edge_range(op.directory, None);
+    let start = step.index.progress.edges_from(op.directory, start);
     let page = step.read().scan(Family::Edges, &start, &end, limit + 1)?;
     let more = page.len() > limit;
 
@@ -24,6 +26,8 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Collect) -> Outcome {
         step.txn.delete(Family::Edges, key);
         step.forget(&Inode::decode(value)?)?;
     }
+    let last = page.get(limit - 1).map(|(key, _)| key.clone()).filter(|_| more);
+    step.went = Some(Went::Collected(op.directory, last));
     if !more {
         step.txn.delete(Family::Detached, inode_key(op.directory));
     }

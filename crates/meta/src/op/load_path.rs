@@ -40,7 +40,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &LoadPath) -> Outcome {
     for found in new {
         let inode = owner.inode(step, found)?;
         let made = step.link(&at, &found.name, inode);
-        step.edit_directory(&at, |directory| directory.children += 1)?;
+        step.edit_directory(&at, |directory| directory.children = directory.children.saturating_add(1))?;
         at = made;
     }
     Ok(Done::Inode(at.inode.id))

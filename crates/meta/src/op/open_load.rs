@@ -32,6 +32,7 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &OpenLoad) -> Outcome {
         since: step.age,
         removed: 0,
         holes: false,
+        reached: None,
     };
     step.txn.put(Family::Loads, inode_key(op.directory), &load);
     Ok(Done::Load(load.id))

@@ -41,5 +41,7 @@ fn fuzz_record() {
         check::<WorkerRecord>(bytes);
         check::<Counters>(bytes);
         check::<LeftOut>(bytes);
+        check::<Uses>(bytes);
+        check::<Used>(bytes);
     });
 }

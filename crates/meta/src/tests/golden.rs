@@ -145,8 +145,92 @@ fn ops() -> Vec<(&'static str, Op)> {
         Op::AnnounceStream(AnnounceStream { container }),
         Op::BeginIncarnation(BeginIncarnation { after: Incarnation(1) }),
         Op::HoldPersist(HoldPersist { container }),
+        Op::Repair(Repair { fault: faults().swap_remove(0) }),
+        Op::NoteUse(NoteUse { begins: true, containers: vec![container, ContainerId(300)] }),
+        Op::Expire(Expire { unused_ms: 1_000, inodes: vec![directory, InodeId(300)] }),
+        Op::Batch(Batch {
+            items: vec![
+                BatchItem {
+                    number: 0,
+                    op: BatchOp::CreateFile(CreateFile {
+                        path: path("/a/b"),
+                        block_bytes: 67_108_864,
+                        recursive: false,
+                        mode: Mode::new(0o644),
+                        write_type: None,
+                    }),
+                },
+                BatchItem {
+                    number: 1,
+                    op: BatchOp::CompleteFile(CompleteFile {
+                        path: path("/a/b"),
+                        file: None,
+                        length: 0,
+                        checksum: None,
+                        locations: Vec::new(),
+                        persist_after_ms: None,
+                        force_persisted: false,
+                    }),
+                },
+                BatchItem {
+                    number: 2,
+                    op: BatchOp::CreateDirectory(CreateDirectory {
+                        path: path("/a/c"),
+                        recursive: true,
+                        allow_exists: false,
+                        mode: Mode::new(0o755),
+                    }),
+                },
+                BatchItem {
+                    number: 300,
+                    op: BatchOp::Remove(Remove { path: path("/a/b"), recursive: false, goosefs_only: true }),
+                },
+            ],
+        }),
     ];
     ops.into_iter().map(|op| (op_name(&op), op)).collect()
+}
+
+/// One of each, in order.
+fn faults() -> Vec<Fault> {
+    let (inode, directory, container, intent) = (InodeId(9), InodeId(9), ContainerId(5), IntentId(7));
+    let (operation, age) = (OperationId(2), AgeMs(900));
+    let place = || Place { parent: InodeId(1), name: Some(name()) };
+    vec![
+        Fault::Unreadable { family: Family::Incomplete, key: vec![1, 2], why: "w".into() },
+        Fault::RootMissing,
+        Fault::PlaceMissing { inode, place: place() },
+        Fault::PlaceWrong { inode, place: Place { parent: InodeId(0), name: None } },
+        Fault::TwoEdges { inode, place: place() },
+        Fault::PlaceWithoutEdge { inode },
+        Fault::ContainerMissing { container, place: place() },
+        Fault::ContainerShared { container, place: place(), only_cached: true },
+        Fault::ContainerWithoutInode { container },
+        Fault::Miscounted { directory, says: 3, counted: 4, removed_at: LogIndex(6) },
+        Fault::Orphans { directory },
+        Fault::BelowFile { file: inode },
+        Fault::Loop { directory },
+        Fault::IncompleteMissing { place: place() },
+        Fault::IncompleteStale { opened: age, container },
+        Fault::PersistMissing { place: place() },
+        Fault::PersistStale { container },
+        Fault::DetachedAttached { directory },
+        Fault::DetachedEmpty { directory },
+        Fault::OutcomeUnindexed { operation },
+        Fault::IndexStale { age, operation },
+        Fault::OutcomeUndecided { operation },
+        Fault::LoadMiscounted { directory },
+        Fault::LoadOfNothing { directory },
+        Fault::RemovalsWithoutLoad { directory },
+        Fault::KeyWithoutMove { place: place() },
+        Fault::MoveWithoutKey { intent },
+        Fault::NotMarked { place: place() },
+        Fault::MountWithoutDirectory { mount: MountId(1), is_free: true },
+        Fault::RootOfNoMount { place: place() },
+        Fault::IntentOfNoMount { intent },
+        Fault::Misplaced { family: Family::Mounts, key: vec![1] },
+        Fault::IdsBehind { inode, container },
+    ]
 }
 
 /// A new operation is added to [`ops`] as well.
@@ -186,6 +270,10 @@ fn op_name(op: &Op) -> &'static str {
         Op::AnnounceStream(_) => "AnnounceStream",
         Op::BeginIncarnation(_) => "BeginIncarnation",
         Op::HoldPersist(_) => "HoldPersist",
+        Op::Repair(_) => "Repair",
+        Op::NoteUse(_) => "NoteUse",
+        Op::Expire(_) => "Expire",
+        Op::Batch(_) => "Batch",
     }
 }
 
@@ -227,6 +315,10 @@ fn entries_are_pinned() {
         Renewed { key: "k/l".into(), was: Fingerprint::Etag("9b2c".into()), is: Fingerprint::Etag("9b2d".into()) };
     text += &line("CloseIntent-CopiedTree", &close(IntentEnd::CopiedTree { renewed: vec![renewed] }));
     text += &line("CloseIntent-DoneForNow", &close(IntentEnd::DoneForNow));
+    for (number, fault) in (0..).zip(faults()) {
+        assert_eq!(postcard::to_allocvec(&fault).expect("plain values")[0], number, "one of each, in order");
+        text += &line(&format!("Repair-{}", fault.kind()), &entry(Op::Repair(Repair { fault })));
+    }
     let anonymous = Entry { operation: None, ..entry(Op::RaiseRules(RaiseRules { version: 1 })) };
     text += &line("no-operation", &anonymous);
     expect_file!["../../golden/entries.txt"].assert_eq(&text);
@@ -311,7 +403,10 @@ fn records_are_pinned() {
         since: AgeMs(900),
         removed: 1,
         holes: true,
+        reached: None,
     };
+    let reached = Some(Reached { name: name(), directory: true, at: AgeMs(900) });
+    let load_on = Load { reached, ..load.clone() };
     let persist = Persist {
         inode: InodeId(9),
         mount: MountId(1),
@@ -352,11 +447,15 @@ fn records_are_pinned() {
     }
     text += &line("detached", &Detached { since: AgeMs(900) });
     text += &line("load", &load);
+    text += &line("load-on", &load_on);
     text += &line("persist", &persist);
     text += &line("worker", &worker);
     text += &line("counters", &counters);
     let left_out = LeftOut { ranges: vec![(ContainerId(11), ContainerId(11 + (1 << 32)))] };
     text += &line("left-out", &left_out);
+    let time = |number| UseTime { number, began: AgeMs(900), at: LogIndex(300) };
+    text += &line("uses", &Uses { times: vec![time(3), time(4)] });
+    text += &line("used", &Used { words: vec![1 << 63, 2] });
     expect_file!["../../golden/records.txt"].assert_eq(&text);
 }
 

@@ -66,6 +66,24 @@ fn a_load_brings_in_what_is_not_known() {
 }
 
 #[test]
+fn a_load_remembers_how_far_it_came() {
+    let mut world = World::with("");
+    let first = open(&mut world, "/");
+    page(&mut world, "/", first, &["a"], false).expect("it is open");
+    let reached = |world: &World| world.namespace.load(ROOT).expect("it is open").reached.clone();
+    assert_eq!(reached(&world), None, "members of the first rules could not read it");
+    world.run(Op::RaiseRules(RaiseRules { version: RULES_VERSION })).outcome.expect("this release knows them");
+    page(&mut world, "/", first, &["b", "c/"], false).expect("it is open");
+    let behind_c = reached(&world).expect("a page came");
+    assert_eq!((behind_c.name.as_str(), behind_c.directory, behind_c.at), ("c", true, world.age));
+    page(&mut world, "/", first, &[], false).expect("it is open");
+    assert_eq!(reached(&world), Some(behind_c), "a page without entries leads no further");
+    assert_eq!(Namespace::open(&world.store).expect("a map"), world.namespace);
+    page(&mut world, "/", first, &["d"], true).expect("it is open");
+    assert!(world.namespace.load(ROOT).is_none() && world.directory("/").loaded);
+}
+
+#[test]
 fn only_the_last_page_makes_a_directory_loaded() {
     let mut world = World::with("");
     let load = open(&mut world, "/");

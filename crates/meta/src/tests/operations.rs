@@ -53,14 +53,15 @@ fn outcomes_are_forgotten_by_age_unless_undecided() {
     for id in 2..6 {
         world.run_with(id, mkdir(&format!("/{id}"), false)).outcome.expect("a new name");
     }
-    let oldest = oldest_operation(&world.store).expect("a map").expect("five are known");
+    let oldest = world.namespace.oldest_operation(&world.store).expect("a map").expect("five are known");
     let forget = |before, limit| Op::ForgetOperations(ForgetOperations { before, limit });
     world.run(forget(AgeMs(oldest.0 + 3), 100));
     let known: Vec<u128> =
         (1..6).filter(|id| operation(&world.store, OperationId(*id)).expect("a map").is_some()).collect();
     assert_eq!(known, [1, 4, 5], "2 and 3 are old, 1 is not decided");
     world.must("done");
-    assert!(oldest_operation(&world.store).expect("a map") > Some(oldest), "it is young again once decided");
+    let young = world.namespace.oldest_operation(&world.store).expect("a map");
+    assert!(young > Some(oldest), "it is young again once decided");
     world.run(forget(AgeMs(u64::MAX), 2));
     world.run(forget(AgeMs(u64::MAX), 2));
     assert_eq!(world.store.count(Family::Operations), 0);
@@ -73,4 +74,57 @@ fn a_namespace_made_twice_by_one_operation_is_one() {
     let first = world.run_with(1, op()).outcome;
     assert!(matches!(first, Ok(Done::Mount(_))));
     assert_eq!(world.run_with(1, op()).outcome, first);
+}
+
+/// A member that never stopped knows where to go on; one that was just started looks for it. Both do the same.
+#[test]
+fn collecting_and_forgetting_go_on_as_they_would_after_a_restart() {
+    let mut world = World::with("/d/ /d/a /d/b /d/c /d/e/ /d/e/x /d/f /d/g /keep");
+    for id in 1..12 {
+        world.run_with(id, mkdir(&format!("/made-{id}"), false)).outcome.expect("a new name");
+    }
+    world.must("rm -r /d");
+    for step in 0..20 {
+        let mut fresh = Namespace::open(&world.store).expect("readable");
+        let forget = ForgetOperations { before: world.age, limit: 2 };
+        let op = if step % 2 == 0 { world.parse("collect") } else { Op::ForgetOperations(forget) };
+        let (at, entry) = world.entry(root_user(), None, op);
+        let (changes, _) = fresh.apply(&world.store, &[(at, entry.clone())]).expect("a map answers");
+        let mut expected = world.store.clone();
+        expected.apply(&changes);
+        world.apply(at, entry);
+        assert_eq!(world.store, expected, "step {step}");
+    }
+    assert_eq!((world.store.count(Family::Detached), world.store.count(Family::Operations)), (0, 0));
+    assert!(world.tree().starts_with("/keep /made-1/"), "{}", world.tree());
+}
+
+/// A repair puts an outcome back into the index that is older than those which were forgotten since.
+#[test]
+fn an_outcome_that_a_repair_put_back_is_forgotten_as_it_would_be_after_a_restart() {
+    let mut world = World::with("");
+    world.run(Op::RaiseRules(RaiseRules { version: RULES_VERSION })).outcome.expect("this release knows them");
+    for id in 1..6 {
+        world.run_with(id, mkdir(&format!("/{id}"), false)).outcome.expect("a new name");
+    }
+    let known = |world: &World, id| operation(&world.store, OperationId(id)).expect("a map");
+    let age = known(&world, 1).expect("it is remembered").age;
+    let key = bytes::Bytes::copy_from_slice(&crate::key::operation_age_key(age, OperationId(1)));
+    let applied = world.namespace.applied();
+    let lost = Change { family: Family::Operations, key, value: None };
+    world.store.apply(&Changes { applied, changes: vec![lost] });
+    let before = world.age;
+    let forget = |limit| Op::ForgetOperations(ForgetOperations { before, limit });
+    let repair = Op::Repair(Repair { fault: Fault::OutcomeUnindexed { operation: OperationId(1) } });
+    for op in [forget(2), repair, forget(1)] {
+        let mut fresh = Namespace::open(&world.store).expect("readable");
+        let (at, entry) = world.entry(root_user(), None, op);
+        let (expected, _) = fresh.apply(&world.store, &[(at, entry.clone())]).expect("a map answers");
+        let (changes, applied) = world.namespace.apply(&world.store, &[(at, entry)]).expect("a map answers");
+        assert!(applied[0].outcome.is_ok(), "{applied:?}");
+        assert_eq!(changes.changes, expected.changes);
+        world.store.apply(&changes);
+    }
+    let left: Vec<u128> = (1..6).filter(|id| known(&world, *id).is_some()).collect();
+    assert_eq!(left, [4, 5], "what was put back is the oldest");
 }

@@ -103,7 +103,8 @@ impl World {
         let Some(process) = &mut self.machines[master].process else { return };
         // The connection was given up: what it still had to deliver is gone with it.
         let Some((room, call, operation)) = self.crowd.clients[client].asks(attempt) else { return };
-        let answer = Box::pin(perform(process.fs.clone(), room, call, operation));
+        let services = (process.fs.clone(), process.batches.clone());
+        let answer = Box::pin(perform(services, room, call, operation, attempt));
         process.work.push(Work::Call { client, attempt, answer });
     }
 

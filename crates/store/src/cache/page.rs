@@ -38,13 +38,34 @@ impl Page {
     }
 }
 
+/// A page with its key.
+pub(crate) struct KeptPage {
+    key: Box<[u8]>,
+    family: Family,
+    page: Page,
+}
+
 impl Held for Page {
-    fn bytes(&self) -> usize {
-        self.bytes
+    type Kept = KeptPage;
+
+    fn keep(self, family: Family, key: &[u8]) -> KeptPage {
+        KeptPage { key: key.into(), family, page: self }
     }
-    fn entries(&self) -> usize {
+    fn family(kept: &KeptPage) -> Family {
+        kept.family
+    }
+    fn key(kept: &KeptPage) -> &[u8] {
+        &kept.key
+    }
+    fn give(kept: &KeptPage) -> Page {
+        kept.page.clone()
+    }
+    fn bytes(kept: &KeptPage) -> usize {
+        kept.key.len() + kept.page.bytes
+    }
+    fn entries(kept: &KeptPage) -> usize {
         // An empty one is one, too.
-        self.entries.len().max(1)
+        kept.page.entries.len().max(1)
     }
     fn kind(_: Family) -> Kind {
         Kind::Listing

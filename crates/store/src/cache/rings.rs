@@ -1,5 +1,7 @@
 //! Orders of slots: rings in one vector.
 
+use super::segment::RESERVE;
+
 /// `N` rings of slots, each slot in at most one. Every step is O(1); nothing is allocated but to know a higher slot than
 /// ever before.
 pub(super) struct Rings<const N: usize> {
@@ -31,6 +33,9 @@ impl<const N: usize> Rings<N> {
         let at = slot + small(N);
         let needed = usize::try_from(at).expect("32 bits fit") + 1;
         if self.links.len() < needed {
+            if needed > self.links.capacity() {
+                self.links.reserve_exact(needed - self.links.len() + needed / RESERVE);
+            }
             self.links.resize(needed, Link { next: 0, before: 0 });
         }
         let anchor = small(ring);

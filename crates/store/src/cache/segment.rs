@@ -8,16 +8,19 @@ use meta::Family;
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
+/// Slots grow by one part of so many.
+pub(super) const RESERVE: usize = 8;
+
 /// On cache lines of its own: neighbours do not slow each other down.
 #[repr(align(128))]
-pub(super) struct Segment<V> {
+pub(super) struct Segment<V: Held> {
     inner: RwLock<Inner<V>>,
     touches: Touches,
     counts: Counts,
 }
 
 /// What the lock guards. The index, the policy and the filled slots name the same entries.
-pub(super) struct Inner<V> {
+pub(super) struct Inner<V: Held> {
     index: HashTable<u32>,
     slots: Vec<Option<Entry<V>>>,
     free: Vec<u32>,
@@ -27,11 +30,9 @@ pub(super) struct Inner<V> {
     by_kind: [u64; Kind::ALL.len()],
 }
 
-pub(super) struct Entry<V> {
+pub(super) struct Entry<V: Held> {
     pub(super) hash: u64,
-    pub(super) family: Family,
-    pub(super) key: Box<[u8]>,
-    pub(super) value: V,
+    pub(super) kept: V::Kept,
 }
 
 /// What a look-up found.
@@ -44,7 +45,13 @@ pub(super) enum Found<V> {
 
 impl<V: Held> Entry<V> {
     pub(super) fn bytes(&self) -> usize {
-        ENTRY_BYTES + self.key.len() + self.value.bytes()
+        ENTRY_BYTES + V::bytes(&self.kept)
+    }
+    pub(super) fn entries(&self) -> usize {
+        V::entries(&self.kept)
+    }
+    fn kind(&self) -> Kind {
+        V::kind(V::family(&self.kept))
     }
 }
 
@@ -65,11 +72,10 @@ impl<V: Held> Segment<V> {
     pub(super) fn get(&self, hash: u64, family: Family, key: &[u8], is_good: impl FnOnce(&V) -> bool) -> Found<V> {
         let inner = self.inner.read();
         let Some(slot) = inner.find(hash, family, key) else { return Found::Nothing };
-        let held = &inner.entry(slot).value;
-        if !is_good(held) {
+        let value = V::give(&inner.entry(slot).kept);
+        if !is_good(&value) {
             return Found::Bad;
         }
-        let value = held.clone();
         let is_time = self.touches.note(slot);
         drop(inner);
         if is_time && let Some(mut inner) = self.inner.try_write() {
@@ -113,7 +119,7 @@ impl<V: Held> Segment<V> {
         assert!(!inner.exceeds(bounds));
         let filled = || inner.slots.iter().flatten();
         assert_eq!(inner.bytes, filled().map(Entry::bytes).sum::<usize>());
-        assert_eq!(inner.entries, filled().map(|entry| entry.value.entries()).sum::<usize>());
+        assert_eq!(inner.entries, filled().map(Entry::entries).sum::<usize>());
         assert_eq!(inner.index.len() + inner.free.len(), inner.slots.len());
         assert_eq!(inner.index.len(), filled().count());
         let by_kind: u64 = inner.by_kind.iter().sum();
@@ -124,8 +130,8 @@ impl<V: Held> Segment<V> {
 impl<V: Held> Inner<V> {
     fn find(&self, hash: u64, family: Family, key: &[u8]) -> Option<u32> {
         let is_it = |slot: &u32| {
-            let entry = self.entry(*slot);
-            entry.family == family && *entry.key == *key
+            let kept = &self.entry(*slot).kept;
+            V::family(kept) == family && *V::key(kept) == *key
         };
         self.index.find(hash, is_it).copied()
     }
@@ -140,8 +146,8 @@ impl<V: Held> Inner<V> {
 
     /// Holds `entry`, in place of what its key had.
     pub(super) fn put(&mut self, entry: Entry<V>) {
-        match self.find(entry.hash, entry.family, &entry.key) {
-            Some(slot) => self.set(slot, entry.value),
+        match self.find(entry.hash, V::family(&entry.kept), V::key(&entry.kept)) {
+            Some(slot) => self.set(slot, entry.kept),
             None => self.insert(entry),
         }
     }
@@ -150,7 +156,7 @@ impl<V: Held> Inner<V> {
     pub(super) fn replace(&mut self, hash: u64, family: Family, key: &[u8], value: impl FnOnce() -> V) -> bool {
         let found = self.find(hash, family, key);
         if let Some(slot) = found {
-            self.set(slot, value());
+            self.set(slot, value().keep(family, key));
         }
         found.is_some()
     }
@@ -165,11 +171,15 @@ impl<V: Held> Inner<V> {
     /// The policy chooses an entry to go. Returns its family. There must be one.
     pub(super) fn evict(&mut self) -> Family {
         let slot = self.policy.evict().expect("bounds are exceeded by entries, and the policy knows each");
-        self.take(slot).family
+        V::family(&self.take(slot).kept)
     }
 
     fn insert(&mut self, entry: Entry<V>) {
         let slot = self.free.pop().unwrap_or_else(|| {
+            if self.slots.len() == self.slots.capacity() {
+                // Doubled, half of it would often stand empty.
+                self.slots.reserve_exact(self.slots.len() / RESERVE + 1);
+            }
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("a segment is far smaller than 2^32 entries")
         });
@@ -181,10 +191,10 @@ impl<V: Held> Inner<V> {
         self.index.insert_unique(hash, slot, |slot| slots[at(*slot)].as_ref().map_or(0, |entry| entry.hash));
     }
 
-    fn set(&mut self, slot: u32, value: V) {
+    fn set(&mut self, slot: u32, kept: V::Kept) {
         let mut entry = self.slots[at(slot)].take().expect("the index names filled slots only");
         self.discount(&entry);
-        entry.value = value;
+        entry.kept = kept;
         self.count(&entry);
         self.slots[at(slot)] = Some(entry);
         self.policy.touched(slot);
@@ -201,14 +211,14 @@ impl<V: Held> Inner<V> {
 
     fn count(&mut self, entry: &Entry<V>) {
         self.bytes += entry.bytes();
-        self.entries += entry.value.entries();
-        self.by_kind[V::kind(entry.family) as usize] += count(entry.value.entries());
+        self.entries += entry.entries();
+        self.by_kind[entry.kind() as usize] += count(entry.entries());
     }
 
     fn discount(&mut self, entry: &Entry<V>) {
         self.bytes -= entry.bytes();
-        self.entries -= entry.value.entries();
-        self.by_kind[V::kind(entry.family) as usize] -= count(entry.value.entries());
+        self.entries -= entry.entries();
+        self.by_kind[entry.kind() as usize] -= count(entry.entries());
     }
 }
 

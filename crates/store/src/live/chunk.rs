@@ -41,6 +41,11 @@ impl Chunk {
         }
     }
 
+    /// Whether the same places live, in whatever form.
+    pub(super) fn same(&self, other: &Chunk) -> bool {
+        self.count() == other.count() && self.places().all(|place| other.has(place))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Chunk::List(places) if places.is_empty())
     }

@@ -169,6 +169,9 @@ impl Store for Gate {
     fn flushed(&self) -> LogIndex {
         self.store.flushed()
     }
+    fn usage(&self) -> meta::Usage {
+        self.store.usage()
+    }
     fn checkpoint(&self, dir: &Path) -> Result<LogIndex, StoreError> {
         self.store.checkpoint(dir)
     }

@@ -9,7 +9,7 @@ const CLUSTER: ClusterId = ClusterId(0xc1);
 
 /// Small enough that a history of large records flushes by itself.
 fn small() -> RocksConfig {
-    RocksConfig { block_cache_bytes: 1 << 20, memtable_bytes: 512 << 10, max_open_files: 64 }
+    RocksConfig { block_cache_bytes: 1 << 20, memtable_bytes: 512 << 10, max_open_files: 64, ..RocksConfig::default() }
 }
 
 struct DirRig {
@@ -78,16 +78,50 @@ fn memtables_stay_within_their_budget_and_flush_by_themselves() {
     let store = RocksStore::open(&rig.home(), &small(), CLUSTER).expect("open");
     for index in 1..=2000 {
         store.commit(&put(index, &format!("key-{index:08}"), &[7; 4096])).expect("commit");
-        let used = store.statistics().memtable_bytes;
+        let used = store.usage().memtable_bytes();
         assert!(used <= 512 << 10, "{used} bytes of memtables");
     }
     assert_eq!(store.flushed(), LogIndex(0), "a flush of RocksDB's own does not count");
-    let figures = store.statistics();
-    assert!(figures.disk_bytes > 0 && figures.block_cache_capacity_bytes == 1 << 20, "{figures:?}");
-    assert_eq!(figures.background_errors, 0);
+    let usage = store.usage();
+    assert!(usage.disk_bytes() > 0 && usage.block_cache_capacity_bytes == 1 << 20, "{usage:?}");
+    assert!(usage.families.iter().any(|of| of.family == Family::Edges && of.keys > 0), "{usage:?}");
+    assert!(!usage.is_stopped && usage.background_errors == 0, "{usage:?}");
     drop(store);
     let store = rig.open(&rig.home()).expect("open");
     assert!(store.applied() > LogIndex(1000), "{} came back", store.applied());
+}
+
+#[test]
+fn a_compaction_frees_what_removed_records_took_and_can_be_given_up() {
+    let rig = DirRig::new();
+    let store = RocksStore::open(&rig.home(), &small(), CLUSTER).expect("open");
+    let noise = |index: u64| -> Vec<u8> {
+        (1..=64).flat_map(|at| (index * 64 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()).collect()
+    };
+    for index in 1..=4000 {
+        store.commit(&put(index, &format!("key-{index:08}"), &noise(index))).expect("commit");
+    }
+    store.flush().expect("flush");
+    for index in 1..=4000 {
+        let gone = (Family::Edges, Bytes::from(format!("key-{index:08}")), None);
+        store.commit(&conformance::batch(LogIndex(4000 + index), &[gone])).expect("commit");
+    }
+    store.flush().expect("flush");
+    let before = store.usage();
+    assert!(!store.compact(&mut || false).expect("nothing to fail"), "given up at once");
+    assert!(store.compact(&mut || true).expect("compact"));
+    store.settle().expect("settle");
+    let after = store.usage();
+    assert!(after.live_disk_bytes() < before.live_disk_bytes(), "{before:?} {after:?}");
+    assert!(after.live_disk_bytes() < 100_000, "two megabytes were removed: {after:?}");
+    let edges = after.families.iter().find(|one| one.family == Family::Edges).expect("all families");
+    assert_eq!((edges.keys, edges.live_disk_bytes), (0, 0));
+    assert_eq!(store.get(Family::Edges, b"key-00000001").expect("get"), None);
+    let named = store.figures();
+    let of = |name: &str| named.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+    assert_eq!(of("RocksInodeLiveSstFilesSize"), Some(after.live_disk_bytes()));
+    assert_eq!(of("RocksRecords.edges"), Some(0));
+    assert_eq!(of("RocksWriteStopped"), Some(0));
 }
 
 /// Set for the process that is killed.

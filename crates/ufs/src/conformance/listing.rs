@@ -27,6 +27,12 @@ pub(super) async fn one_level_comes_in_key_order_and_exactly_once(store: Arc<dyn
         let deep: Vec<String> = expected.iter().map(|name| format!("deep/{name}")).collect();
         assert_eq!(names(&*store, "deep/", limit, false).await, deep, "with a limit of {limit}");
     }
+    for (at, name) in expected.iter().enumerate() {
+        let behind = store.behind(&key(&format!("deep/{name}")));
+        let rest = store.list(&key("deep/"), Some(&behind), 1000).await.expect("a page").entries;
+        let rest: Vec<&str> = rest.iter().filter_map(|info| info.key.as_str().strip_prefix("deep/")).collect();
+        assert_eq!(rest, expected[at + 1..], "behind {name}");
+    }
     assert_eq!(names(&*store, "", 3, false).await, ["a!", "a-b", "a/", "a0", "b ", "b/", "deep/", "zz/", "é", "ü/"]);
     for page in pages(&*store, "deep/", 4, false).await {
         for info in page.entries {

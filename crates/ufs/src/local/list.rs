@@ -97,6 +97,12 @@ pub(super) fn level(dir: &Dir, key: &Key, after: Option<&PageToken>, limit: usiz
     Ok(page)
 }
 
+/// Where [`level`] goes on behind an entry.
+pub(super) fn behind(entry: &Key) -> PageToken {
+    let slash = if entry.is_dir() { "/" } else { "" };
+    PageToken(format!("{}{slash}", entry.name()))
+}
+
 /// Puts what a name stands for into the page; names that vanished meanwhile are passed over.
 fn add(dir: &Dir, key: &Key, path: &Path, child: &Child, page: &mut Page) -> Result<(), UfsError> {
     match (Key::parse(&format!("{key}{}", child.name)), child.kind) {

@@ -126,9 +126,7 @@ pub async fn run(from: Place, to: Place, how: How, context: &Context) -> anyhow:
     {
         bail!("cannot copy {} into itself", from.path);
     }
-    for directory in &plan.directories {
-        make_directory(&fs, &at(&root, directory)?, umask).await?;
-    }
+    make_directories(&fs, &root, &plan.directories, umask).await?;
     let resume = match how.resumes {
         true => Some(Resume::open(&context.settings.path("goosefs.home"), &identity(&fs, &from, &root))?),
         false => None,
@@ -244,16 +242,22 @@ fn at(root: &Place, below: &[Name]) -> Result<Place, types::PathError> {
     })
 }
 
-async fn make_directory(fs: &FileSystem, place: &Place, umask: u16) -> anyhow::Result<()> {
-    match place {
-        Place::Goose(path) => {
-            let mode = Mode::new(0o777 & !umask);
-            fs.make_directory(&path.path, MakeDirectory { recursive: true, allow_exists: true, mode }).await?;
+/// Makes `directories` below `root`, parents first. The first that cannot be made ends it.
+async fn make_directories(fs: &FileSystem, root: &Place, directories: &[Vec<Name>], umask: u16) -> anyhow::Result<()> {
+    let mut in_goose = Vec::new();
+    for directory in directories {
+        match at(root, directory)? {
+            Place::Goose(path) => in_goose.push(path.path),
+            Place::Local(path) => {
+                let made = tokio::fs::create_dir_all(&path).await;
+                made.with_context(|| format!("cannot make directory {}", path.display()))?;
+            }
         }
-        Place::Local(path) => {
-            let made = tokio::fs::create_dir_all(path).await;
-            made.with_context(|| format!("cannot make directory {}", path.display()))?;
-        }
+    }
+    let how = MakeDirectory { recursive: true, allow_exists: true, mode: Mode::new(0o777 & !umask) };
+    let mut made = pin!(fs.make_directories(stream::iter(in_goose), how));
+    while let Some((_, made)) = made.next().await {
+        made?;
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! `goosefs fs rm`
 
+use super::many;
 use crate::cmd::{Context, Done, PathArg};
 use client::Remove;
-use std::process::ExitCode;
+use futures::stream;
+use types::GfsPath;
 
 #[derive(clap::Args, Debug)]
 #[command(
@@ -25,10 +27,7 @@ pub struct Args {
 pub async fn run(args: &Args, context: &Context) -> Done {
     let fs = context.connect_at(&args.paths.iter().collect::<Vec<_>>()).await?;
     let unchecked = args.unchecked || context.settings.switch("goosefs.user.file.delete.unchecked");
-    for path in &args.paths {
-        let how = Remove { recursive: args.recursive, goosefs_only: args.goosefs_only, unchecked };
-        fs.remove(&path.path, how).await?;
-        println!("{} has been removed", path.path);
-    }
-    Ok(ExitCode::SUCCESS)
+    let how = Remove { recursive: args.recursive, goosefs_only: args.goosefs_only, unchecked };
+    let paths: Vec<GfsPath> = args.paths.iter().map(|path| path.path.clone()).collect();
+    many::report(fs.remove_many(stream::iter(paths), how), |path| format!("{path} has been removed")).await
 }

@@ -1,10 +1,11 @@
 //! `goosefs fs touch`
 
+use super::many;
 use crate::cmd::{Context, Done, PathArg};
 use crate::settings::roles;
 use client::WriteOptions;
-use std::process::ExitCode;
-use types::Mode;
+use futures::stream;
+use types::{GfsPath, Mode};
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  goosefs fs touch /data/_SUCCESS")]
@@ -16,9 +17,7 @@ pub struct Args {
 pub async fn run(args: &Args, context: &Context) -> Done {
     let mode = Mode::new(0o666 & !roles::umask(&context.settings)?);
     let fs = context.connect_at(&args.paths.iter().collect::<Vec<_>>()).await?;
-    for path in &args.paths {
-        fs.create(&path.path, WriteOptions { mode, ..WriteOptions::default() }).await?.close().await?;
-        println!("{} has been created", path.path);
-    }
-    Ok(ExitCode::SUCCESS)
+    let options = WriteOptions { mode, ..WriteOptions::default() };
+    let paths: Vec<GfsPath> = args.paths.iter().map(|path| path.path.clone()).collect();
+    many::report(fs.create_empty(stream::iter(paths), options), |path| format!("{path} has been created")).await
 }

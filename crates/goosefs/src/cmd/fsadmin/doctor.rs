@@ -1,6 +1,7 @@
 //! `goosefs fsadmin doctor`: one file per category.
 
 mod keys;
+mod metadata;
 mod quarantine;
 mod storage;
 
@@ -11,12 +12,15 @@ use std::process::ExitCode;
 
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  goosefs fsadmin doctor\n  goosefs fsadmin doctor storage --json\n\nExits with 0 if nothing is wrong, with 1 if something is."
+    after_help = "Without a category everything is looked at but the metadata: that reads every record.\n\nExamples:\n  goosefs fsadmin doctor\n  goosefs fsadmin doctor storage --json\n  goosefs fsadmin doctor metadata\n  goosefs fsadmin doctor metadata --repair\n\nCtrl-C ends an audit of the metadata; what was repaired stays.\n\nExits with 0 if nothing is wrong, with 1 if something is."
 )]
 pub struct Args {
     /// What to look at; without it, everything
     #[arg(value_enum)]
     category: Option<Category>,
+    /// Repair what can be, through the log (metadata)
+    #[arg(long)]
+    repair: bool,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -30,32 +34,47 @@ enum Category {
     Keys,
     /// Cached blocks of files that the namespace does not know: lost with a quorum, or made after its backup
     Quarantine,
+    /// Records of the metadata that do not fit together; only when it is asked for
+    Metadata,
 }
 
 /// What one category found.
 struct Finding {
     /// What was looked at and is well; shown when it is.
     well: &'static str,
-    /// What is wrong and what to do; empty: nothing.
+    /// Whether nothing is wrong, or not any more.
+    is_well: bool,
+    /// What is wrong and what to do, or was done; empty: nothing.
     text: String,
     document: serde_json::Value,
 }
 
+impl Finding {
+    fn of(well: &'static str, text: String, document: serde_json::Value) -> Finding {
+        Finding { well, is_well: text.is_empty(), text, document }
+    }
+}
+
 pub async fn run(args: &Args, context: &Context) -> Done {
+    if args.repair && args.category != Some(Category::Metadata) {
+        anyhow::bail!("--repair belongs to the category metadata");
+    }
     let fs = context.connect().await?;
     let mut findings = Vec::new();
     for category in Category::value_variants() {
-        if args.category.is_some_and(|wanted| wanted != *category) {
+        // Of the metadata every record is read: not unasked.
+        if args.category.map_or(*category == Category::Metadata, |wanted| wanted != *category) {
             continue;
         }
         let finding = match category {
             Category::Storage => ("storage", storage::look(&fs).await?),
             Category::Keys => ("keys", keys::look(&fs).await?),
             Category::Quarantine => ("quarantine", quarantine::look(&fs).await?),
+            Category::Metadata => ("metadata", metadata::look(&fs, args.repair).await?),
         };
         findings.push(finding);
     }
-    let is_healthy = findings.iter().all(|(_, finding)| finding.text.is_empty());
+    let is_healthy = findings.iter().all(|(_, finding)| finding.is_well);
     if args.json {
         println!("{}", document(&findings, is_healthy));
     } else {
@@ -87,7 +106,7 @@ mod tests {
     use super::*;
 
     fn finding(well: &'static str, text: &str) -> Finding {
-        Finding { well, text: text.to_owned(), document: json!([]) }
+        Finding::of(well, text.to_owned(), json!([]))
     }
 
     #[test]

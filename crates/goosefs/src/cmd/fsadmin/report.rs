@@ -1,6 +1,7 @@
 //! `goosefs fsadmin report`: one file per report.
 
 mod capacity;
+mod metadata;
 mod metrics;
 mod stores;
 mod summary;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  goosefs fsadmin report\n  goosefs fsadmin report capacity -live\n  goosefs fsadmin report metrics --json"
+    after_help = "Examples:\n  goosefs fsadmin report\n  goosefs fsadmin report capacity -live\n  goosefs fsadmin report metrics --json\n  goosefs fsadmin report metadata"
 )]
 pub struct Args {
     /// Which report
@@ -38,6 +39,8 @@ enum Report {
     Metrics,
     /// The under stores
     Ufs,
+    /// Files, directories, caches and the database of the metadata
+    Metadata,
 }
 
 pub async fn run(args: &Args, context: &Context) -> Done {
@@ -50,6 +53,7 @@ pub async fn run(args: &Args, context: &Context) -> Done {
         Report::Capacity => capacity::run(&fs, args).await?,
         Report::Metrics => metrics::run(&fs, args.json).await?,
         Report::Ufs => stores::run(&fs, args.json).await?,
+        Report::Metadata => metadata::run(&fs, args.json).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! Directories, listings, renames, removals, what the store holds besides, and the errors clients tell apart.
 
-use super::{config, config_for, connect, read, write};
+use super::{PATIENCE, config, config_for, connect, read, write};
 use crate::{BLOCK, content, shared};
 use goosefs_sdk::FileSystemContext;
 use goosefs_sdk::auth::AuthType;
@@ -10,7 +10,10 @@ use goosefs_sdk::fs::{
     BaseFileSystem, CreateFileOptions, DeleteOptions, FileSystem, GetStatusOptions, ListStatusOptions, OpenFileOptions,
 };
 use goosefs_sdk::io::GoosefsFileWriter;
-use goosefs_sdk::proto::grpc::file::{CreateFilePOptions, LoadMetadataPType, WritePType};
+use goosefs_sdk::proto::grpc::file::file_system_master_client_service_client::FileSystemMasterClientServiceClient;
+use goosefs_sdk::proto::grpc::file::{
+    CreateFilePOptions, GetStatusBatchPRequest, GetStatusPOptions, LoadMetadataPType, WritePType,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_are_made_listed_moved_and_removed() {
@@ -44,6 +47,55 @@ async fn directories_are_made_listed_moved_and_removed() {
     fs.delete("/tree/moved/w", DeleteOptions::default()).await.expect("an empty one goes");
     fs.delete("/tree", DeleteOptions::recursive()).await.expect("removed");
     assert!(!fs.exists("/tree").await.expect("answered"));
+}
+
+/// No released client calls it, so the stub generated from their contract does.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_statuses_come_in_one_call_each_path_answered_by_itself() {
+    let shared = shared();
+    let fs = connect(&shared.local).await;
+    fs.mkdir("/batch/d", true).await.expect("made");
+    write(&fs, "/batch/f", b"content", WritePType::MustCache).await;
+    std::fs::create_dir_all(shared.local.store().join("batch")).expect("made");
+    std::fs::write(shared.local.store().join("batch/unknown"), b"of the store").expect("written");
+    let identity = rpc::Identity { user: "root".to_owned(), auth: rpc::AuthType::Simple };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let address = shared.local.master_addr().to_string();
+    let connection = rpc::Connection::open(&address, &identity, deadline).await.expect("it answers");
+    let mut stub = FileSystemMasterClientServiceClient::new(connection.service());
+    let ask = |paths: Vec<String>, load: LoadMetadataPType| GetStatusBatchPRequest {
+        paths,
+        options: Some(GetStatusPOptions { load_metadata_type: Some(load.into()), ..GetStatusPOptions::default() }),
+        request_id: None,
+    };
+    let paths = || {
+        let paths =
+            ["/batch/f", "/batch/none", "relative", "/batch/d/", "/batch/f/below", "/batch/unknown", "/batch/f"];
+        paths.map(str::to_owned).to_vec()
+    };
+    let once = stub.get_status_batch(ask(paths(), LoadMetadataPType::Once)).await.expect("answered").into_inner();
+    let found: Vec<&str> = once.file_infos.iter().map(|info| info.path()).collect();
+    assert_eq!(found, ["/batch/f", "/batch/d", "/batch/unknown", "/batch/f"], "in the order asked");
+    assert_eq!(once.failed_paths, ["/batch/none", "relative", "/batch/f/below"]);
+    let one = fs.get_status("/batch/f").await.expect("known");
+    assert_eq!((once.file_infos[0].file_id(), once.file_infos[0].length()), (one.file_id, one.length));
+    let never = ask(vec!["/batch/later".to_owned()], LoadMetadataPType::Never);
+    std::fs::write(shared.local.store().join("batch/later"), b"x").expect("written");
+    let never = stub.get_status_batch(never).await.expect("answered").into_inner();
+    assert_eq!(never.failed_paths, ["/batch/later"], "the store is not asked");
+
+    let many = vec!["/batch/f".to_owned(); 3_000];
+    let many = stub.get_status_batch(ask(many, LoadMetadataPType::Once)).await.expect("answered").into_inner();
+    assert_eq!(many.file_infos.len(), 3_000);
+    let too_many = stub.get_status_batch(ask(vec!["/batch/f".to_owned(); 10_001], LoadMetadataPType::Once)).await;
+    let refused = too_many.expect_err("more than a call takes");
+    assert_eq!(rpc::kind_of(&refused), types::ErrorKind::Invalid);
+    assert!(refused.message().contains("10001 paths") && refused.message().contains("split"), "{refused}");
+    let long = format!("/batch/{}", "x".repeat(250));
+    let too_long = stub.get_status_batch(ask(vec![format!("{long}{long}"); 10_000], LoadMetadataPType::Never)).await;
+    let refused = too_long.expect_err("more than an answer holds");
+    assert_eq!(rpc::kind_of(&refused), types::ErrorKind::Invalid);
+    assert!(refused.message().contains("fit; split the call"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,6 +46,7 @@ struct Group {
     next_ticket: u64,
     /// Which member was asked what.
     asked: BTreeMap<Ticket, (usize, OperationId, Op)>,
+    answers: BTreeMap<Ticket, Result<Done, Error>>,
     acknowledged: Vec<(OperationId, Op)>,
     refused: BTreeMap<OperationId, Op>,
     /// What the state was at each index somebody stopped at.
@@ -76,6 +77,7 @@ impl Group {
             faults: true,
             next_ticket: 1,
             asked: BTreeMap::new(),
+            answers: BTreeMap::new(),
             acknowledged: Vec::new(),
             refused: BTreeMap::new(),
             states: BTreeMap::new(),
@@ -129,7 +131,10 @@ impl Group {
                 self.members[at].appends.push((due, batch));
             }
             Action::Send(message, everywhere) => self.post(self.members[at].id, message, everywhere),
-            Action::Reply(ticket, result) => self.answered(ticket, &result),
+            Action::Reply(ticket, result) => {
+                self.answered(ticket, &result);
+                self.answers.insert(ticket, result);
+            }
             Action::Job(id, job) => self.tell(at, Event::JobDone(id, Ok(well(&job)))),
             Action::Flush => {
                 let shared = &self.members[at].running.as_ref().expect("it acts").1;
@@ -564,8 +569,27 @@ fn newer_rules_come_into_force_by_an_entry_when_every_member_can_apply_them() {
     assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "one has not");
     group.tell(leader, said(others[1], meta::FIRST_RULES, 0));
     assert_eq!(in_force(&mut group), [meta::FIRST_RULES; 3], "one is of an earlier release");
+    let batch = |group: &Group, ticket| {
+        let directory = |name: &str| meta::CreateDirectory {
+            path: GfsPath::parse(name).expect("a path"),
+            recursive: false,
+            allow_exists: false,
+            mode: Mode::new(0o755),
+        };
+        let op = meta::BatchOp::CreateDirectory(directory("/in-a-batch"));
+        let op = Op::Batch(meta::Batch { items: vec![meta::BatchItem { number: 0, op }] });
+        let deadline = group.now().mono + Duration::from_secs(5);
+        Event::Batch(vec![ticket], Request { who: Caller::system(), operation: Some(OperationId(9)), op, deadline })
+    };
+    group.tell(leader, batch(&group, Ticket(9_001)));
     group.tell(leader, said(others[1], meta::RULES_VERSION, 0));
     assert_eq!(in_force(&mut group), [meta::RULES_VERSION; 3]);
+    let told = group.answers.get(&Ticket(9_001));
+    assert!(matches!(told, Some(Err(Error::NotYet(_)))), "what that one could not read was not proposed: {told:?}");
+    group.tell(leader, batch(&group, Ticket(9_002)));
+    (0..200).for_each(|_| group.live());
+    let told = group.answers.get(&Ticket(9_002));
+    assert!(matches!(told, Some(Ok(_))), "{told:?}");
 }
 
 #[test]

@@ -4,20 +4,27 @@ use super::*;
 use meta::ROOT;
 use types::MountId;
 
-fn root(compare: bool) -> Want {
+pub(super) fn root(compare: bool) -> Want {
     Want::Directory { inode: ROOT, mount: MountId(1), key: String::new(), compare }
 }
 
 /// Answers every listing with pages of `page` of `files` names, looks at the core after each step, and counts listings.
-fn serve(world: &mut World, files: usize, page: usize, mut look: impl FnMut(&mut World)) -> usize {
+pub(super) fn serve(world: &mut World, files: usize, page: usize, look: impl FnMut(&mut World)) -> usize {
+    serve_some(world, files, page, 200, look)
+}
+
+/// The same until so many were answered.
+fn serve_some(world: &mut World, files: usize, page: usize, most: usize, mut look: impl FnMut(&mut World)) -> usize {
     let mut listings = 0;
     let mut at = 0;
-    for _ in 0..200 {
+    for _ in 0..most * 2 {
         world.sync();
         for (id, job) in std::mem::take(&mut world.jobs) {
-            let Job::List { after, limit, .. } = &job else { panic!("{job:?}") };
-            if after.is_none() {
-                at = 0;
+            let Job::List { from, limit, .. } = &job else { panic!("{job:?}") };
+            match from {
+                ListFrom::Start => at = 0,
+                ListFrom::Page(_) => {}
+                ListFrom::Entry { name, .. } => at = name.as_str()[1..].parse::<usize>().expect("a number") + 1,
             }
             listings += 1;
             let items: Vec<Found> =
@@ -26,6 +33,10 @@ fn serve(world: &mut World, files: usize, page: usize, mut look: impl FnMut(&mut
             let next = (at < files).then(|| ufs::PageToken::of("more"));
             world.step(Event::JobDone(id, Ok(JobOk::Page { items, next, skipped: ufs::Skipped::default() })));
             look(world);
+            if listings == most {
+                world.sync();
+                return listings;
+            }
         }
         world.clock.0.fetch_add(20, Ordering::Relaxed);
         world.step(Event::Tick);
@@ -73,31 +84,110 @@ fn who_wants_known_entries_compared_is_not_put_off_with_a_plain_load() {
     }
 }
 
-#[test]
-fn a_directory_whose_load_a_crash_cut_short_can_be_loaded_again() {
-    let mut world = World::new(3);
-    world.want_from_store(root(false));
-    let mut pages = 0;
-    while pages < 2 {
-        world.sync();
-        let jobs = std::mem::take(&mut world.jobs);
-        for (id, _) in jobs {
-            let items = vec![found(&format!("f{pages:06}"), false)];
-            pages += 1;
-            world.step(Event::JobDone(
-                id,
-                Ok(JobOk::Page { items, next: Some(ufs::PageToken::of("more")), skipped: ufs::Skipped::default() }),
-            ));
+/// How a load of ten pages is cut off after four.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cut {
+    Crash,
+    /// The store fails.
+    Failure,
+    /// Nobody waits any more.
+    GivenUp,
+}
+
+fn cut(seed: u64, cut: Cut) -> World {
+    let mut world = World::new(seed);
+    let ticket = world.want_from_store(root(false));
+    assert_eq!(serve_some(&mut world, 10_000, 1_000, 4, |_| {}), 4);
+    assert_eq!(entries(&world), 4_000);
+    match cut {
+        Cut::Crash => {
+            world.crash();
+            world.settle();
+        }
+        Cut::Failure => {
+            let (id, _) = world.jobs.pop().expect("the fifth listing");
+            let away = JobError { kind: types::ErrorKind::Unavailable, message: "the store is away".into() };
+            world.step(Event::JobDone(id, Err(away)));
+            assert!(matches!(world.answers.get(&ticket), Some(Err(_))), "an error is not an empty directory");
+        }
+        Cut::GivenUp => {
+            world.clock.0.fetch_add(6_000, Ordering::Relaxed);
+            world.step(Event::Tick);
+            let told = world.answers.get(&ticket);
+            assert!(matches!(told, Some(Ok(Done::Load(_)))), "its pages come, so it may ask again: {told:?}");
+            let (id, _) = world.jobs.pop().expect("the fifth listing");
+            let items = (4_000..5_000).map(|n| found(&format!("f{n:06}"), false)).collect();
+            let next = Some(ufs::PageToken::of("more"));
+            world.step(Event::JobDone(id, Ok(JobOk::Page { items, next, skipped: ufs::Skipped::default() })));
+            world.sync();
+            assert_eq!((entries(&world), world.jobs.len()), (5_000, 0), "what was asked for is taken in, no more");
         }
     }
-    world.sync();
-    world.crash();
+    world
+}
+
+#[test]
+fn a_load_that_was_cut_off_goes_on_where_it_was() {
+    for (seed, how) in [(31, Cut::Crash), (32, Cut::Failure), (33, Cut::GivenUp)] {
+        let mut world = cut(seed, how);
+        let known = entries(&world);
+        let ticket = world.want_from_store(root(false));
+        let listings = serve(&mut world, 10_000, 1_000, |_| {});
+        assert_eq!(listings, 10 - known / 1_000, "{how:?}");
+        assert!(matches!(world.answers.get(&ticket), Some(Ok(Done::Nothing))), "{:?}", world.answers.get(&ticket));
+        assert_eq!(entries(&world), 10_000, "{how:?}");
+        assert!(world.core.is_loaded(ROOT) && world.core.namespace().loads().next().is_none());
+    }
+}
+
+#[test]
+fn what_is_removed_while_a_load_is_cut_off_does_not_come_back() {
+    let mut world = cut(34, Cut::Crash);
+    // One that was listed, and one that was not yet.
+    world.want(in_root("f007777"));
+    world.answer(JobOk::Chain(vec![found("f007777", false)]));
+    for name in ["f000003", "f007777"] {
+        world.request(Op::Remove(Remove { path: in_root(name), recursive: false, goosefs_only: false }));
+    }
     world.settle();
-    let ticket = world.want_from_store(root(false));
-    let listings = serve(&mut world, 2_500, 1_000, |_| {});
-    assert_eq!(listings, 3);
+    world.want_from_store(root(false));
+    // The store still shows both, as one that answers late does.
+    serve(&mut world, 10_000, 1_000, |_| {});
+    assert_eq!(entries(&world), 9_998);
+    assert!(world.core.is_loaded(ROOT));
+}
+
+#[test]
+fn a_load_that_was_cut_off_long_ago_begins_anew() {
+    let mut world = cut(35, Cut::Crash);
+    assert_eq!(world.core.namespace().loads().count(), 1);
+    world.clock.0.fetch_add(121_000, Ordering::Relaxed);
+    world.settle();
+    assert_eq!(world.core.namespace().loads().count(), 0, "what removals it remembered is given back");
+    world.want_from_store(root(false));
+    assert_eq!(serve(&mut world, 10_000, 1_000, |_| {}), 10);
+    assert!(world.core.is_loaded(ROOT));
+}
+
+#[test]
+fn who_wants_everything_compared_does_not_go_on_with_half_of_it() {
+    let mut world = cut(36, Cut::Crash);
+    let ticket = world.want_from_store(root(true));
+    assert_eq!(serve(&mut world, 10_000, 1_000, |_| {}), 10);
     assert!(matches!(world.answers.get(&ticket), Some(Ok(_))), "{:?}", world.answers.get(&ticket));
-    assert_eq!(entries(&world), 2_500);
+    assert!(world.core.is_loaded(ROOT));
+}
+
+#[test]
+fn a_few_unknown_names_leave_a_load_that_was_cut_off_to_who_wants_all_of_it() {
+    let mut world = cut(37, Cut::Crash);
+    for name in ["f009001", "f009002", "f009003"] {
+        world.want(in_root(name));
+        world.answer(JobOk::Chain(vec![found(name, false)]));
+    }
+    world.want_from_store(root(false));
+    assert_eq!(serve(&mut world, 10_000, 1_000, |_| {}), 6);
+    assert_eq!(entries(&world), 10_000);
 }
 
 #[test]

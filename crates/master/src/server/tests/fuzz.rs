@@ -1,7 +1,11 @@
 //! What a client and a worker may send: their calls with messages mutated from sound ones, to a whole master.
 
 use super::*;
+use crate::wire::batches::Batches;
 use prost::Message;
+use proto::admin::batch_item::Change;
+use proto::admin::batches_server::Batches as _;
+use proto::admin::{BatchCreateFile, BatchItem, BatchRequest, OperationId};
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
 use proto::grpc::file::*;
 use proto::internal::worker_master_server::WorkerMaster;
@@ -16,6 +20,19 @@ fn call(number: u8, message: &impl Message) -> Vec<u8> {
     let mut bytes = vec![number];
     message.encode(&mut bytes).expect("a vector grows");
     bytes
+}
+
+/// One item of each kind.
+fn batch() -> BatchRequest {
+    let item = |path: &str, change| BatchItem { path: path.into(), change: Some(change) };
+    let create = BatchCreateFile { block_bytes: 64 << 20, recursive: true, mode: 0o644, write_type: 1 };
+    let items = vec![
+        item("/a/b", Change::CreateFile(create)),
+        item("/a/b", Change::CompleteFile(Default::default())),
+        item("/d", Change::CreateDirectory(Default::default())),
+        item("/d", Change::Remove(Default::default())),
+    ];
+    BatchRequest { operation: Some(OperationId { high: 1, low: 2 }), items }
 }
 
 fn samples() -> Vec<Vec<u8>> {
@@ -40,6 +57,7 @@ fn samples() -> Vec<Vec<u8>> {
         call(11, &RemoveBlocksPRequest::default()),
         call(12, &GetStatusBatchPRequest::default()),
         call(13, &FreePRequest { path: path(), ..Default::default() }),
+        call(14, &batch()),
     ]
 }
 
@@ -54,7 +72,7 @@ fn asked<M: Message + Default>(bytes: &[u8]) -> Result<Request<M>, Status> {
 /// Decodes the message and makes the call.
 async fn make_call(fs: &FileSystem, bytes: &[u8]) -> Result<(), Status> {
     let Some((number, body)) = bytes.split_first() else { return Ok(()) };
-    match number % 14 {
+    match number % 15 {
         0 => fs.get_status(asked(body)?).await.map(drop),
         1 => fs.list_status(asked(body)?).await.map(drop),
         2 => fs.create_file(asked(body)?).await.map(drop),
@@ -68,6 +86,7 @@ async fn make_call(fs: &FileSystem, bytes: &[u8]) -> Result<(), Status> {
         10 => fs.check_access(asked(body)?).await.map(drop),
         11 => fs.remove_blocks(asked(body)?).await.map(drop),
         12 => fs.get_status_batch(asked(body)?).await.map(drop),
+        14 => Batches(fs.clone()).apply(asked(body)?).await.map(drop),
         _ => fs.free(asked(body)?).await.map(drop),
     }
 }

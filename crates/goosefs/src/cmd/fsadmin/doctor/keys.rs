@@ -8,11 +8,8 @@ use std::collections::BTreeMap;
 
 pub async fn look(fs: &FileSystem) -> anyhow::Result<Finding> {
     let keys = fs.skipped_keys().await?;
-    Ok(Finding {
-        well: "every store key that was listed since the master started is shown as a path",
-        text: layout(&keys),
-        document: document(&keys),
-    })
+    let well = "every store key that was listed since the master started is shown as a path";
+    Ok(Finding::of(well, layout(&keys), document(&keys)))
 }
 
 /// By mount, then by directory.

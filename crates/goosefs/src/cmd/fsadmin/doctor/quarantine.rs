@@ -10,11 +10,9 @@ const SHOWN: usize = 10;
 
 pub async fn look(fs: &FileSystem) -> anyhow::Result<Finding> {
     let (files, not_listed) = fs.quarantined().await?;
-    Ok(Finding {
-        well: "every cached block belongs to a file of this namespace",
-        text: layout(&files, not_listed),
-        document: json!({ "files": files.iter().map(document).collect::<Vec<_>>(), "blocksNotListed": not_listed }),
-    })
+    let well = "every cached block belongs to a file of this namespace";
+    let document = json!({ "files": files.iter().map(document).collect::<Vec<_>>(), "blocksNotListed": not_listed });
+    Ok(Finding::of(well, layout(&files, not_listed), document))
 }
 
 fn layout(files: &[QuarantinedFile], not_listed: u64) -> String {

@@ -7,11 +7,8 @@ use serde_json::json;
 pub async fn look(fs: &FileSystem) -> anyhow::Result<Finding> {
     let mut lost = fs.lost_storage().await?;
     lost.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
-    Ok(Finding {
-        well: "every storage directory of every worker takes data",
-        text: layout(&lost),
-        document: lost.iter().map(document).collect(),
-    })
+    let well = "every storage directory of every worker takes data";
+    Ok(Finding::of(well, layout(&lost), lost.iter().map(document).collect()))
 }
 
 fn layout(lost: &[LostStorage]) -> String {
