@@ -139,7 +139,7 @@ impl FileSystem {
     }
 
     /// Sends a page, and makes a result of each outcome; or does it one by one where the master does not know batches, or one is
-    /// all there is.
+    /// all there is. What is to be asked again is, by itself and under its own operation, until that is in vain once.
     async fn page<T>(
         &self,
         verb: &'static str,
@@ -175,14 +175,18 @@ impl FileSystem {
                 return Paged { each, is_over: true };
             }
         };
-        let each = paths.into_iter().zip(outcomes).map(|(path, outcome)| {
+        let (mut each, mut asks_again) = (Vec::with_capacity(paths.len()), true);
+        for ((path, outcome), number) in paths.into_iter().zip(outcomes).zip(0..) {
             let done = match Code::from_i32(outcome.code) {
                 Code::Ok => result(&path, outcome),
+                // As a call of its own would be: a name that an operation on the store covers is free in a while.
+                Code::Unavailable if asks_again => alone(self.clone(), path.clone(), operation.of_item(number)).await,
                 code => Err(Error::refused(verb, path.as_str(), &Status::new(code, outcome.message))),
             };
-            (path, done)
-        });
-        Paged { each: each.collect(), is_over: false }
+            asks_again &= !done.as_ref().is_err_and(|error| error.kind().is_transient());
+            each.push((path, done));
+        }
+        Paged { each, is_over: false }
     }
 
     async fn one_by_one<T>(
@@ -413,9 +417,11 @@ mod tests {
             if self.forgets {
                 return Err(Status::unimplemented("a member does not know batches"));
             }
-            let outcomes = request.items.iter().map(|item| match item.path.ends_with("/refused") {
-                true => BatchOutcome { code: Code::NotFound.into(), message: "no such file".into(), file: None },
-                false => BatchOutcome::default(),
+            let refused = |code: Code, why: &str| BatchOutcome { code: code.into(), message: why.into(), file: None };
+            let outcomes = request.items.iter().map(|item| match item.path.rsplit('/').next() {
+                Some("refused") => refused(Code::NotFound, "no such file"),
+                Some("busy") => refused(Code::Unavailable, "covered"),
+                _ => BatchOutcome::default(),
             });
             Ok(Response::new(BatchResponse { outcomes: outcomes.collect() }))
         }
@@ -458,6 +464,17 @@ mod tests {
         assert!(noted.alone.lock().is_empty());
         assert!(remove(&fs, Vec::new()).await.is_empty());
         assert_eq!(noted.pages.lock().len(), 3, "for nothing nobody is asked");
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_store_is_asked_again_by_itself_under_its_own_operation() {
+        let (fs, noted, _running) = connect(Some(false)).await;
+        let mut all = paths(5);
+        all[3] = GfsPath::parse("/d/busy").expect("a path");
+        let told = remove(&fs, all).await;
+        assert!(told.iter().all(|(_, done)| done.is_ok()), "{told:?}");
+        let operation = noted.operations.lock()[0].of_item(3);
+        assert_eq!(*noted.alone.lock(), [("/d/busy".to_owned(), operation)]);
     }
 
     #[tokio::test]
