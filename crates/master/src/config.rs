@@ -19,6 +19,16 @@ pub enum Metastore {
     Rocks,
 }
 
+impl Metastore {
+    /// As the setting has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metastore::Heap => "HEAP",
+            Metastore::Rocks => "ROCKS",
+        }
+    }
+}
+
 /// The group this master is one of.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GroupConfig {

@@ -163,10 +163,7 @@ impl Master {
                     priority: told.priority,
                     members: Arc::new(members),
                     metastore_dir: config.metastore_dir.clone(),
-                    store: match config.metastore {
-                        Metastore::Rocks => "ROCKS",
-                        Metastore::Heap => "HEAP",
-                    },
+                    store: config.metastore.name(),
                     snapshot_bandwidth: told.snapshot_bandwidth,
                 };
                 Peers::start(config, &key, &handle, snapshots).map_err(start)?

@@ -135,12 +135,26 @@ impl<'r> Step<'_, 'r> {
 
     /// An inode of the caller's. Nothing is written.
     pub fn new_inode(&mut self, parent: &Inode, mode: Mode, node: Node) -> Result<Inode, Reject> {
-        let (id, container) = self.take_ids()?;
-        Ok(Inode {
+        let ids = self.take_ids()?;
+        let group = self.who.groups.first().unwrap_or(&parent.group);
+        Ok(self.inode_now(ids, (&self.who.user, group), mode, node))
+    }
+
+    /// An inode as of this entry. Nothing is written.
+    ///
+    /// - `owned`: by which user and group.
+    pub fn inode_now(
+        &self,
+        (id, container): (InodeId, ContainerId),
+        owned: (&str, &str),
+        mode: Mode,
+        node: Node,
+    ) -> Inode {
+        Inode {
             id,
             container,
-            owner: self.who.user.clone(),
-            group: self.who.groups.first().unwrap_or(&parent.group).clone(),
+            owner: owned.0.to_owned(),
+            group: owned.1.to_owned(),
             mode,
             created: self.wall,
             modified: self.wall,
@@ -148,7 +162,7 @@ impl<'r> Step<'_, 'r> {
             store_key: None,
             xattrs: BTreeMap::new(),
             node,
-        })
+        }
     }
 
     /// A directory that only exists here. It is as loaded as its parent is: where every name is known, a name that was

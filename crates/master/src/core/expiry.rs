@@ -53,15 +53,17 @@ impl Core {
     }
 
     pub(super) fn begin_expiry(&mut self) {
-        self.expiry = Expiry::default();
-        self.shared.uses.begin(self.config.expiry.is_some());
-        self.shared.holds.begin(self.config.expiry.is_some());
+        self.reset_expiry(self.config.expiry.is_some());
     }
 
     pub(super) fn end_expiry(&mut self) {
+        self.reset_expiry(false);
+    }
+
+    fn reset_expiry(&mut self, on: bool) {
         self.expiry = Expiry::default();
-        self.shared.uses.begin(false);
-        self.shared.holds.begin(false);
+        self.shared.uses.begin(on);
+        self.shared.holds.begin(on);
     }
 
     pub(super) fn tick_expiry(&mut self, now: Now) {

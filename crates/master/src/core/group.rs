@@ -59,8 +59,6 @@ pub struct GroupState {
     /// What other members said since this start.
     met: Arc<BTreeMap<MemberId, Said>>,
     met_at: BTreeMap<MemberId, Monotonic>,
-    /// Who had better lead next.
-    successor: Option<MemberId>,
     /// Since when this one leads though another one should.
     preferred: Option<Monotonic>,
     /// When newer ones were asked for.
@@ -87,7 +85,6 @@ impl GroupState {
             made_way: None,
             met: Arc::default(),
             met_at: BTreeMap::new(),
-            successor: None,
             preferred: None,
             raising: None,
             changes: BTreeMap::new(),
@@ -161,15 +158,15 @@ impl Core {
         if self.is_alone() && self.shared.config.group.is_none() {
             return;
         }
-        self.group.successor = self.successor(now);
+        let followers = self.node.followers();
         let view = GroupView {
-            successor: self.group.successor,
+            successor: self.successor(now, &followers),
             own: Some(self.node.id()),
             members: Some(self.group.members.clone()),
             leader: self.node.leader(),
             term: self.node.term(),
             committed: self.node.committed(),
-            followers: self.node.followers(),
+            followers,
             met: self.group.met.clone(),
         };
         if self.group.leader != (view.leader, view.term) {
@@ -192,12 +189,12 @@ impl Core {
 
     /// The voter with the most log, of those the leader hears of. One that just began promises silence for a while, and
     /// comes before those only that lack much of the log.
-    fn successor(&self, now: Now) -> Option<MemberId> {
+    fn successor(&self, now: Now, followers: &[Follower]) -> Option<MemberId> {
         let last = self.node.last_index().0;
         let is_near = |follower: &Follower| follower.acknowledged.0 + CAUGHT_UP >= last;
         let began = |follower: &Follower| self.group.met_at.get(&follower.id).copied().unwrap_or_default();
         let is_free = |follower: &Follower| now.mono - began(follower) > self.node.promise();
-        let able = self.node.followers().into_iter().filter(is_able);
+        let able = followers.iter().filter(|follower| is_able(follower));
         able.max_by_key(|f| (is_near(f), is_free(f), f.acknowledged)).map(|follower| follower.id)
     }
 
@@ -243,7 +240,7 @@ impl Core {
         if !self.group.short_of_room || asked_lately {
             return;
         }
-        let Some(to) = self.successor(now) else { return };
+        let Some(to) = self.successor(now, &self.node.followers()) else { return };
         self.group.made_way = Some(now.mono);
         match self.node.transfer_leadership(to) {
             Ok(()) => tracing::warn!(%to, "hands the lead over: the disk of the journal has no room for its next file"),
@@ -258,7 +255,7 @@ impl Core {
             return None;
         }
         if !asked {
-            self.node.transfer_leadership(self.group.successor?).ok()?;
+            self.node.transfer_leadership(self.shared.group().successor?).ok()?;
         }
         let output = self.node.drain().ok()?;
         let everywhere = self.group.everywhere;

@@ -1,7 +1,6 @@
 //! What the metadata consist of and what they take.
 
 use crate::census::{AGE_DAYS, Census, Known};
-use crate::config::Metastore;
 use crate::shared::Shared;
 use proto::admin::{AgeClass, LargeDirectory, MetadataCensus, MetadataReportResponse, RecordCache, RecordFamily};
 use store::KindStatistics;
@@ -17,11 +16,7 @@ pub fn report(shared: &Shared, known: &Known, largest: Vec<LargeDirectory>) -> M
     let (walk_began, walk_inodes) = known.walking.unwrap_or_default();
     MetadataReportResponse {
         inodes: count(shared.state.live_count()),
-        store: match shared.config.metastore {
-            Metastore::Rocks => "ROCKS",
-            Metastore::Heap => "HEAP",
-        }
-        .to_owned(),
+        store: shared.config.metastore.name().to_owned(),
         caches: vec![
             kind("inodes", cache.inodes),
             kind("edges", cache.edges),

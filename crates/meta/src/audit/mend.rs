@@ -19,7 +19,6 @@ use crate::step::{Outcome, Step};
 use crate::store::{Family, Read, StoreError};
 use crate::walk::Stop;
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use types::{AgeMs, ContainerId, InodeId, IntentId, Mode, MountId, Name, OperationId};
 
 /// Entries of a directory counted by one repair. Of a larger one the count that was found is taken, if no entry came or went
@@ -257,19 +256,8 @@ fn new_directory(
     container: ContainerId,
     directory: Directory,
 ) -> Inode {
-    Inode {
-        id,
-        container,
-        owner: root.owner.clone(),
-        group: root.group.clone(),
-        mode: if directory.mount.is_some() { MOUNT_MODE } else { MODE },
-        created: step.wall,
-        modified: step.wall,
-        changed: step.at,
-        store_key: None,
-        xattrs: BTreeMap::new(),
-        node: Node::Directory(directory),
-    }
+    let mode = if directory.mount.is_some() { MOUNT_MODE } else { MODE };
+    step.inode_now((id, container), (&root.owner, &root.group), mode, Node::Directory(directory))
 }
 
 /// Makes the directory of entries that have none, in `/`, under the number they know it by.

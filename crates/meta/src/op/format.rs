@@ -3,11 +3,10 @@
 use crate::effect::{Done, Effect};
 use crate::entry::Format;
 use crate::key::{ABOVE_ROOT, ROOT, ROOT_MOUNT, mount_key, place_key};
-use crate::record::{Directory, Inode, Mount, Node};
+use crate::record::{Directory, Mount, Node};
 use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 use crate::store::Family;
-use std::collections::BTreeMap;
 use types::{GfsPath, LogIndex};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Format) -> Outcome {
@@ -19,19 +18,8 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &Format) -> Outcome {
     step.counters.cluster = Some(op.cluster);
     let directory =
         Directory { children: 0, loaded: false, persisted: true, removed_at: LogIndex(0), mount: Some(ROOT_MOUNT) };
-    let inode = Inode {
-        id: ROOT,
-        container,
-        owner: op.owner.clone(),
-        group: op.group.clone(),
-        mode: op.mode,
-        created: step.wall,
-        modified: step.wall,
-        changed: step.at,
-        store_key: None,
-        xattrs: BTreeMap::new(),
-        node: Node::Directory(directory),
-    };
+    let node = Node::Directory(directory);
+    let inode = step.inode_now((ROOT, container), (&op.owner, &op.group), op.mode, node);
     step.txn.put(Family::Edges, place_key(ABOVE_ROOT, None), &inode);
     step.own_container(container, ROOT);
     step.txn.put(Family::Mounts, mount_key(ROOT_MOUNT), &Mount::new(ROOT_MOUNT, GfsPath::root(), &op.root, step.wall));

@@ -140,26 +140,16 @@ impl Owner {
 
     /// The inode of what a store has. Takes ids.
     pub fn inode(&self, step: &mut Step<'_, '_>, found: &Found) -> Result<Inode, Stop> {
-        let (id, container) = step.take_ids()?;
+        let ids = step.take_ids()?;
         let modified = found.modified.unwrap_or(step.wall);
         let (mode, node) = if found.directory {
             (DIRECTORY_MODE, Node::Directory(directory()))
         } else {
             (FILE_MODE, Node::File(file(found)))
         };
-        Ok(Inode {
-            id,
-            container,
-            owner: found.owner.clone().unwrap_or_else(|| self.owner.clone()),
-            group: found.group.clone().unwrap_or_else(|| self.group.clone()),
-            mode: found.mode.unwrap_or(mode),
-            created: modified,
-            modified,
-            changed: step.at,
-            store_key: None,
-            xattrs: BTreeMap::new(),
-            node,
-        })
+        let owned = (found.owner.as_ref().unwrap_or(&self.owner), found.group.as_ref().unwrap_or(&self.group));
+        let inode = step.inode_now(ids, (owned.0, owned.1), found.mode.unwrap_or(mode), node);
+        Ok(Inode { created: modified, modified, ..inode })
     }
 }
 
