@@ -1,48 +1,103 @@
 //! Connections, as this crate opens and judges them.
 
 use crate::{Auth, ClientConfig};
-use rpc::{AuthType, Connection, Identity};
-use std::sync::Arc;
+use proto::Unary;
+use rpc::{AuthType, Connection, Frames, Identity};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::Status;
 use types::{Entropy, ErrorKind};
 
 pub(crate) use rpc::{Service, kind_of};
 
+/// Messages of the master may be this long; ours stay below 4 MiB, as the official clients need.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// When a call to a master is tried again. The deadline of the call ends it earlier than the tries do.
 pub(crate) const RETRIES: rpc::RetryPolicy =
     rpc::RetryPolicy { tries: 64, base: Duration::from_millis(50), cap: Duration::from_secs(3) };
 
-/// Opens a connection and says who we are. Error: what went wrong, with a kind that tells whether it may pass.
-pub(crate) async fn open(
-    host: &str,
-    port: u16,
-    config: &ClientConfig,
-    until: Instant,
-) -> Result<Arc<Connection>, rpc::Error> {
-    connect(host, port, identity(config), config, until).await
-}
-
-/// Opens a connection without a handshake.
-pub(crate) async fn open_plain(
-    host: &str,
-    port: u16,
-    config: &ClientConfig,
-    until: Instant,
-) -> Result<Arc<Connection>, rpc::Error> {
-    connect(host, port, Identity { user: config.user.clone(), auth: AuthType::NoSasl }, config, until).await
-}
-
-async fn connect(
-    host: &str,
-    port: u16,
+/// The way to one master: frames if it knows them, and gRPC for what they do not carry and for older masters.
+pub(crate) struct Link {
+    address: String,
     identity: Identity,
-    config: &ClientConfig,
-    until: Instant,
-) -> Result<Arc<Connection>, rpc::Error> {
-    let until = until.min(Instant::now() + config.connect_timeout);
-    Connection::open(&address(host, port), &identity, until).await.map(Arc::new)
+    connect_timeout: Duration,
+    frames: Option<Frames>,
+    /// Opened when first needed.
+    grpc: OnceCell<Connection>,
+}
+
+impl Link {
+    /// Connects and says who we are. Error: what went wrong, with a kind that tells whether it may pass.
+    pub(crate) async fn open(host: &str, port: u16, config: &ClientConfig, until: Instant) -> Result<Link, rpc::Error> {
+        Link::connect(host, port, identity(config), config, until).await
+    }
+
+    /// Connects without saying who we are.
+    pub(crate) async fn open_plain(
+        host: &str,
+        port: u16,
+        config: &ClientConfig,
+        until: Instant,
+    ) -> Result<Link, rpc::Error> {
+        let identity = Identity { user: config.user.clone(), auth: AuthType::NoSasl };
+        Link::connect(host, port, identity, config, until).await
+    }
+
+    async fn connect(
+        host: &str,
+        port: u16,
+        identity: Identity,
+        config: &ClientConfig,
+        until: Instant,
+    ) -> Result<Link, rpc::Error> {
+        let until = until.min(Instant::now() + config.connect_timeout);
+        let address = address(host, port);
+        let frames = Frames::open(&address, &identity, until).await?;
+        let grpc = OnceCell::new();
+        let link = Link { address, identity, connect_timeout: config.connect_timeout, frames, grpc };
+        if link.frames.is_none() {
+            link.connection(until).await?;
+        }
+        Ok(link)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether nothing can be asked here any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.frames.as_ref().is_some_and(Frames::is_over)
+    }
+
+    /// Whether it finds out by itself that the master went silent.
+    pub(crate) fn is_watched<M: Unary>(&self) -> bool {
+        self.frames.as_ref().is_some_and(Frames::has::<M>)
+    }
+
+    /// Asks a method with one answer.
+    pub(crate) async fn ask<M: Unary>(&self, request: &M) -> Result<M::Answer, Status> {
+        match &self.frames {
+            Some(frames) if frames.has::<M>() => frames.call(request).await,
+            Some(_) | None => {
+                Box::pin(async { self.grpc().await?.ask(request.clone(), MAX_MESSAGE_BYTES).await }).await
+            }
+        }
+    }
+
+    /// For a generated client, for what is more than one answer.
+    pub(crate) async fn service(&self) -> Result<Service, Status> {
+        Ok(self.grpc().await?.service())
+    }
+
+    async fn grpc(&self) -> Result<&Connection, Status> {
+        self.connection(Instant::now() + self.connect_timeout).await.map_err(|error| status_of(&error))
+    }
+
+    async fn connection(&self, until: Instant) -> Result<&Connection, rpc::Error> {
+        self.grpc.get_or_try_init(|| Connection::open(&self.address, &self.identity, until)).await
+    }
 }
 
 /// Who we are, to workers and masters alike.

@@ -1,18 +1,17 @@
 //! Calls to the leading master: finds it, asks it, finds the next one when it no longer leads.
 
-use crate::link::{self, RETRIES, Service, chance, kind_of};
+use crate::link::{self, Link, RETRIES, Service, chance, kind_of};
 use crate::{ClientConfig, Error, Result};
 use futures::stream::{FuturesUnordered, StreamExt};
-use proto::grpc::version::service_version_client_service_client::ServiceVersionClientServiceClient;
+use proto::Unary;
 use proto::grpc::version::{GetServiceVersionPRequest, ServiceType};
-use rpc::Connection;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use tonic::{Code, Response, Status};
+use tonic::{Code, Status};
 use types::{ErrorKind, OperationId};
 
 /// A call that has no answer after this long has its master asked, as often, whether it is still there.
@@ -30,7 +29,7 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Master {
     config: Arc<ClientConfig>,
     /// Held while connecting, so that callers wait for one connection instead of opening many.
-    current: Mutex<Option<Arc<Connection>>>,
+    current: Mutex<Option<Arc<Link>>>,
     was_connected: AtomicBool,
 }
 
@@ -49,11 +48,36 @@ impl Master {
         self.link(Instant::now() + self.patience()).await.map(drop)
     }
 
-    /// Sends one call, again and elsewhere while that may help and the deadline allows. `call` must send the same
-    /// operation id every time. Cancel-safe as far as the call is: a dropped mutation may have happened.
+    /// Asks a method with one answer, again and elsewhere while that may help and the deadline allows. A mutation's request must
+    /// name its operation. Cancel-safe as far as the call is: a dropped mutation may have happened.
+    pub(crate) async fn ask<M: Unary>(&self, verb: &'static str, subject: &str, request: M) -> Result<M::Answer> {
+        let request = &request;
+        let ask = |link: Arc<Link>| async move {
+            if link.is_watched::<M>() {
+                link.ask(request).await
+            } else {
+                Box::pin(watched(&link, link.ask(request))).await
+            }
+        };
+        self.tries(verb, subject, ask).await
+    }
+
+    /// The same for what is more than one answer. `call` must send the same operation id every time.
     pub(crate) async fn call<T, F>(&self, verb: &'static str, subject: &str, call: impl Fn(Service) -> F) -> Result<T>
     where
-        F: Future<Output = std::result::Result<Response<T>, Status>>,
+        F: Future<Output = std::result::Result<T, Status>>,
+    {
+        let call = &call;
+        let call = |link: Arc<Link>| async move {
+            let service = link.service().await?;
+            watched(&link, call(service)).await
+        };
+        self.tries(verb, subject, call).await
+    }
+
+    async fn tries<T, F>(&self, verb: &'static str, subject: &str, call: impl Fn(Arc<Link>) -> F) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, Status>>,
     {
         let deadline = Instant::now() + self.config.rpc_timeout;
         let mut give_up: Option<Instant> = None;
@@ -61,15 +85,9 @@ impl Master {
         for number in 0..RETRIES.tries {
             let until = give_up.unwrap_or_else(|| Instant::now() + self.patience()).min(deadline);
             let link = self.link(until).await?;
-            let answered = async {
-                tokio::select! {
-                    answer = call(link.service()) => answer,
-                    silent = self.watch(&link) => Err(silent),
-                }
-            };
-            let Ok(answer) = timeout_at(deadline, answered).await else { break };
+            let Ok(answer) = timeout_at(deadline, call(link.clone())).await else { break };
             let status = match answer {
-                Ok(response) => return Ok(response.into_inner()),
+                Ok(answer) => return Ok(answer),
                 Err(status) => status,
             };
             let kind = kind_of(&status);
@@ -88,37 +106,35 @@ impl Master {
         Err(Error::Timeout { verb, subject: subject.to_owned(), seconds: self.config.rpc_timeout.as_secs(), last })
     }
 
-    /// Ends when the master does not answer any more, though its connection stands: it hangs, or the way to it is cut.
-    async fn watch(&self, link: &Connection) -> Status {
-        loop {
-            tokio::time::sleep(ASK_EVERY).await;
-            if timeout(SILENCE, ask_whether_it_leads(link)).await.is_err() {
-                return Status::unavailable(format!("{} is silent", link.address()));
-            }
-        }
-    }
-
     fn patience(&self) -> Duration {
         if self.was_connected.load(Ordering::Relaxed) { self.config.polling_timeout } else { FIRST_PATIENCE }
     }
 
-    async fn forget(&self, link: &Arc<Connection>) {
+    async fn forget(&self, link: &Arc<Link>) {
         let mut current = self.current.lock().await;
         if current.as_ref().is_some_and(|there| Arc::ptr_eq(there, link)) {
             *current = None;
         }
     }
 
-    async fn link(&self, until: Instant) -> Result<Arc<Connection>> {
+    async fn link(&self, until: Instant) -> Result<Arc<Link>> {
         let mut current = self.current.lock().await;
-        if let Some(link) = current.as_ref() {
+        if let Some(link) = current.as_ref().filter(|link| !link.is_over()) {
             return Ok(link.clone());
         }
+        *current = None;
+        // Rare and large: it does not belong into every call.
+        let link = Box::pin(self.search(until)).await?;
+        Ok(current.insert(link).clone())
+    }
+
+    /// Looks for the leading master, round by round.
+    async fn search(&self, until: Instant) -> Result<Arc<Link>> {
         for number in 0..SEARCH.tries {
             let (why, kind) = match self.find(number, until).await {
                 Ok(link) => {
                     self.was_connected.store(true, Ordering::Relaxed);
-                    return Ok(current.insert(link).clone());
+                    return Ok(link);
                 }
                 Err(sought) => sought,
             };
@@ -139,10 +155,10 @@ impl Master {
     /// One round over all masters at once: one that hangs holds up nobody. With a single one nothing is polled: it leads, or
     /// its answers will say so. Error: why the last one was not it; a kind that is not transient ends the search, for what
     /// answers is no master.
-    async fn find(&self, round: u32, until: Instant) -> std::result::Result<Arc<Connection>, Sought> {
+    async fn find(&self, round: u32, until: Instant) -> std::result::Result<Arc<Link>, Sought> {
         let mut sought = (String::from("none is configured"), ErrorKind::Invalid);
         let open = async |host: &str, port: u16| {
-            let opened = link::open(host, port, &self.config, until).await;
+            let opened = Link::open(host, port, &self.config, until).await.map(Arc::new);
             opened.map_err(|error| (types::sentence(&error), error.kind()))
         };
         if let [(host, port)] = self.config.masters.as_slice() {
@@ -168,7 +184,7 @@ impl Master {
 
     /// Whether the master at this address leads, asked without a handshake.
     async fn leads(&self, host: &str, port: u16, until: Instant) -> std::result::Result<bool, Sought> {
-        let opened = link::open_plain(host, port, &self.config, until).await;
+        let opened = Link::open_plain(host, port, &self.config, until).await;
         let link = opened.map_err(|error| (types::sentence(&error), error.kind()))?;
         match timeout_at(until, ask_whether_it_leads(&link)).await {
             Ok(Ok(leads)) => Ok(leads),
@@ -178,13 +194,33 @@ impl Master {
     }
 }
 
+/// Does `work` while the master answers other questions: one that hangs, or to which the way is cut, does not, though its
+/// connection stands.
+async fn watched<T>(
+    link: &Link,
+    work: impl Future<Output = std::result::Result<T, Status>>,
+) -> std::result::Result<T, Status> {
+    let silence = async {
+        loop {
+            tokio::time::sleep(ASK_EVERY).await;
+            if timeout(SILENCE, ask_whether_it_leads(link)).await.is_err() {
+                return Status::unavailable(format!("{} is silent", link.address()));
+            }
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        silent = silence => Err(silent),
+    }
+}
+
 /// The official clients' question.
-async fn ask_whether_it_leads(link: &Connection) -> std::result::Result<bool, Status> {
+async fn ask_whether_it_leads(link: &Link) -> std::result::Result<bool, Status> {
     let request = GetServiceVersionPRequest {
         service_type: Some(ServiceType::MetaMasterClientService.into()),
         allowed_on_standby_masters: Some(false),
     };
-    match ServiceVersionClientServiceClient::new(link.service()).get_service_version(request).await {
+    match link.ask(&request).await {
         Ok(_) => Ok(true),
         Err(status) if status.code() == Code::NotFound => Ok(false),
         Err(status) => Err(status),

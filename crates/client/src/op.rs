@@ -13,19 +13,10 @@ mod rename;
 pub(crate) mod set_attributes;
 pub(crate) mod status;
 
-use crate::link::Service;
 use crate::master::operation_id;
 use proto::convert;
 use proto::grpc::file::FileSystemMasterCommonPOptions;
-use proto::grpc::file::file_system_master_client_service_client::FileSystemMasterClientServiceClient;
 use types::OperationId;
-
-/// Messages of the master may be this long; ours stay below 4 MiB, as the official clients need.
-const MAX_MESSAGE_BYTES: usize = 16 << 20;
-
-pub(crate) fn stub(service: Service) -> FileSystemMasterClientServiceClient<Service> {
-    FileSystemMasterClientServiceClient::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
-}
 
 /// Options every mutation carries: a fresh operation id, to be sent alike on each retry.
 pub(crate) fn mutation() -> Option<FileSystemMasterCommonPOptions> {

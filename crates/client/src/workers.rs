@@ -7,7 +7,6 @@ use crate::{ClientConfig, Error, Result, WorkerStatus};
 use parking_lot::Mutex;
 use placement::{Member, Ring};
 use proto::grpc::block::GetWorkerInfoListPOptions;
-use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use rpc::{Connection, Pool};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -135,11 +134,7 @@ impl Workers {
     }
 
     async fn ask(&self, master: &Master, verb: &'static str, subject: &str) -> Result<Arc<Live>> {
-        let call = |service| async move {
-            let mut stub = WorkerManagerMasterClientServiceClient::new(service);
-            stub.get_worker_info_list(GetWorkerInfoListPOptions {}).await
-        };
-        let answer = master.call("list", "workers", call).await?;
+        let answer = master.ask("list", "workers", GetWorkerInfoListPOptions {}).await?;
         let members = answer.worker_infos.into_iter().map(WorkerStatus::from_wire).collect::<Result<Vec<_>>>()?;
         if members.is_empty() {
             return Err(Error::NoWorker { verb, subject: subject.to_owned() });

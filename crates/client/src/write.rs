@@ -3,7 +3,7 @@
 mod block;
 
 use crate::master::operation_id;
-use crate::op::{mutation_as, status::Freshness, stub};
+use crate::op::{mutation_as, status::Freshness};
 use crate::transport::{WriteStream, WriteTarget, signed};
 use crate::{Error, FileStatus, FileSystem, Remove, Result, WorkerStatus, link};
 use block::BlockWrite;
@@ -88,11 +88,7 @@ impl FileSystem {
                 ..CreateFilePOptions::default()
             }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).create_file(request).await }
-        };
-        let answer = self.shared.master.call("create", path.as_str(), call).await?;
+        let answer = self.shared.master.ask("create", path.as_str(), request).await?;
         let info = answer.file_info.ok_or_else(|| Error::Message {
             verb: "create",
             subject: path.to_string(),
@@ -114,11 +110,7 @@ impl FileSystem {
     }
 
     pub(crate) async fn complete(&self, path: &GfsPath, request: CompleteFilePRequest) -> Result<()> {
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).complete_file(request).await }
-        };
-        self.shared.master.call("complete", path.as_str(), call).await.map(drop)
+        self.shared.master.ask("complete", path.as_str(), request).await.map(drop)
     }
 
     /// The caller's type, else the settings', else what the nearest existing directory says, else CACHE_THROUGH.
@@ -251,11 +243,8 @@ impl Writer {
         let path = self.status.path.clone();
         if !self.committed.is_empty() {
             let block_ids: Vec<i64> = self.committed.iter().map(|block| block.to_wire()).collect();
-            let call = |service| {
-                let request = RemoveBlocksPRequest { block_ids: block_ids.clone() };
-                async move { stub(service).remove_blocks(request).await }
-            };
-            self.fs.shared.master.call("free the blocks of", path.as_str(), call).await?;
+            let request = RemoveBlocksPRequest { block_ids };
+            self.fs.shared.master.ask("free the blocks of", path.as_str(), request).await?;
         }
         let how = Remove { recursive: false, goosefs_only: false, unchecked: true };
         match self.fs.remove(&path, how).await {
@@ -374,11 +363,7 @@ impl Writer {
             block_id: Some(block.to_wire()),
             options: Some(CommitLocationPOptions { locations: vec![location] }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).commit_location(request).await }
-        };
-        self.fs.shared.master.call("place the blocks of", self.status.path.as_str(), call).await.map(drop)
+        self.fs.shared.master.ask("place the blocks of", self.status.path.as_str(), request).await.map(drop)
     }
 
     async fn complete(&mut self) -> Result<()> {

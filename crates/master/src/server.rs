@@ -27,14 +27,19 @@ use journal::{
 use meta::{Format, MountSpec, Namespace};
 use proto::admin::admin_server::AdminServer;
 use proto::admin::batches_server::BatchesServer;
+use proto::admin::{admin_calls, batches_calls};
+use proto::grpc::block::worker_manager_master_client_service_calls;
 use proto::grpc::block::worker_manager_master_client_service_server::WorkerManagerMasterClientServiceServer;
+use proto::grpc::file::file_system_master_client_service_calls;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientServiceServer;
+use proto::grpc::metric::metrics_master_client_service_calls;
 use proto::grpc::metric::metrics_master_client_service_server::MetricsMasterClientServiceServer;
+use proto::grpc::version::service_version_client_service_calls;
 use proto::grpc::version::service_version_client_service_server::ServiceVersionClientServiceServer;
 use proto::internal::worker_master_server::WorkerMasterServer;
 use rpc::{
-    AuthType, Channels, ClusterKey, Groups, Identify, IdentityRules, Impersonation, MAX_MESSAGE_BYTES, Routes, Running,
-    Sasl, Server, ServerConfig,
+    AuthType, Channels, ClusterKey, FrameService, Groups, Identify, IdentityRules, Impersonation, MAX_MESSAGE_BYTES,
+    Routes, Running, Sasl, Server, ServerConfig,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -644,20 +649,36 @@ fn serve_clients(
         nosasl_user: config.nosasl_user.clone(),
         strict_channel: config.strict_channel,
     };
-    let batches = BatchesServer::new(Batches(fs.clone()));
-    let file_system = FileSystemMasterClientServiceServer::new(fs)
+    let version = Arc::new(Version(shared.clone()));
+    let managers = Arc::new(WorkerManager(shared.clone()));
+    let metrics = Arc::new(ClientMetrics(shared.clone()));
+    let batches = Arc::new(Batches(fs.clone()));
+    let fs = Arc::new(fs);
+    let operators = Arc::new(operators);
+    let identify = Identify::new(rules.clone(), channels.clone(), groups.clone());
+    let frames = FrameService::new(identify.clone(), Impersonation::none());
+    let frames = service_version_client_service_calls(&version, frames);
+    let frames = file_system_master_client_service_calls(&fs, frames);
+    let frames = worker_manager_master_client_service_calls(&managers, frames);
+    let frames = metrics_master_client_service_calls(&metrics, frames);
+    let frames = batches_calls(&batches, frames);
+    let frames = admin_calls(&operators, frames);
+    let file_system = FileSystemMasterClientServiceServer::from_arc(fs)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(ANSWER_BYTES);
-    let metrics = MetricsMasterClientServiceServer::new(ClientMetrics(shared.clone()));
+    let metrics = MetricsMasterClientServiceServer::from_arc(metrics).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let batches = BatchesServer::from_arc(batches)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(ANSWER_BYTES);
     let routes = Routes::new()
-        .service(ServiceVersionClientServiceServer::new(Version(shared.clone())))
+        .service(ServiceVersionClientServiceServer::from_arc(version))
         .service(file_system)
-        .service(WorkerManagerMasterClientServiceServer::new(WorkerManager(shared.clone())))
-        .service(metrics.max_decoding_message_size(MAX_MESSAGE_BYTES))
-        .service(batches.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(ANSWER_BYTES))
-        .service(AdminServer::new(operators));
-    let identify = Identify::new(rules.clone(), channels.clone(), groups.clone());
+        .service(WorkerManagerMasterClientServiceServer::from_arc(managers))
+        .service(metrics)
+        .service(batches)
+        .service(AdminServer::from_arc(operators));
     server
+        .with_frames(frames)
         .serve(move |thread| {
             let (rules, stopping) = (rules.clone(), thread.stopping.clone());
             let sasl = Sasl::new(rules, Impersonation::none(), channels.clone(), groups.clone(), stopping);

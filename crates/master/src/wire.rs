@@ -12,11 +12,12 @@ pub mod worker_manager;
 pub mod worker_master;
 
 use crate::error::Error;
+use std::sync::Arc;
 use tonic::{Request, Status};
 use types::{GfsPath, Principal};
 
 /// Who called.
-fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
+fn caller<T>(request: &Request<T>) -> Result<Arc<Principal>, Status> {
     rpc::caller(request.extensions()).cloned()
 }
 

@@ -11,7 +11,10 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/all.rs"));
 }
 
+mod calls;
 pub mod convert;
+
+pub use calls::{Calls, Unary};
 
 /// Shared types of the official contract.
 pub use generated::com::qcloud::cos::goosefs::grpc;

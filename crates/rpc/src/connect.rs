@@ -6,21 +6,26 @@ use crate::sasl::check_user;
 use crate::server::APART;
 use futures::stream::{self, StreamExt};
 use http::Uri;
+use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use proto::Unary;
 use proto::grpc::sasl::sasl_authentication_service_client::SaslAuthenticationServiceClient;
 use proto::grpc::sasl::{ChannelAuthenticationScheme, SaslMessage, SaslMessageType};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// The header that ties a call to its handshake.
 pub const CHANNEL_ID: &str = "channel-id";
@@ -86,7 +91,7 @@ impl Connection {
 
     async fn dial(address: &str, identity: &Identity, deadline: Instant) -> Result<Connection, Error> {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|source| Error::BadAddress { address: address.to_owned(), source })?
+            .map_err(|source| Error::BadAddress { address: address.to_owned(), source: source.into() })?
             .connect_timeout(deadline.saturating_duration_since(Instant::now()))
             .tcp_nodelay(true)
             .tcp_keepalive(Some(KEEPALIVE_IDLE))
@@ -98,7 +103,8 @@ impl Connection {
             // thousand in the life of a connection. Readers are dropped in the middle all the time.
             .http2_max_local_error_reset_streams(None);
         let connected = endpoint.connect().await;
-        let channel = connected.map_err(|source| Error::Connect { address: address.to_owned(), source })?;
+        let channel =
+            connected.map_err(|source| Error::Connect { address: address.to_owned(), source: source.into() })?;
         let id = uuid::Uuid::new_v4().to_string();
         let handshake = match identity.auth {
             AuthType::NoSasl => None,
@@ -113,6 +119,16 @@ impl Connection {
         InterceptedService::new(self.channel.clone(), self.id.clone())
     }
 
+    /// Asks a method with one answer, and waits for it. Error: the server's; a message longer than `limit` bytes.
+    pub async fn ask<M: Unary>(&self, request: M, limit: usize) -> Result<M::Answer, Status> {
+        let mut grpc = Grpc::new(self.service()).max_decoding_message_size(limit);
+        let ready = grpc.ready().await;
+        // As generated clients say it.
+        ready.map_err(|error| Status::unknown(format!("Service was not ready: {}", error)))?;
+        let codec = ProstCodec::<M, M::Answer>::default();
+        Ok(grpc.unary(Request::new(request), PathAndQuery::from_static(M::PATH), codec).await?.into_inner())
+    }
+
     /// The `host:port` it was opened for.
     pub fn address(&self) -> &str {
         &self.address
@@ -122,6 +138,13 @@ impl Connection {
     pub fn channel_id(&self) -> &str {
         self.id.0.to_str().expect("a UUID is ASCII")
     }
+}
+
+/// How a connection of ours finds out that its server vanished.
+pub(crate) fn keepalive(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let alive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    SockRef::from(stream).set_tcp_keepalive(&alive)
 }
 
 /// Connects and asks for a thread of the server's own ([`crate::ServerConfig::apart`]), for what would delay its other

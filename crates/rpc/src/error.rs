@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use types::ErrorKind;
 
+/// What a library said.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// A failure of listening, connecting, authenticating, calling, or of the key files.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
@@ -26,9 +29,9 @@ pub enum Error {
     StartThread { name: String, source: io::Error },
 
     #[error("{address:?} is not an address to connect to; write host:port, such as 10.0.0.7:9200")]
-    BadAddress { address: String, source: tonic::transport::Error },
+    BadAddress { address: String, source: Cause },
     #[error("connect to {address}: nobody answers there; check that the server runs and the address is its own")]
-    Connect { address: String, source: tonic::transport::Error },
+    Connect { address: String, source: Cause },
     #[error("authenticate as {user:?} at {address}")]
     Handshake { address: String, user: String, source: Box<tonic::Status> },
     #[error("{address} ended the handshake without an answer; it is no GooseFS server, or it stops")]

@@ -28,6 +28,28 @@ const OPEN_METHODS: [&str; 2] = [
     "/com.qcloud.cos.goosefs.grpc.version.ServiceVersionClientService/getServiceVersion",
 ];
 
+/// Whom a method answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    /// Asked before there is a handshake.
+    Anybody,
+    /// One of [`TOLERANT_METHODS`].
+    Tolerant,
+    Identified,
+}
+
+impl Access {
+    pub(crate) fn of(path: &str) -> Access {
+        if OPEN_METHODS.contains(&path) {
+            Access::Anybody
+        } else if TOLERANT_METHODS.contains(&path) {
+            Access::Tolerant
+        } else {
+            Access::Identified
+        }
+    }
+}
+
 /// Whether clients must say who they are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AuthType {
@@ -74,19 +96,28 @@ impl Identify {
         IdentifyService { identify: self.clone(), inner }
     }
 
+    pub(crate) fn groups(&self) -> &Arc<Groups> {
+        &self.groups
+    }
+
+    /// Who a caller that does not say is, for a method of this kind; None: it must say.
+    pub(crate) fn assumed(&self, access: Access) -> Option<&str> {
+        let tolerant = access == Access::Tolerant && !self.rules.strict_channel;
+        (tolerant || self.rules.auth == AuthType::NoSasl).then_some(self.rules.nosasl_user.as_str())
+    }
+
     fn judge(&self, path: &str, channel_id: Option<&[u8]>) -> Verdict {
-        if OPEN_METHODS.contains(&path) {
+        let access = Access::of(path);
+        if access == Access::Anybody {
             return Verdict::Anybody;
         }
         let channel_id = channel_id.and_then(|id| std::str::from_utf8(id).ok());
         if let Some(user) = channel_id.and_then(|id| self.channels.user_of(id)) {
             return Verdict::Is(user.to_string(), Proof::Claimed);
         }
-        let tolerant = !self.rules.strict_channel && TOLERANT_METHODS.contains(&path);
-        match self.rules.auth {
-            AuthType::NoSasl => Verdict::Is(self.rules.nosasl_user.clone(), Proof::Assumed),
-            AuthType::Simple if tolerant => Verdict::Is(self.rules.nosasl_user.clone(), Proof::Assumed),
-            AuthType::Simple => Verdict::Refused(channel_id.is_some()),
+        match self.assumed(access) {
+            Some(user) => Verdict::Is(user.to_owned(), Proof::Assumed),
+            None => Verdict::Refused(channel_id.is_some()),
         }
     }
 }
@@ -153,12 +184,13 @@ where
     }
 }
 
-fn principal(user: String, groups: &GroupList, proof: Proof) -> Principal {
-    Principal { user, groups: groups.to_vec(), proof }
+fn principal(user: String, groups: &GroupList, proof: Proof) -> Arc<Principal> {
+    Arc::new(Principal { user, groups: groups.to_vec(), proof })
 }
 
-/// Who sent a request that passed [`Identify`]. Errors: UNAUTHENTICATED if it did not.
-pub fn caller(extensions: &http::Extensions) -> Result<&Principal, Status> {
+/// Who sent a request that passed [`Identify`], or came by frames: an `Arc<Principal>` among its extensions. Errors:
+/// UNAUTHENTICATED if there is none.
+pub fn caller(extensions: &http::Extensions) -> Result<&Arc<Principal>, Status> {
     extensions.get().ok_or_else(|| refusal(false))
 }
 

@@ -65,17 +65,7 @@ impl Sasl {
     /// From the first message to a registration.
     async fn admit(&self, first: SaslMessage) -> Result<Registration, Status> {
         let claim = read_claim(&first, &self.rules)?;
-        if let Some(on_behalf) = &claim.on_behalf_of {
-            let groups = self.groups.of(on_behalf).await;
-            if !self.impersonation.allows(&claim.user, on_behalf, &groups) {
-                return Err(refused(format!(
-                    "user {:?} may not act for {on_behalf:?}; allow it with \
-                     goosefs.master.security.impersonation.{}.users, or connect as yourself",
-                    claim.user, claim.user
-                )));
-            }
-        }
-        let user = claim.on_behalf_of.unwrap_or(claim.user);
+        let user = acting(claim.user, claim.on_behalf_of, &self.impersonation, &self.groups).await?;
         // So that the first call need not wait for it.
         self.groups.of(&user).await;
         let channels = self.channels.clone();
@@ -98,6 +88,30 @@ struct Claim {
 
 fn refused(why: impl Into<String>) -> Status {
     status(ErrorKind::Unauthenticated, why)
+}
+
+/// Whom a PLAIN message makes of its sender.
+pub(crate) async fn user_of(plain: &[u8], impersonation: &Impersonation, groups: &Groups) -> Result<String, Status> {
+    let Plain { authzid, user } = Plain::parse(plain).map_err(|why| refused(why.to_string()))?;
+    let on_behalf_of = authzid.filter(|authzid| *authzid != user);
+    acting(user, on_behalf_of, impersonation, groups).await
+}
+
+/// Who acts: the user itself, or the other one if it may act for that one.
+async fn acting(
+    user: String,
+    on_behalf_of: Option<String>,
+    impersonation: &Impersonation,
+    groups: &Groups,
+) -> Result<String, Status> {
+    let Some(other) = on_behalf_of else { return Ok(user) };
+    if impersonation.allows(&user, &other, &groups.of(&other).await) {
+        return Ok(other);
+    }
+    Err(refused(format!(
+        "user {user:?} may not act for {other:?}; allow it with goosefs.master.security.impersonation.{user}.users, or \
+         connect as yourself"
+    )))
 }
 
 /// Reads the one message of a handshake.

@@ -11,6 +11,7 @@ mod core;
 mod opening;
 
 use crate::error::Error;
+use crate::frames::FrameService;
 use http::{Request, Response};
 use hyper::body::Incoming;
 pub(crate) use opening::APART;
@@ -100,6 +101,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     config: Arc<ServerConfig>,
+    frames: Option<Arc<FrameService>>,
     stop: watch::Sender<Option<Instant>>,
 }
 
@@ -112,6 +114,8 @@ pub struct Core {
     pub config: Arc<ServerConfig>,
     /// For calls that wait.
     pub stopping: Stopping,
+    /// What is served by frames.
+    pub(crate) frames: Option<Arc<FrameService>>,
 }
 
 /// Tells long calls (handshakes, held answers) that the server drains.
@@ -167,7 +171,13 @@ impl Server {
         })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { address: wanted, source })?;
         let (stop, _) = watch::channel(None);
-        Ok(Server { listener, address, config: Arc::new(config), stop })
+        Ok(Server { listener, address, config: Arc::new(config), frames: None, stop })
+    }
+
+    /// Serves these methods by frames, too.
+    pub fn with_frames(mut self, frames: FrameService) -> Server {
+        self.frames = Some(Arc::new(frames));
+        self
     }
 
     /// The bound address, with the real port.
@@ -201,7 +211,8 @@ impl Server {
         let (inboxes, mut waiting): (Vec<_>, Vec<_>) = (0..threads).map(|_| mpsc::channel(HAND_OFF)).unzip();
         let mut listener = Some((self.listener, inboxes));
         for (index, inbox) in waiting.drain(..).enumerate() {
-            let core = Core { index, config: self.config.clone(), stopping: Stopping(self.stop.subscribe()) };
+            let (config, frames) = (self.config.clone(), self.frames.clone());
+            let core = Core { index, config, stopping: Stopping(self.stop.subscribe()), frames };
             let (factory, counts, alive, accepting) = (factory.clone(), counts.clone(), alive.clone(), listener.take());
             let apart = apart.clone();
             let name = format!("rpc-{index}");

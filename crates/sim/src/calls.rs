@@ -339,7 +339,11 @@ async fn in_a_batch(
 
 pub fn asked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.extensions_mut().insert(Principal { user: MAKER.into(), groups: Vec::new(), proof: Proof::Claimed });
+    request.extensions_mut().insert(Arc::new(Principal {
+        user: MAKER.into(),
+        groups: Vec::new(),
+        proof: Proof::Claimed,
+    }));
     request
 }
 

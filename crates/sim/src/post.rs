@@ -110,7 +110,7 @@ pub fn request(path: &str, user: &str, body: Bytes) -> http::Request<Bytes> {
     let kind = http::HeaderValue::from_static("application/grpc");
     request.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     let who = Principal { user: user.to_owned(), groups: Vec::new(), proof: Proof::Claimed };
-    request.extensions_mut().insert(who);
+    request.extensions_mut().insert(Arc::new(who));
     request
 }
 

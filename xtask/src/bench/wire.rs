@@ -1,12 +1,16 @@
-//! Scale 7: what a CPU-second of the master does for official clients, over gRPC and real sockets, and the same in process.
+//! Scale 7: what a CPU-second of the master does for official clients, over gRPC and real sockets, and the same in process;
+//! what one of both ends does for clients of ours.
 
 use super::metadata::{IN_FLIGHT, create, flood, path};
 use super::servers::Servers;
 use super::{Figure, Ground, cpu, example, float};
 use anyhow::{Context, Result, ensure};
+use client::{FileSystem, WriteOptions};
+use futures::stream::{self, StreamExt};
 use goosefs_sdk::client::MasterClient;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use types::{GfsPath, WriteType};
 
 const POINT: &str = "scale 7";
 /// Files that are made, looked at, renamed and removed; in the bench of a million files.
@@ -24,6 +28,9 @@ struct Kind {
     floor: f64,
 }
 
+/// The tree of our own client, and what it is promised.
+const OWN: &str = "own";
+const OWN_FLOOR: f64 = 150_000.0;
 const STATUS: Kind = Kind { what: "GetStatus", floor: 45_000.0 };
 const LIST: Kind = Kind { what: "entries of ListStatus", floor: 400_000.0 };
 const CREATE: Kind = Kind { what: "durable create", floor: 15_000.0 };
@@ -89,6 +96,9 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
         );
         shown(&DELETE, count, spent.await?);
     }
+    for (in_flight, looks) in [(IN_FLIGHT, count * LOOKS), (1, count)] {
+        figures.push(own(&servers, in_flight, looks, count).await?);
+    }
     drop(servers);
     figures.extend(in_process(ground, count).await?);
     Ok(figures)
@@ -125,6 +135,44 @@ fn figure(kind: &Kind, in_flight: u64, done: u64, spent: Spent) -> Figure {
     );
     // One at a time every call pays for its own sync and wake-ups: printed.
     if in_flight == 1 { shown } else { shown.held(format!("≥ {:.0}", kind.floor), per_cpu >= kind.floor) }
+}
+
+/// GetStatus of a client of ours on one thread, over frames; CPU of both ends.
+async fn own(servers: &Servers, in_flight: u64, looks: u64, files: u64) -> Result<Figure> {
+    let (config, pid) = (servers.config(), servers.master()?.pid());
+    let spent = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let fs = FileSystem::connect(config).await?;
+            let tree = (0..files).map(|n| Ok(GfsPath::parse(&path(OWN, n))?)).collect::<Result<Vec<_>>>()?;
+            let how = WriteOptions { write_type: Some(WriteType::MustCache), ..WriteOptions::default() };
+            let made = fs.create_many(stream::iter(tree.clone()), how);
+            made.for_each(async |(_, made)| drop(made)).await;
+            let (both, began) = (|| Ok::<_, anyhow::Error>(cpu::of(pid)? + cpu::own()), Instant::now());
+            let before = both()?;
+            let tree = &tree;
+            let asked = (0..in_flight).map(|first| {
+                let fs = &fs;
+                let step = usize::try_from(in_flight).expect("few");
+                async move {
+                    for n in (first..looks).step_by(step) {
+                        fs.status(&tree[usize::try_from(n % files)?]).await?;
+                    }
+                    Ok::<_, anyhow::Error>(())
+                }
+            });
+            futures::future::try_join_all(asked).await?;
+            Ok::<_, anyhow::Error>(Spent { cpu: both()?.saturating_sub(before), time: began.elapsed() })
+        })
+    });
+    let spent = spent.await??;
+    let per_cpu = float(looks) / spent.cpu.as_secs_f64();
+    let shown = Figure::shown(
+        POINT,
+        format!("GetStatus, client of ours, {in_flight} in flight: in a CPU-second of both ends"),
+        format!("{per_cpu:.0} ({:.0}/s)", float(looks) / spent.time.as_secs_f64()),
+    );
+    Ok(if in_flight == 1 { shown } else { shown.held(format!("≥ {OWN_FLOOR:.0}"), per_cpu >= OWN_FLOOR) })
 }
 
 /// The same calls to a master in the same process: an example of the master's crate, run and read.

@@ -8,12 +8,10 @@
 
 use super::make_directory::MakeDirectory;
 use super::remove::Remove;
-use crate::link::Service;
 use crate::master::operation_id;
 use crate::{Error, FileStatus, FileSystem, Result, WriteOptions, Writer};
 use futures::stream::{self, Stream, StreamExt};
 use proto::admin::batch_item::Change;
-use proto::admin::batches_client::BatchesClient;
 use proto::admin::{
     BatchCompleteFile, BatchCreateDirectory, BatchCreateFile, BatchItem, BatchOutcome, BatchRemove, BatchRequest,
 };
@@ -215,11 +213,7 @@ impl FileSystem {
             [] => return Ok(Vec::new()),
         };
         let request = BatchRequest { operation: Some(convert::operation_id::to_admin(operation)), items };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).apply(request).await }
-        };
-        Ok(self.shared.master.call(verb, &subject, call).await?.outcomes)
+        Ok(self.shared.master.ask(verb, &subject, request).await?.outcomes)
     }
 
     async fn create_page(&self, paths: Vec<GfsPath>, options: WriteOptions) -> Paged<Writer> {
@@ -335,10 +329,6 @@ enum Made {
     Here(Box<FileStatus>),
     /// By a request of its own, opened already.
     Alone(Box<Writer>),
-}
-
-fn stub(service: Service) -> BatchesClient<Service> {
-    BatchesClient::new(service).max_decoding_message_size(super::MAX_MESSAGE_BYTES)
 }
 
 fn item(path: &GfsPath, change: Change) -> BatchItem {

@@ -1,6 +1,5 @@
 //! What operators ask about the cluster.
 
-use super::stub;
 use crate::{Error, FileSystem, MasterInfo, Result, WorkerStatus};
 use proto::admin::admin_client::AdminClient;
 use proto::admin::change_members_request::Step;
@@ -10,13 +9,11 @@ use proto::admin::{
     MetadataReportRequest, MetadataReportResponse, QuarantinedFile, QuarantinedRequest, SkippedKeysRequest,
     SkippedKeysResponse,
 };
-use proto::grpc::block::worker_manager_master_client_service_client::WorkerManagerMasterClientServiceClient;
 use proto::grpc::block::{
     GetCapacityBytesPOptions, GetUsedBytesPOptions, GetWorkerLostStoragePOptions, GetWorkerReportPOptions, WorkerRange,
 };
 use proto::grpc::file::GetMountTablePRequest;
 use proto::grpc::metric::GetMetricsPOptions;
-use proto::grpc::metric::metrics_master_client_service_client::MetricsMasterClientServiceClient;
 use std::collections::BTreeMap;
 
 /// One metric's value.
@@ -52,17 +49,13 @@ pub struct LostStorage {
 impl FileSystem {
     /// The leading master's own account of itself and of all tiers.
     pub async fn master_info(&self) -> Result<MasterInfo> {
-        let call = |service| async move { AdminClient::new(service).master_info(MasterInfoRequest {}).await };
-        self.shared.master.call("ask", "the master about itself", call).await
+        self.shared.master.ask("ask", "the master about itself", MasterInfoRequest {}).await
     }
 
     /// Has the leading master hand over to another one, named as in `goosefs.master.embedded.journal.addresses`.
     pub async fn elect(&self, address: &str) -> Result<()> {
-        let call = |service| {
-            let request = ElectRequest { address: address.to_owned() };
-            async move { AdminClient::new(service).elect(request).await }
-        };
-        self.shared.master.call("hand the lead over to", address, call).await.map(drop)
+        let request = ElectRequest { address: address.to_owned() };
+        self.shared.master.ask("hand the lead over to", address, request).await.map(drop)
     }
 
     /// Takes a master into the group that waits at `address`.
@@ -81,17 +74,12 @@ impl FileSystem {
     }
 
     async fn change_members(&self, verb: &'static str, address: &str, step: Step) -> Result<()> {
-        let call = |service| {
-            let request = ChangeMembersRequest { step: Some(step.clone()) };
-            async move { AdminClient::new(service).change_members(request).await }
-        };
-        self.shared.master.call(verb, address, call).await.map(drop)
+        self.shared.master.ask(verb, address, ChangeMembersRequest { step: Some(step) }).await.map(drop)
     }
 
     /// Has the leading master flush its state and cut its log; up to which entry.
     pub async fn checkpoint_now(&self) -> Result<u64> {
-        let call = |service| async move { AdminClient::new(service).checkpoint_now(CheckpointNowRequest {}).await };
-        Ok(self.shared.master.call("ask for", "a checkpoint", call).await?.index)
+        Ok(self.shared.master.ask("ask for", "a checkpoint", CheckpointNowRequest {}).await?.index)
     }
 
     /// Has the leading master rewrite its metadata database so that removed records take no room; bytes on its disk before and
@@ -102,8 +90,12 @@ impl FileSystem {
     /// Errors: Denied for all but superusers, refused while another one runs, what the database said. A call that is dropped
     /// gives it up within some seconds. Cost: the master reads and writes all of it, besides what it serves.
     pub async fn compact_metastore(&self, mut progress: impl FnMut(u64)) -> Result<(u64, u64)> {
-        let call =
-            |service| async move { AdminClient::new(service).compact_metastore(CompactMetastoreRequest {}).await };
+        let call = |service| async move {
+            AdminClient::new(service)
+                .compact_metastore(CompactMetastoreRequest {})
+                .await
+                .map(tonic::Response::into_inner)
+        };
         let words = |status: tonic::Status| Error::refused("compact", "the metadata database", &status);
         let mut reports = self.shared.master.call("compact", "the metadata database", call).await?;
         let mut last = CompactMetastoreResponse::default();
@@ -124,7 +116,7 @@ impl FileSystem {
     pub async fn backup(&self, directory: Option<&str>, local: bool, mut progress: impl FnMut(u64)) -> Result<Backup> {
         let call = |service| {
             let request = BackupRequest { directory: directory.unwrap_or_default().to_owned(), local };
-            async move { AdminClient::new(service).backup(request).await }
+            async move { AdminClient::new(service).backup(request).await.map(tonic::Response::into_inner) }
         };
         let words = |status: tonic::Status| Error::refused("write", "a backup", &status);
         let mut reports = self.shared.master.call("write", "a backup", call).await?;
@@ -139,8 +131,7 @@ impl FileSystem {
     /// What the leading master's metadata consist of and what they take. Errors: Denied for all but superusers. Cost: nothing
     /// that grows with the number of files.
     pub async fn metadata_report(&self) -> Result<MetadataReportResponse> {
-        let call = |service| async move { AdminClient::new(service).metadata_report(MetadataReportRequest {}).await };
-        self.shared.master.call("report on", "the metadata", call).await
+        self.shared.master.ask("report on", "the metadata", MetadataReportRequest {}).await
     }
 
     /// Has the leading master look through its metadata for what does not fit together and, if `repair`, put right what it can.
@@ -150,8 +141,12 @@ impl FileSystem {
     /// Errors: Denied for all but superusers, refused while another audit runs. A call that is dropped ends the audit; what
     /// was repaired stays. Cost: the master reads all its records, beside what it serves.
     pub async fn audit_metadata(&self, repair: bool, mut see: impl FnMut(&AuditMetadataResponse)) -> Result<()> {
-        let call =
-            |service| async move { AdminClient::new(service).audit_metadata(AuditMetadataRequest { repair }).await };
+        let call = |service| async move {
+            AdminClient::new(service)
+                .audit_metadata(AuditMetadataRequest { repair })
+                .await
+                .map(tonic::Response::into_inner)
+        };
         let words = |status: tonic::Status| Error::refused("audit", "the metadata", &status);
         let mut reports = self.shared.master.call("audit", "the metadata", call).await?;
         let mut is_done = false;
@@ -171,21 +166,13 @@ impl FileSystem {
             worker_range: Some(WorkerRange::All.into()),
             ..GetWorkerReportPOptions::default()
         };
-        let call = |service| {
-            let options = options.clone();
-            async move { WorkerManagerMasterClientServiceClient::new(service).get_worker_report(options).await }
-        };
-        let answer = self.shared.master.call("report", "workers", call).await?;
+        let answer = self.shared.master.ask("report", "workers", options).await?;
         answer.worker_infos.into_iter().map(WorkerStatus::from_wire).collect()
     }
 
     /// The workers that reported failed storage directories.
     pub async fn lost_storage(&self) -> Result<Vec<LostStorage>> {
-        let call = |service| async move {
-            let mut stub = WorkerManagerMasterClientServiceClient::new(service);
-            stub.get_worker_lost_storage(GetWorkerLostStoragePOptions {}).await
-        };
-        let answer = self.shared.master.call("ask for", "lost storage", call).await?;
+        let answer = self.shared.master.ask("ask for", "lost storage", GetWorkerLostStoragePOptions {}).await?;
         let lost = answer.worker_lost_storage_info.into_iter().map(|info| {
             let address = info.address.unwrap_or_default();
             LostStorage {
@@ -200,8 +187,7 @@ impl FileSystem {
     /// Store keys that cannot be a path, as the master's listings met them since it started. Errors: Denied for all but
     /// superusers.
     pub async fn skipped_keys(&self) -> Result<SkippedKeysResponse> {
-        let call = |service| async move { AdminClient::new(service).skipped_keys(SkippedKeysRequest {}).await };
-        self.shared.master.call("list", "skipped store keys", call).await
+        self.shared.master.ask("list", "skipped store keys", SkippedKeysRequest {}).await
     }
 
     /// Cached blocks of files that this history of the namespace does not know, by worker and file, and how many more blocks the
@@ -210,11 +196,8 @@ impl FileSystem {
         let mut files: Vec<QuarantinedFile> = Vec::new();
         loop {
             let last = files.last().map_or((0, 0), |file| (file.worker, file.container));
-            let call = |service| async move {
-                let request = QuarantinedRequest { after_worker: last.0, after_container: last.1 };
-                AdminClient::new(service).quarantined(request).await
-            };
-            let answer = self.shared.master.call("list", "quarantined blocks", call).await?;
+            let request = QuarantinedRequest { after_worker: last.0, after_container: last.1 };
+            let answer = self.shared.master.ask("list", "quarantined blocks", request).await?;
             files.extend(answer.files);
             if !answer.more {
                 return Ok((files, answer.not_listed));
@@ -224,27 +207,19 @@ impl FileSystem {
 
     /// Bytes all live workers can cache.
     pub async fn capacity_bytes(&self) -> Result<u64> {
-        let call = |service| async move {
-            let mut stub = WorkerManagerMasterClientServiceClient::new(service);
-            stub.get_capacity_bytes(GetCapacityBytesPOptions {}).await
-        };
-        let answer = self.shared.master.call("ask for", "the capacity", call).await?;
+        let answer = self.shared.master.ask("ask for", "the capacity", GetCapacityBytesPOptions {}).await?;
         Ok(u64::try_from(answer.bytes.unwrap_or(0)).unwrap_or(0))
     }
 
     /// Bytes all live workers have cached.
     pub async fn used_bytes(&self) -> Result<u64> {
-        let call = |service| async move {
-            WorkerManagerMasterClientServiceClient::new(service).get_used_bytes(GetUsedBytesPOptions {}).await
-        };
-        let answer = self.shared.master.call("ask for", "the used bytes", call).await?;
+        let answer = self.shared.master.ask("ask for", "the used bytes", GetUsedBytesPOptions {}).await?;
         Ok(u64::try_from(answer.bytes.unwrap_or(0)).unwrap_or(0))
     }
 
     /// Every store in the tree, by path.
     pub async fn mounts(&self) -> Result<Vec<Mount>> {
-        let call = |service| async move { stub(service).get_mount_table(GetMountTablePRequest {}).await };
-        let answer = self.shared.master.call("read", "the mount table", call).await?;
+        let answer = self.shared.master.ask("read", "the mount table", GetMountTablePRequest {}).await?;
         let size = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
         let mut mounts: Vec<Mount> = answer
             .mount_points
@@ -266,10 +241,7 @@ impl FileSystem {
 
     /// The cluster's metrics as the master has them, by name.
     pub async fn metrics(&self) -> Result<BTreeMap<String, MetricValue>> {
-        let call = |service| async move {
-            MetricsMasterClientServiceClient::new(service).get_metrics(GetMetricsPOptions {}).await
-        };
-        let answer = self.shared.master.call("read", "the metrics", call).await?;
+        let answer = self.shared.master.ask("read", "the metrics", GetMetricsPOptions {}).await?;
         let value = |m: proto::grpc::metric::MetricValue| match m.string_value {
             Some(text) => MetricValue::Text(text),
             None => MetricValue::Number(m.double_value.unwrap_or(0.0)),

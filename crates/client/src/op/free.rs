@@ -1,6 +1,6 @@
 //! Drops cached blocks.
 
-use super::{mutation, stub};
+use super::mutation;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{FreePOptions, FreePRequest};
 use types::GfsPath;
@@ -26,10 +26,6 @@ impl FileSystem {
                 ..FreePOptions::default()
             }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).free(request).await }
-        };
-        self.shared.master.call("free", path.as_str(), call).await.map(drop)
+        self.shared.master.ask("free", path.as_str(), request).await.map(drop)
     }
 }

@@ -1,11 +1,16 @@
 //! The entries of a directory.
 
 use super::status::Freshness;
-use super::stub;
+use crate::link::{MAX_MESSAGE_BYTES, Service};
 use crate::{Error, FileStatus, FileSystem, Result};
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use proto::grpc::file::file_system_master_client_service_client::FileSystemMasterClientServiceClient;
 use proto::grpc::file::{ListStatusPOptions, ListStatusPRequest};
 use types::GfsPath;
+
+fn stub(service: Service) -> FileSystemMasterClientServiceClient<Service> {
+    FileSystemMasterClientServiceClient::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
 
 fn list_options(freshness: Freshness) -> ListStatusPOptions {
     ListStatusPOptions {
@@ -41,7 +46,7 @@ impl FileSystem {
             async move {
                 let mut messages = stub(service).list_status(request).await?.into_inner();
                 let first = messages.message().await?;
-                Ok(tonic::Response::new((first, messages)))
+                Ok((first, messages))
             }
         };
         let (first, rest) = self.shared.master.call(VERB, path.as_str(), call).await?;
@@ -70,7 +75,7 @@ impl FileSystem {
             async move {
                 let mut none = stub(service).list_status(request).await?.into_inner();
                 while none.message().await?.is_some() {}
-                Ok(tonic::Response::new(()))
+                Ok(())
             }
         };
         self.shared.master.call("load the listing of", path.as_str(), call).await

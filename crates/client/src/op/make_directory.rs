@@ -1,6 +1,6 @@
 //! Makes a directory.
 
-use super::{mutation_as, stub};
+use super::mutation_as;
 use crate::master::operation_id;
 use crate::{FileSystem, Result};
 use proto::convert;
@@ -39,10 +39,6 @@ impl FileSystem {
                 ..CreateDirectoryPOptions::default()
             }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).create_directory(request).await }
-        };
-        self.shared.master.call("make directory", path.as_str(), call).await.map(drop)
+        self.shared.master.ask("make directory", path.as_str(), request).await.map(drop)
     }
 }

@@ -1,10 +1,8 @@
 //! Namespaces: stores mounted under a top-level name.
 
-use super::{map, mutation, stub};
-use crate::link::Service;
+use super::{map, mutation};
 use crate::master::operation_id;
 use crate::{Error, FileSystem, Result};
-use proto::admin::admin_client::AdminClient;
 use proto::admin::{CreateNamespaceRequest, ListNamespacesRequest, Namespace, SetPolicyRequest};
 use proto::convert;
 use proto::grpc::file::{
@@ -37,10 +35,6 @@ pub struct NamespaceChange {
     pub properties: BTreeMap<String, Secret>,
 }
 
-fn admin(service: Service) -> AdminClient<Service> {
-    AdminClient::new(service)
-}
-
 fn text(name: &str, secret: &Secret) -> Result<String> {
     secret.expose_str().map(str::to_owned).ok_or_else(|| Error::Refused {
         verb: "read property",
@@ -65,11 +59,7 @@ impl FileSystem {
             operation: Some(convert::operation_id::to_admin(operation_id())),
             name: new.name.clone(),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { admin(service).create_namespace(request).await }
-        };
-        self.shared.master.call("create namespace", &new.name, call).await.map(drop)
+        self.shared.master.ask("create namespace", &new.name, request).await.map(drop)
     }
 
     /// Unmounts a store: cache and metadata go, the store's data stay. Errors: NotFound, Invalid for the root, Denied.
@@ -78,17 +68,12 @@ impl FileSystem {
             namespace: Some(name.to_owned()),
             options: Some(DeleteNamespacePOptions { common_options: mutation() }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).delete_namespace(request).await }
-        };
-        self.shared.master.call("delete namespace", name, call).await.map(drop)
+        self.shared.master.ask("delete namespace", name, request).await.map(drop)
     }
 
     /// Every namespace, the root among them.
     pub async fn namespaces(&self) -> Result<Vec<Namespace>> {
-        let call = |service| async move { admin(service).list_namespaces(ListNamespacesRequest {}).await };
-        Ok(self.shared.master.call("list", "namespaces", call).await?.namespaces)
+        Ok(self.shared.master.ask("list", "namespaces", ListNamespacesRequest {}).await?.namespaces)
     }
 
     /// Sets or clears policies: None leaves one as it is, `Some(None)` clears it. Errors: NotFound, Denied.
@@ -104,11 +89,7 @@ impl FileSystem {
             read_policy: read.map(convert::read_policy::to_admin),
             operation: Some(convert::operation_id::to_admin(operation_id())),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { admin(service).set_policy(request).await }
-        };
-        self.shared.master.call("set the policy of namespace", name, call).await.map(drop)
+        self.shared.master.ask("set the policy of namespace", name, request).await.map(drop)
     }
 
     /// Replaces the properties and flags of a namespace, credentials above all, while it stays mounted.
@@ -124,10 +105,6 @@ impl FileSystem {
                 common_options: mutation(),
             }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).update_namespace(request).await }
-        };
-        self.shared.master.call("update namespace", name, call).await.map(drop)
+        self.shared.master.ask("update namespace", name, request).await.map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! Asks for a cached file to be uploaded.
 
-use super::{mutation, stub};
+use super::mutation;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{ScheduleAsyncPersistencePOptions, ScheduleAsyncPersistencePRequest};
 use std::time::Duration;
@@ -17,10 +17,6 @@ impl FileSystem {
                 persistence_wait_time: Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
             }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).schedule_async_persistence(request).await }
-        };
-        self.shared.master.call("persist", path.as_str(), call).await.map(drop)
+        self.shared.master.ask("persist", path.as_str(), request).await.map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! Removes a file or directory.
 
-use super::{mutation_as, stub};
+use super::mutation_as;
 use crate::master::operation_id;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{DeletePOptions, DeletePRequest};
@@ -34,10 +34,6 @@ impl FileSystem {
                 ..DeletePOptions::default()
             }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).remove(request).await }
-        };
-        self.shared.master.call("remove", path.as_str(), call).await.map(drop)
+        self.shared.master.ask("remove", path.as_str(), request).await.map(drop)
     }
 }

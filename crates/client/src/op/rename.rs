@@ -1,6 +1,6 @@
 //! Moves a file or directory to another name.
 
-use super::{mutation, stub};
+use super::mutation;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{RenamePOptions, RenamePRequest};
 use types::GfsPath;
@@ -17,10 +17,6 @@ impl FileSystem {
                 persist: Some(self.config().persist_on_rename),
             }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).rename(request).await }
-        };
-        self.shared.master.call("rename", &format!("{from} to {to}"), call).await.map(drop)
+        self.shared.master.ask("rename", &format!("{from} to {to}"), request).await.map(drop)
     }
 }

@@ -1,6 +1,6 @@
 //! Changes owner, group or mode.
 
-use super::{mutation, stub};
+use super::mutation;
 use crate::{FileSystem, Result};
 use proto::convert;
 use proto::grpc::file::{SetAttributePOptions, SetAttributePRequest};
@@ -30,10 +30,6 @@ impl FileSystem {
                 ..SetAttributePOptions::default()
             }),
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).set_attribute(request).await }
-        };
-        self.shared.master.call("change the attributes of", path.as_str(), call).await.map(drop)
+        self.shared.master.ask("change the attributes of", path.as_str(), request).await.map(drop)
     }
 }

@@ -1,6 +1,5 @@
 //! The status of one path.
 
-use super::stub;
 use crate::{ClientConfig, Error, FileStatus, FileSystem, Result};
 use proto::convert;
 use proto::grpc::file::{FileSystemMasterCommonPOptions, GetStatusPOptions, GetStatusPRequest};
@@ -49,11 +48,7 @@ impl FileSystem {
             }),
             request_id: None,
         };
-        let call = |service| {
-            let request = request.clone();
-            async move { stub(service).get_status(request).await }
-        };
-        let answer = self.shared.master.call("read the status of", path.as_str(), call).await?;
+        let answer = self.shared.master.ask("read the status of", path.as_str(), request).await?;
         let info = answer.file_info.ok_or_else(|| Error::Message {
             verb: "read the status of",
             subject: path.to_string(),

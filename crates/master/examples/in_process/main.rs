@@ -64,7 +64,7 @@ fn config(dir: &Path) -> MasterConfig {
 
 fn asked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.extensions_mut().insert(Principal::system());
+    request.extensions_mut().insert(Arc::new(Principal::system()));
     request
 }
 

@@ -55,7 +55,7 @@ impl batches_server::Batches for Batches {
         self.0.handle.shared.check_batches()?;
         let wishes =
             request.items.into_iter().zip(0..).map(|(item, number)| (number, wish(item, self.persist_delay())));
-        let results = Box::pin(self.apply_all(Arc::new(who), operation, wishes.collect())).await?;
+        let results = Box::pin(self.apply_all(who, operation, wishes.collect())).await?;
         let mut outcomes = Vec::with_capacity(results.len());
         for result in results {
             outcomes.push(outcome(result)?);
@@ -123,7 +123,7 @@ impl Batches {
     async fn look(&self, who: &Principal, operation: OperationId, wish: &Wish) -> Result<Hold, Error> {
         match &wish.op {
             BatchOp::CreateFile(CreateFile { path, .. }) | BatchOp::CreateDirectory(CreateDirectory { path, .. }) => {
-                self.0.look_before_making(who, Some(operation), path).await
+                self.0.prepare(who, Some(operation), path).await
             }
             BatchOp::Remove(op) => self.0.look_before_removing(who, Some(operation), op, wish.unchecked).await,
             BatchOp::CompleteFile(_) => Ok(Hold::none()),

@@ -165,15 +165,20 @@ impl FileSystem {
     }
 
     /// Makes sure that what stands at a path and above it is known, so that a mutation sees what the store has. What is known
-    /// does not expire until the answer is dropped: after the mutation.
-    async fn prepare(&self, principal: &Principal, path: &GfsPath) -> Result<Hold, Error> {
+    /// does not expire until the answer is dropped: after the mutation. No store is asked for an operation that took effect before.
+    pub(super) async fn prepare(
+        &self,
+        principal: &Principal,
+        operation: Option<OperationId>,
+        path: &GfsPath,
+    ) -> Result<Hold, Error> {
         let who = self.who(principal);
         for _ in 0..LOOK_TRIES {
             let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
             let Ok(resolved) = resolved else { return Ok(Hold::none()) };
             let is_known = resolved.missing.is_empty();
             if !is_known {
-                self.look_for(&who, path, &resolved).await?;
+                self.look_for(&who, operation, path, &resolved).await?;
             }
             if !self.shared().holds.is_on() {
                 return Ok(Hold::none());
@@ -205,7 +210,13 @@ impl FileSystem {
     }
 
     /// Asks the store for what is missing of a path, and of what is above it.
-    async fn look_for(&self, who: &Caller, path: &GfsPath, resolved: &meta::Resolved) -> Result<(), Error> {
+    async fn look_for(
+        &self,
+        who: &Caller,
+        operation: Option<OperationId>,
+        path: &GfsPath,
+        resolved: &meta::Resolved,
+    ) -> Result<(), Error> {
         // A directory whose entries are all known needs no look; the name itself may be only in the store.
         let loaded = resolved.spots.last().and_then(|spot| spot.inode.directory()).is_some_and(|d| !d.persisted);
         if loaded && resolved.spots.last().is_some_and(|spot| !spot.path.is_root() && spot.path != resolved.mount.path)
@@ -213,6 +224,7 @@ impl FileSystem {
             return Ok(());
         }
         match self.want_path(who, path).await? {
+            Some(_) if self.has_run(operation).await? => return Ok(()),
             Some(want) => self.handle.want(want).await?,
             None => return Ok(()),
         }
@@ -293,7 +305,7 @@ impl FileSystem {
         op: Op,
     ) -> Result<Done, Error> {
         for _ in 0..LOOK_TRIES {
-            let _hold = self.look_before_making(principal, operation, path).await?;
+            let _hold = self.prepare(principal, operation, path).await?;
             match self.submit(principal, operation, op.clone()).await {
                 Err(Error::Moved) => {}
                 other => return other,
@@ -302,17 +314,7 @@ impl FileSystem {
         Err(Error::Moved)
     }
 
-    /// Asks the store for what a new name may stand for there already, unless the operation took effect before.
-    pub(super) async fn look_before_making(
-        &self,
-        principal: &Principal,
-        operation: Option<OperationId>,
-        path: &GfsPath,
-    ) -> Result<Hold, Error> {
-        if self.has_run(operation).await? { Ok(Hold::none()) } else { self.prepare(principal, path).await }
-    }
-
-    /// The same for what is to be removed. `unchecked`: what the store holds below it unknown to us may go.
+    /// As [`FileSystem::prepare`] for what is to be removed. `unchecked`: what the store holds below it unknown to us may go.
     pub(super) async fn look_before_removing(
         &self,
         principal: &Principal,
@@ -323,7 +325,7 @@ impl FileSystem {
         if op.goosefs_only || self.has_run(operation).await? {
             return Ok(Hold::none());
         }
-        let hold = self.prepare(principal, &op.path).await?;
+        let hold = self.prepare(principal, None, &op.path).await?;
         match op.recursive {
             true if unchecked => {}
             true => self.refuse_unknown(principal, &op.path).await?,
@@ -414,7 +416,7 @@ impl FileSystemMasterClientService for FileSystem {
         let options = request.options.unwrap_or_default();
         let fresh = freshness(options.load_metadata_type, options.common_options.as_ref())?;
         let count = request.paths.len();
-        let (this, who) = (self.clone(), Arc::new(who));
+        let this = self.clone();
         let look = move |text: String| {
             let (this, who) = (this.clone(), who.clone());
             async move {
@@ -576,10 +578,7 @@ impl FileSystemMasterClientService for FileSystem {
         let options = request.options.unwrap_or_default();
         let (from, to) = (path(request.path.as_deref())?, path(request.dst_path.as_deref())?);
         let operation = operation(options.common_options.as_ref())?;
-        let _holds = match self.has_run(operation).await? {
-            true => [Hold::none(), Hold::none()],
-            false => [self.prepare(&who, &from).await?, self.prepare(&who, &to).await?],
-        };
+        let _holds = [self.prepare(&who, operation, &from).await?, self.prepare(&who, operation, &to).await?];
         let op = Op::Rename(Rename { path: from, to });
         self.submit(&who, operation, op).await?;
         Ok(Response::new(RenamePResponse {}))
@@ -590,8 +589,8 @@ impl FileSystemMasterClientService for FileSystem {
         let request = request.into_inner();
         let options = request.options.unwrap_or_default();
         let path = path(request.path.as_deref())?;
-        let _hold = self.prepare(&who, &path).await?;
         let operation = operation(options.common_options.as_ref())?;
+        let _hold = self.prepare(&who, operation, &path).await?;
         if let Some(write_type) = convert::write_type::from_wire(options.write_p_type).map_err(Error::from)? {
             let op = meta::SetXattr {
                 path: path.clone(),

@@ -48,7 +48,7 @@ impl MetricsMasterClientService for ClientMetrics {
         &self,
         request: Request<ClearMetricsPRequest>,
     ) -> Result<Response<ClearMetricsPResponse>, Status> {
-        let who = self.0.authority.caller(&caller(&request)?);
+        let who = self.0.authority.caller(&*caller(&request)?);
         who.check_superuser("clear metrics").map_err(crate::error::Error::from)?;
         self.0.metrics.clear_clients();
         Ok(Response::new(ClearMetricsPResponse {}))

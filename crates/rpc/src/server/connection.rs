@@ -2,6 +2,7 @@
 
 use super::opening::{self, Opening};
 use super::{Core, apart};
+use crate::frames;
 use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -41,7 +42,8 @@ pub(super) async fn serve<S, B>(
     let peer = stream.connect_info();
     loop {
         let opening = tokio::select! {
-            opening = tokio::time::timeout(core.config.opening_timeout, opening::read(&mut stream, said, threads.is_some())) => opening,
+            opening = tokio::time::timeout(core.config.opening_timeout,
+                opening::read(&mut stream, said, threads.is_some(), core.frames.is_some())) => opening,
             _ = core.stopping.begun() => return,
         };
         match opening {
@@ -56,6 +58,10 @@ pub(super) async fn serve<S, B>(
                 return thread
                     .run(move || Box::pin(async move { serve(stream, more, service, &core, None).await }))
                     .await;
+            }
+            Ok(Ok(Opening::Frames(more))) => {
+                let frames = core.frames.clone().expect("only a port with frames knows of them");
+                return frames::serve(stream, &more, frames, core).await;
             }
             Ok(Ok(Opening::Http2(head))) => return http2(Prefixed { head, stream }, peer, service, core).await,
             Ok(Ok(Opening::Stranger(stranger))) => {

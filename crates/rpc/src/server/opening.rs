@@ -1,6 +1,7 @@
 //! The first bytes of a connection, and the answer to those who speak something else.
 
 use super::ServerConfig;
+use crate::frames;
 use bytes::Bytes;
 use std::io;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(super) enum Opening {
     Http2(Bytes),
     /// [`APART`], and what came behind it.
     Apart(Vec<u8>),
+    /// [`frames::PREFACE`], and what came behind it.
+    Frames(Vec<u8>),
     Stranger(Stranger),
     /// Nothing: a health check of the port, or a client that thought again.
     Left,
@@ -42,8 +45,8 @@ pub(super) enum Stranger {
 /// Reads until it is clear what the client speaks. Needs a deadline around it.
 ///
 /// - `bytes`: what was read of it already.
-/// - `apart`: whether [`APART`] is known here.
-pub(super) async fn read(stream: &mut TcpStream, mut bytes: Vec<u8>, apart: bool) -> io::Result<Opening> {
+/// - `apart`, `frames`: whether [`APART`] and [`frames::PREFACE`] are known here.
+pub(super) async fn read(stream: &mut TcpStream, mut bytes: Vec<u8>, apart: bool, frames: bool) -> io::Result<Opening> {
     let begins = |bytes: &[u8], with: &[u8]| with.starts_with(&bytes[..bytes.len().min(with.len())]);
     loop {
         if bytes.starts_with(PREFACE) {
@@ -52,7 +55,11 @@ pub(super) async fn read(stream: &mut TcpStream, mut bytes: Vec<u8>, apart: bool
         if apart && bytes.starts_with(APART) {
             return Ok(Opening::Apart(bytes.split_off(APART.len())));
         }
-        let may_go_on = begins(&bytes, PREFACE) || (apart && begins(&bytes, APART));
+        if frames && bytes.starts_with(frames::PREFACE) {
+            return Ok(Opening::Frames(bytes.split_off(frames::PREFACE.len())));
+        }
+        let may_go_on =
+            begins(&bytes, PREFACE) || (apart && begins(&bytes, APART)) || (frames && begins(&bytes, frames::PREFACE));
         if !may_go_on {
             break;
         }

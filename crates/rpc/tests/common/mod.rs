@@ -1,6 +1,7 @@
 //! A server with the services a client needs to connect, for tests over real sockets.
 #![allow(dead_code)]
 
+use proto::Calls;
 use proto::grpc::WorkerNetAddress;
 use proto::grpc::block::worker_manager_master_client_service_server::{
     WorkerManagerMasterClientService, WorkerManagerMasterClientServiceServer,
@@ -14,13 +15,14 @@ use proto::grpc::metric::metrics_master_client_service_server::{
     MetricsMasterClientService, MetricsMasterClientServiceServer,
 };
 use proto::grpc::metric::{MetricsHeartbeatPRequest, MetricsHeartbeatPResponse};
+use proto::grpc::version::service_version_client_service_calls;
 use proto::grpc::version::service_version_client_service_server::{
     ServiceVersionClientService, ServiceVersionClientServiceServer,
 };
 use proto::grpc::version::{GetServiceVersionPRequest, GetServiceVersionPResponse};
 use rpc::{
-    AuthType, Channels, Groups, Identify, IdentityRules, Impersonation, Routes, Running, Sasl, Server, ServerConfig,
-    SystemClock, caller,
+    AuthType, Channels, FrameService, Groups, Identify, IdentityRules, Impersonation, Routes, Running, Sasl, Server,
+    ServerConfig, SystemClock, caller,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -132,6 +134,21 @@ pub fn start(setup: Setup<'_>) -> TestServer {
 
 /// `more` adds routes.
 pub fn start_with(setup: Setup<'_>, more: impl Fn(Routes) -> Routes + Send + Sync + 'static) -> TestServer {
+    start_with_frames(setup, more, None)
+}
+
+/// A server that has the methods `more` adds to frames, beside the version and GetStatus.
+pub fn start_frames(setup: Setup<'_>, more: impl FnOnce(FrameService) -> FrameService) -> TestServer {
+    start_with_frames(setup, |routes| routes, Some(Box::new(more)))
+}
+
+type MoreFrames<'a> = Box<dyn FnOnce(FrameService) -> FrameService + 'a>;
+
+fn start_with_frames(
+    setup: Setup<'_>,
+    more: impl Fn(Routes) -> Routes + Send + Sync + 'static,
+    frames: Option<MoreFrames<'_>>,
+) -> TestServer {
     let channels = match setup.channel_file {
         Some(path) => Channels::open(path).expect("a channel file"),
         None => Channels::in_memory(),
@@ -141,8 +158,18 @@ pub fn start_with(setup: Setup<'_>, more: impl Fn(Routes) -> Routes + Send + Syn
     let groups = Groups::system(Arc::new(SystemClock));
     // A port that was just freed may need a moment.
     let server = testkit::eventually(LONG, || Server::bind(&setup.address, setup.config.clone()));
-    let sasl = Sasl::new(rules.clone(), setup.impersonation, channels.clone(), groups.clone(), server.stopping());
+    let sasl =
+        Sasl::new(rules.clone(), setup.impersonation.clone(), channels.clone(), groups.clone(), server.stopping());
     let identify = Identify::new(rules, channels.clone(), groups);
+    let server = match frames {
+        Some(more) => {
+            let frames = FrameService::new(identify.clone(), setup.impersonation);
+            let frames = service_version_client_service_calls(&Arc::new(Stub), frames);
+            let status = |request| async move { FileSystemMasterClientService::get_status(&Stub, request).await };
+            server.with_frames(more(frames.with::<GetStatusPRequest, _>(status)))
+        }
+        None => server,
+    };
     let running = server.serve(move |_| {
         let routes = Routes::new()
             .service(sasl.server())

@@ -125,7 +125,7 @@ impl Judged {
         let (how, bytes) = input.split_first().map_or((0, &[][..]), |(how, bytes)| (*how, bytes));
         let mut request = http::Request::new(Sent::new(how, bytes));
         let who = Principal { user: "ann".to_owned(), groups: Vec::new(), proof: Proof::Claimed };
-        request.extensions_mut().insert(who);
+        request.extensions_mut().insert(Arc::new(who));
         request
     }
 

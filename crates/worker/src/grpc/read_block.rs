@@ -32,7 +32,7 @@ where
     B::Error: Display,
 {
     let who = match rpc::caller(request.extensions()) {
-        Ok(who) => who.clone(),
+        Ok(who) => Principal::clone(who),
         Err(refused) => return refused.into_http(),
     };
     let mut requests = Requests::<ReadRequest, B>::new(request.into_body(), REQUEST_BYTES_MAX);

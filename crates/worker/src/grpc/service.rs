@@ -69,7 +69,7 @@ impl BlockWorker for Service {
         &self,
         request: Request<RemoveBlockRequest>,
     ) -> Result<Response<RemoveBlockResponse>, Status> {
-        let who = rpc::caller(request.extensions())?.clone();
+        let who = Principal::clone(rpc::caller(request.extensions())?);
         let answer = async {
             let block = block_of(request.get_ref().block_id)?;
             let Some(lease) = self.reads.store.lease(block).await? else { return Ok(()) };
@@ -86,7 +86,7 @@ impl BlockWorker for Service {
 
     /// Loads a block in the background; answers at once.
     async fn async_cache(&self, request: Request<AsyncCacheRequest>) -> Result<Response<AsyncCacheResponse>, Status> {
-        let who = rpc::caller(request.extensions())?.clone();
+        let who = Principal::clone(rpc::caller(request.extensions())?);
         let block = block_of(request.get_ref().block_id).map_err(|error| status_of(&error))?;
         let busy = WorkerError::Busy { what: "blocks loaded in the background", limit: ASYNC_CACHES_MAX };
         let permit = Arc::clone(&self.loads).try_acquire_owned().map_err(|_| status_of(&busy))?;
@@ -102,7 +102,7 @@ impl BlockWorker for Service {
 
     /// Loads a block; answers when it is here.
     async fn sync_cache(&self, request: Request<SyncCacheRequest>) -> Result<Response<SyncCacheResponse>, Status> {
-        let who = rpc::caller(request.extensions())?.clone();
+        let who = Principal::clone(rpc::caller(request.extensions())?);
         let block = block_of(request.get_ref().block_id).map_err(|error| status_of(&error))?;
         load(Arc::clone(&self.reads), who, block).await.map_err(|error| super::read_status(&error))?;
         let whole = match self.reads.store.lease(block).await {

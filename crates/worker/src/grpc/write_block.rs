@@ -29,7 +29,7 @@ where
     B::Error: Display,
 {
     let who = match rpc::caller(request.extensions()) {
-        Ok(who) => who.clone(),
+        Ok(who) => Principal::clone(who),
         Err(refused) => return refused.into_http(),
     };
     let (mut replies, answer) = replies();

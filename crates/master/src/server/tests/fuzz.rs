@@ -65,7 +65,7 @@ fn samples() -> Vec<Vec<u8>> {
 fn asked<M: Message + Default>(bytes: &[u8]) -> Result<Request<M>, Status> {
     let message = M::decode(bytes).map_err(|_| Status::invalid_argument("no message"))?;
     let mut request = Request::new(message);
-    request.extensions_mut().insert(Principal::system());
+    request.extensions_mut().insert(Arc::new(Principal::system()));
     Ok(request)
 }
 
