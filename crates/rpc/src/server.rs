@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::frames::FrameService;
 use http::{Request, Response};
 use hyper::body::Incoming;
-pub(crate) use opening::APART;
+pub(crate) use opening::{APART, say_and_close};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
 use std::io;

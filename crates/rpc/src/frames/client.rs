@@ -17,9 +17,11 @@ use parking_lot::Mutex;
 use prost::Message;
 use proto::Unary;
 use proto::internal::{FramesHello, FramesWelcome};
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -288,9 +290,7 @@ impl Future for Reply<'_> {
 impl Drop for Reply<'_> {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        if let Some(Waiting::For(_)) = state.waiting.remove(&self.call)
-            && state.over.is_none()
-        {
+        if let Some(Waiting::For(_)) = state.waiting.remove(&self.call) {
             put(&mut state.out, Kind::Cancel, 0, self.call, &[]);
             state.wake_task();
         }
@@ -336,6 +336,20 @@ impl Carrier {
                 Poll::Ready(Err(error)) => return Err(self.broke(&error)),
                 Poll::Ready(Ok(_)) => self.hear()?,
             }
+            self.leave()?;
+        }
+    }
+
+    /// Error: the server takes no more calls here, and those under way are answered. It is told that it may go.
+    fn leave(&self) -> Result<(), Status> {
+        let state = self.shared.state.lock();
+        match &state.over {
+            Some(over) if state.waiting.is_empty() => {
+                // Whether it arrives or not, this end is over.
+                let _ = SockRef::from(self.shared.write.as_ref()).shutdown(Shutdown::Write);
+                Err(over.clone())
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

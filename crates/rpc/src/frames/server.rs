@@ -4,7 +4,7 @@ use super::wire::{Broken, Frame, Kind, put, take};
 use super::{MAX_CALLS, NEWEST, OLDEST};
 use crate::identify::{Access, Identify};
 use crate::sasl::{Impersonation, user_of};
-use crate::server::{Core, MAX_ANSWER_BYTES};
+use crate::server::{Core, MAX_ANSWER_BYTES, say_and_close};
 use crate::status::status;
 use bytes::{Bytes, BytesMut};
 use futures::future::{AbortHandle, Abortable, BoxFuture, FutureExt, ready};
@@ -121,8 +121,9 @@ pub(crate) async fn serve(mut stream: TcpStream, said: &[u8], service: Arc<Frame
         leaves: false,
     };
     let mut stopping = pin!(core.stopping.begun());
-    if let Err(error) = poll_fn(|cx| serving.poll(cx, stopping.as_mut())).await {
-        tracing::debug!(?peer, %error, "connection ended");
+    match poll_fn(|cx| serving.poll(cx, stopping.as_mut())).await {
+        Ok(()) => say_and_close(serving.stream, &serving.out).await,
+        Err(error) => tracing::debug!(?peer, %error, "connection ended"),
     }
 }
 
@@ -231,7 +232,7 @@ struct Serving {
 }
 
 impl Serving {
-    /// Goes on until all that can be done now is done. Ready: the connection is over.
+    /// Goes on until all that can be done now is done. Ready: the connection is over, and what is in `out` the last said.
     fn poll(&mut self, cx: &mut Context<'_>, mut stopping: Pin<&mut impl Future>) -> Poll<io::Result<()>> {
         if !self.leaves && stopping.as_mut().poll(cx).is_ready() {
             self.leaves = true;
@@ -239,12 +240,8 @@ impl Serving {
         }
         loop {
             self.answer(cx);
-            let begun = self.begin(cx);
+            let Ok(begun) = self.begin(cx) else { return Poll::Ready(Ok(())) };
             let sent = self.send(cx)?;
-            let begun = match begun {
-                Ok(begun) => begun,
-                Err(broken) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, broken))),
-            };
             if self.leaves && self.under_way.is_empty() && sent {
                 return Poll::Ready(Ok(()));
             }
@@ -281,7 +278,7 @@ impl Serving {
         }
     }
 
-    /// Takes frames that have come, [`TURN`] at most; how many. Error: the stream cannot be read on, and the client was told.
+    /// Takes frames that have come, [`TURN`] at most; how many. Error: the stream cannot be read on, and the client is told.
     fn begin(&mut self, cx: &mut Context<'_>) -> Result<usize, Broken> {
         for begun in 0..TURN {
             if self.is_full() {
@@ -293,6 +290,7 @@ impl Serving {
                 Err(broken) => Err(broken),
             };
             if let Err(broken) = taken {
+                tracing::debug!(peer = ?self.stream.peer_addr().ok(), %broken, "frames that cannot be read");
                 put(&mut self.out, Kind::Leave, 0, 0, broken.to_string().as_bytes());
                 return Err(broken);
             }

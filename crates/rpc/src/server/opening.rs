@@ -125,7 +125,8 @@ pub(super) async fn refuse_one_too_many(stream: TcpStream, limit: usize) {
     say_and_close(stream, &bytes).await;
 }
 
-async fn say_and_close(mut stream: TcpStream, bytes: &[u8]) {
+/// Says the last words of a connection, and closes it so that they arrive.
+pub async fn say_and_close(mut stream: TcpStream, bytes: &[u8]) {
     let farewell = async {
         stream.write_all(bytes).await?;
         stream.shutdown().await?;
