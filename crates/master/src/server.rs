@@ -131,6 +131,8 @@ impl Master {
                 config.web_addr
             ))
         })?;
+        let web_addr = web.local_addr().map_err(|err| Error::Start(format!("the web port: {err}")))?;
+        let channels = open_channels(&config.work_dir)?;
         let place = place(&config, &key);
         if group.is_some()
             && let Some(snapshot) = place.finish().map_err(start)?
@@ -212,12 +214,20 @@ impl Master {
         let backups = Arc::new(Backups::new(shared.clone(), stores.clone(), key.clone()));
         let audits = Arc::new(Audits::new(handle.clone()));
         let operators = Operators { fs: fs.clone(), backups, audits, compactions: Compactions::default() };
-        let rpc = serve_clients(rpc, &config, &shared, fs, operators, groups.clone())?;
-        let gate = Arc::new(WorkerGate::new(handle.clone(), stores, &key, groups));
+        let gate = Arc::new(WorkerGate::new(handle.clone(), stores, &key, groups.clone()));
         let workers = WorkerMasterServer::from_arc(gate).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let routes = Routes::new().service(workers);
-        let internal = internal.serve(move |_| routes.clone()).map_err(start)?;
-        let web_addr = web.local_addr().map_err(|err| Error::Start(format!("the web port: {err}")))?;
+        let serve = || {
+            let rpc = serve_clients(rpc, &config, &shared, channels, fs, operators, groups)?;
+            Ok((rpc, internal.serve(move |_| routes.clone()).map_err(start)?))
+        };
+        let (rpc, internal) = match serve() {
+            Ok(serving) => serving,
+            Err(why) => {
+                end(&handle, core).await?;
+                return Err(why);
+            }
+        };
         let rooms = look_at_disks(shared.rooms.clone(), config.journal_dir.clone(), config.metastore_dir.clone());
         let rooms = tokio::spawn(rooms);
         let pages = crate::web::routes(shared.clone());
@@ -639,11 +649,11 @@ fn serve_clients(
     server: Server,
     config: &MasterConfig,
     shared: &Arc<Shared>,
+    channels: Arc<Channels>,
     fs: FileSystem,
     operators: Operators,
     groups: Arc<Groups>,
 ) -> Result<Running, Error> {
-    let channels = open_channels(&config.work_dir)?;
     let rules = IdentityRules {
         auth: if config.nosasl { AuthType::NoSasl } else { AuthType::Simple },
         nosasl_user: config.nosasl_user.clone(),

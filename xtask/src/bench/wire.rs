@@ -44,7 +44,7 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     let master = Arc::new(MasterClient::connect(&servers.official()).await?);
     let pid = servers.master()?.pid();
     create(&master, "warm-up", 2_000, IN_FLIGHT).await?;
-    let count = (ground.files / SHARE).max(PER_DIRECTORY);
+    let count = files(ground);
     let mut figures = Vec::new();
     for (tree, to, in_flight, count) in
         [("many", "moved", IN_FLIGHT, count), ("alone", "moved-alone", 1, (count / ALONE).max(100))]
@@ -99,9 +99,12 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     for (in_flight, looks) in [(IN_FLIGHT, count * LOOKS), (1, count)] {
         figures.push(own(&servers, in_flight, looks, count).await?);
     }
-    drop(servers);
-    figures.extend(in_process(ground, count).await?);
     Ok(figures)
+}
+
+/// How many are made.
+fn files(ground: &Ground) -> u64 {
+    (ground.files / SHARE).max(PER_DIRECTORY)
 }
 
 /// What something took of the master's CPU, and of everybody's time.
@@ -176,7 +179,8 @@ async fn own(servers: &Servers, in_flight: u64, looks: u64, files: u64) -> Resul
 }
 
 /// The same calls to a master in the same process: an example of the master's crate, run and read.
-async fn in_process(ground: &Ground, count: u64) -> Result<Vec<Figure>> {
+pub async fn in_process(ground: &Ground) -> Result<Vec<Figure>> {
+    let count = files(ground);
     let dir = ground.directory("in-process")?;
     let arguments = ["--files".into(), count.to_string().into(), "--dir".into(), dir.into()];
     example::lines("in_process", arguments.into()).await?.lines().map(in_process_figure).collect()

@@ -33,8 +33,10 @@ pub enum Part {
     Start,
     /// The metadata cache and its policies: renames and heartbeats with a working set larger than the cache
     Metacache,
-    /// Official clients over the wire, and the same in process: what a CPU-second of the master does
+    /// Official clients and ours over the wire: what a CPU-second does
     Wire,
+    /// The same in a master's own process, without a wire
+    InProcess,
     /// A directory of a bucket with a million objects: CPU, log and memory of its load, and a kill in the middle
     Load,
     /// Memory, disk and time of ten million files, a directory of as many children, as many block locations; some half an hour
@@ -103,6 +105,7 @@ impl Bench {
                     Part::Start => Box::pin(start::measure(&ground)).await,
                     Part::Metacache => Box::pin(metacache::measure(&ground)).await,
                     Part::Wire => Box::pin(wire::measure(&ground)).await,
+                    Part::InProcess => Box::pin(wire::in_process(&ground)).await,
                     Part::Load => Box::pin(load::measure(&ground)).await,
                     Part::Scale => Box::pin(scale::measure(&ground)).await,
                     Part::Rebuild => Box::pin(rebuild::measure(&ground)).await,

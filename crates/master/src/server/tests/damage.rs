@@ -148,7 +148,22 @@ async fn outcome(killed: &Killed, dir: &Path, kind: &Kind) -> Result<&'static st
         Ok(master) => master,
         Err(why) => return told(&why.to_string()).map(|()| "refused at the start"),
     };
-    let found = records(&master);
+    let (end, is_whole) = used(killed, &master, told).await;
+    // Whatever it did: what goes on would stand in the way of the next one.
+    match master.stop(Duration::from_secs(10)).await {
+        Err(why) if end.is_ok() && is_whole => Err(format!("it does not stop cleanly: {why}")),
+        Err(why) if why.to_string().contains("panicked") => Err(why.to_string()),
+        Ok(()) | Err(_) => end,
+    }
+}
+
+/// What a started master does that is read and written; whether it stayed whole.
+async fn used(
+    killed: &Killed,
+    master: &Master,
+    told: impl Fn(&str) -> Result<(), String>,
+) -> (Result<&'static str, String>, bool) {
+    let found = records(master);
     let end = match &found {
         Err(why) => told(&why.to_string()).map(|()| "refused when read"),
         Ok(all) if *all == killed.acknowledged[1] => Ok("unharmed or repaired"),
@@ -158,18 +173,20 @@ async fn outcome(killed: &Killed, dir: &Path, kind: &Kind) -> Result<&'static st
     // It goes on as far as it can, or says why it stops.
     for round in 0..4 {
         let who = Principal::system();
-        match master.handle.submit(&who, None, directory(&format!("/r{round}/d1/new"))).await {
-            Ok(_) | Err(Error::Stopping) => {}
-            Err(why @ (Error::Database(_) | Error::Start(_))) => told(&why.to_string())?,
-            Err(why) => return Err(format!("a new directory is refused: {why}")),
+        let refused = match master.handle.submit(&who, None, directory(&format!("/r{round}/d1/new"))).await {
+            Ok(_) | Err(Error::Stopping) => Ok(()),
+            Err(why @ (Error::Database(_) | Error::Start(_))) => told(&why.to_string()),
+            Err(why) => Err(format!("a new directory is refused: {why}")),
+        };
+        if let Err(why) = refused {
+            return (Err(why), false);
         }
     }
     let fatal = master.fatal.borrow().clone();
-    fatal.as_deref().map_or(Ok(()), told)?;
-    match master.stop(Duration::from_secs(10)).await {
-        Err(why) if fatal.is_none() && found.is_ok() => Err(format!("it does not stop cleanly: {why}")),
-        Err(why) if why.to_string().contains("panicked") => Err(why.to_string()),
-        Ok(()) | Err(_) => end,
+    let is_whole = fatal.is_none() && found.is_ok();
+    match fatal.as_deref().map_or(Ok(()), told) {
+        Ok(()) => (end, is_whole),
+        Err(why) => (Err(why), is_whole),
     }
 }
 
