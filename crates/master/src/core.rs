@@ -571,8 +571,8 @@ impl Core {
         match effect {
             Effect::FreeContainer(container) => {
                 self.shared.streams.lock().forget(container);
-                for worker in self.shared.locations.remove_container(container) {
-                    self.shared.registry.lock().free(worker, container);
+                for (worker, blocks) in self.shared.locations.remove_container(container) {
+                    self.shared.registry.lock().free(worker, container, blocks);
                 }
             }
             Effect::Evictable(container) => {

@@ -98,38 +98,38 @@ impl Locations {
         }
     }
 
-    /// Forgets one replica. Unknown ones are fine.
-    pub fn remove(&self, session: Session, block: BlockId) {
+    /// Forgets one replica; whether its session has no other block of the container. Unknown ones are fine.
+    pub fn remove(&self, session: Session, block: BlockId) -> bool {
         let container = block.container();
         let at = place(container, block.index());
         let mut table = self.table.write();
         table.retain_in(chunk(container), |row| row.key() != (at, session));
-        if !table.of(container).any(|row| row.session == session)
-            && let Some(holder) = table.sessions.get_mut(&session)
-        {
+        let is_last = !table.of(container).any(|row| row.session == session);
+        if is_last && let Some(holder) = table.sessions.get_mut(&session) {
             holder.remove(container);
         }
+        is_last
     }
 
-    /// Forgets a container and returns the workers that held parts of it.
-    pub fn remove_container(&self, container: ContainerId) -> Vec<WorkerId> {
+    /// Forgets a container and returns the workers that held parts of it, each with how many blocks.
+    pub fn remove_container(&self, container: ContainerId) -> Vec<(WorkerId, usize)> {
         let mut table = self.table.write();
         let sessions = table.sessions_of(container);
         if sessions.is_empty() {
             return Vec::new();
         }
+        let blocks = |session| table.of(container).filter(|row| row.session == session).count();
+        let counts: Vec<usize> = sessions.iter().map(|session| blocks(*session)).collect();
         let range = range(container);
         table.retain_in(chunk(container), |row| !range.contains(&row.at));
-        let mut workers = Vec::with_capacity(sessions.len());
-        for session in sessions {
+        let mut workers = BTreeMap::new();
+        for (session, count) in sessions.into_iter().zip(counts) {
             if let Some(holder) = table.sessions.get_mut(&session) {
                 holder.remove(container);
-                workers.push(holder.worker);
+                *workers.entry(holder.worker).or_default() += count;
             }
         }
-        workers.sort_unstable();
-        workers.dedup();
-        workers
+        workers.into_iter().collect()
     }
 
     /// (block index, worker, resident bytes) of every replica of a container, by index then worker.

@@ -4,6 +4,7 @@
 //! Never:  reads a clock: time arrives with every call.
 
 use crate::locations::Session;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::Duration;
@@ -61,7 +62,8 @@ pub struct Worker {
     rows: Option<Session>,
     sequence: u64,
     answered: Commands,
-    free: BTreeSet<ContainerId>,
+    /// Containers nobody needs any more, each with how many blocks of it the worker is known to hold.
+    free: BTreeMap<ContainerId, usize>,
     evictable: BTreeSet<ContainerId>,
     persist: BTreeMap<ContainerId, proto::internal::PersistTask>,
     cancel: BTreeSet<ContainerId>,
@@ -197,19 +199,28 @@ impl Registry {
     pub fn commands(&mut self, id: WorkerId, epoch: SessionEpoch) -> Commands {
         let Some(worker) = self.session(id, epoch) else { return Commands::default() };
         let commands = Commands {
-            free: take(&mut worker.free),
-            evictable: take(&mut worker.evictable),
+            free: take(|| worker.free.pop_first().map(|(container, _)| container)),
+            evictable: take(|| worker.evictable.pop_first()),
             persist: std::mem::take(&mut worker.persist).into_values().collect(),
-            cancel_persist: take(&mut worker.cancel),
+            cancel_persist: take(|| worker.cancel.pop_first()),
         };
         worker.answered = commands.clone();
         commands
     }
 
-    /// The worker dropped a block: nobody needs to tell it to. A standby's notes shrink by this.
-    pub fn dropped(&mut self, id: WorkerId, container: ContainerId) {
-        if let Some(worker) = self.workers.get_mut(&id) {
-            worker.free.remove(&container);
+    /// The worker dropped a block: when it holds no other one of the container, nobody needs to tell it anything of that. A
+    /// standby's notes shrink by this.
+    ///
+    /// - `is_last`: whether it was the last one in the table of locations, which has none of a container that is gone.
+    pub fn dropped(&mut self, id: WorkerId, container: ContainerId, is_last: bool) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if let Entry::Occupied(mut noted) = worker.free.entry(container) {
+            *noted.get_mut() -= 1;
+            if *noted.get() == 0 {
+                noted.remove();
+            }
+        }
+        if is_last {
             worker.evictable.remove(&container);
         }
     }
@@ -217,17 +228,19 @@ impl Registry {
     /// Keeps what a standby notes within bounds: ids only grow, so the lowest are the oldest.
     pub fn trim(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        for noted in [&mut worker.free, &mut worker.evictable] {
-            while noted.len() > NOTED {
-                noted.pop_first();
-            }
+        while worker.free.len() > NOTED {
+            worker.free.pop_first();
+        }
+        while worker.evictable.len() > NOTED {
+            worker.evictable.pop_first();
         }
     }
 
-    pub fn free(&mut self, id: WorkerId, container: ContainerId) {
+    /// Nobody needs a container any more, of which the worker holds so many blocks, one at least.
+    pub fn free(&mut self, id: WorkerId, container: ContainerId, blocks: usize) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.evictable.remove(&container);
-            worker.free.insert(container);
+            *worker.free.entry(container).or_default() += blocks.max(1);
         }
     }
 
@@ -314,13 +327,9 @@ impl Registry {
     }
 }
 
-fn take(set: &mut BTreeSet<ContainerId>) -> Vec<ContainerId> {
-    let mut out = Vec::with_capacity(set.len().min(COMMANDS_PER_HEARTBEAT));
-    while out.len() < COMMANDS_PER_HEARTBEAT {
-        let Some(container) = set.pop_first() else { break };
-        out.push(container);
-    }
-    out
+/// What one answer takes of a list.
+fn take(next: impl FnMut() -> Option<ContainerId>) -> Vec<ContainerId> {
+    std::iter::from_fn(next).take(COMMANDS_PER_HEARTBEAT).collect()
 }
 
 impl Worker {
@@ -339,7 +348,7 @@ impl Worker {
             rows: None,
             sequence: 0,
             answered: Commands::default(),
-            free: BTreeSet::new(),
+            free: BTreeMap::new(),
             evictable: BTreeSet::new(),
             persist: BTreeMap::new(),
             cancel: BTreeSet::new(),
@@ -375,7 +384,7 @@ mod tests {
         registry.begin(&record(1), rows, 0, at(0));
         assert!(matches!(registry.beat(WorkerId(7), SessionEpoch(1), 1, at(1)), Beat::Register), "not finished yet");
         assert!(registry.finish(WorkerId(7), SessionEpoch(1), at(1)));
-        registry.free(WorkerId(7), ContainerId(3));
+        registry.free(WorkerId(7), ContainerId(3), 1);
         assert!(matches!(registry.beat(WorkerId(7), SessionEpoch(1), 1, at(2)), Beat::Apply));
         assert_eq!(registry.commands(WorkerId(7), SessionEpoch(1)).free, [ContainerId(3)]);
         let Beat::Repeat(again) = registry.beat(WorkerId(7), SessionEpoch(1), 1, at(3)) else { panic!("a repeat") };
@@ -393,9 +402,37 @@ mod tests {
         assert!(registry.expire(at(500), Duration::from_secs(1)).is_empty());
         assert_eq!(registry.expire(at(5000), Duration::from_secs(1)), [(WorkerId(7), Some(rows[0]))]);
         assert!(registry.expire(at(6000), Duration::from_secs(1)).is_empty());
-        registry.free(WorkerId(7), ContainerId(9));
+        registry.free(WorkerId(7), ContainerId(9), 1);
         assert_eq!(registry.begin(&record(2), rows[1], 0, at(7000)), None, "its blocks were dropped when it was lost");
         registry.finish(WorkerId(7), SessionEpoch(2), at(7000));
         assert_eq!(registry.commands(WorkerId(7), SessionEpoch(2)).free, [ContainerId(9)]);
+    }
+
+    #[test]
+    fn a_standby_keeps_in_mind_what_a_worker_holds_of_a_container_that_is_gone_until_all_of_it_is() {
+        let (worker, epoch) = (WorkerId(7), SessionEpoch(1));
+        let (gone, pinned) = (ContainerId(3), ContainerId(4));
+        // What it is told when this master leads, after it dropped these of three blocks of each by itself.
+        let told_after = |dropped: &[u64]| {
+            let (mut registry, table) = (Registry::default(), Locations::default());
+            let rows = table.open(worker);
+            registry.begin(&record(1), rows, 0, at(0));
+            registry.finish(worker, epoch, at(0));
+            for (container, block) in [gone, pinned].into_iter().flat_map(|c| (0..3).map(move |block| (c, block))) {
+                table.add(rows, container.block(block).expect("small"), 1);
+            }
+            for (worker, blocks) in table.remove_container(gone) {
+                registry.free(worker, gone, blocks);
+            }
+            registry.evictable(worker, pinned);
+            for (container, block) in [gone, pinned].into_iter().flat_map(|c| dropped.iter().map(move |b| (c, *b))) {
+                let is_last = table.remove(rows, container.block(block).expect("small"));
+                registry.dropped(worker, container, is_last);
+            }
+            let told = registry.commands(worker, epoch);
+            (told.free, told.evictable)
+        };
+        assert_eq!(told_after(&[0, 2]), (vec![gone], vec![pinned]));
+        assert_eq!(told_after(&[0, 2, 1]), (vec![], vec![]));
     }
 }

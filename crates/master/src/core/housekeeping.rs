@@ -186,8 +186,8 @@ impl Core {
                 tracing::error!(%container, "the location table held a container the namespace does not have; report this");
                 self.shared.metrics.location_drift.fetch_add(1, Ordering::Relaxed);
             }
-            for worker in workers {
-                self.shared.registry.lock().free(worker, container);
+            for (worker, blocks) in workers {
+                self.shared.registry.lock().free(worker, container, blocks);
             }
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn block(container: u64, index: u64) -> BlockId {
     ContainerId(container).block(index).expect("small")
@@ -41,10 +41,15 @@ proptest! {
         for step in steps {
             match step {
                 Step::Add(w, c, i) => { table.add(sessions[w], block(c, i), 7); model.insert((c, i, w)); }
-                Step::Remove(w, c, i) => { table.remove(sessions[w], block(c, i)); model.remove(&(c, i, w)); }
+                Step::Remove(w, c, i) => {
+                    let is_last = table.remove(sessions[w], block(c, i));
+                    model.remove(&(c, i, w));
+                    prop_assert_eq!(is_last, !model.iter().any(|row| (row.0, row.2) == (c, w)));
+                }
                 Step::Container(c) => {
-                    let held: BTreeSet<WorkerId> = model.iter().filter(|row| row.0 == c).map(|row| worker(row.2)).collect();
-                    prop_assert_eq!(table.holders(ContainerId(c)), held.iter().copied().collect::<Vec<_>>());
+                    let mut held: BTreeMap<WorkerId, usize> = BTreeMap::new();
+                    model.iter().filter(|row| row.0 == c).for_each(|row| *held.entry(worker(row.2)).or_default() += 1);
+                    prop_assert_eq!(table.holders(ContainerId(c)), held.keys().copied().collect::<Vec<_>>());
                     prop_assert_eq!(table.remove_container(ContainerId(c)), held.into_iter().collect::<Vec<_>>());
                     model.retain(|row| row.0 != c);
                 }
@@ -105,6 +110,6 @@ fn a_file_of_many_blocks_is_recorded_in_reasonable_steps() {
         table.add(session, block(5, index), 1);
     }
     assert_eq!(table.of(ContainerId(5)).len(), 20_000);
-    assert_eq!(table.remove_container(ContainerId(5)), [WorkerId(1)]);
+    assert_eq!(table.remove_container(ContainerId(5)), [(WorkerId(1), 20_000)]);
     table.check_invariants();
 }

@@ -620,8 +620,8 @@ impl FileSystemMasterClientService for FileSystem {
             let status = self.handle.read(|read| meta::by_container(read, block.container())).await?;
             let incomplete = status.is_none_or(|s| s.spot.inode.file().is_some_and(|file| !file.complete));
             if incomplete {
-                for worker in self.shared().locations.remove_container(block.container()) {
-                    self.shared().registry.lock().free(worker, block.container());
+                for (worker, blocks) in self.shared().locations.remove_container(block.container()) {
+                    self.shared().registry.lock().free(worker, block.container(), blocks);
                 }
             }
         }
@@ -776,8 +776,8 @@ impl FileSystem {
         while let Some(inode) = waiting.pop() {
             if let Some(file) = inode.file() {
                 if file.persistence == types::PersistenceState::Persisted {
-                    for worker in self.shared().locations.remove_container(inode.container) {
-                        self.shared().registry.lock().free(worker, inode.container);
+                    for (worker, blocks) in self.shared().locations.remove_container(inode.container) {
+                        self.shared().registry.lock().free(worker, inode.container, blocks);
                     }
                 }
                 continue;

@@ -126,7 +126,7 @@ impl WorkerGate {
             } else if left_out.holds(container) {
                 shared.registry.lock().quarantine(worker, block, report.resident_bytes);
             } else {
-                shared.registry.lock().free(worker, container);
+                shared.registry.lock().free(worker, container, 1);
             }
         }
         if shared.applied() != applied {
@@ -146,8 +146,8 @@ impl WorkerGate {
             if container >= given_out || left_out.holds(container) || self.handle.shared.state.is_live(container) {
                 continue;
             }
-            for worker in self.handle.shared.locations.remove_container(container) {
-                self.handle.shared.registry.lock().free(worker, container);
+            for (worker, blocks) in self.handle.shared.locations.remove_container(container) {
+                self.handle.shared.registry.lock().free(worker, container, blocks);
             }
         }
         Ok(())
@@ -401,11 +401,11 @@ impl WorkerMaster for WorkerGate {
                 let leads = shared.leads();
                 for raw in &beat.removed {
                     if let Some(block) = BlockId::from_wire(raw.cast_signed()) {
-                        shared.locations.remove(rows, block);
+                        let is_last = shared.locations.remove(rows, block);
                         let mut registry = shared.registry.lock();
                         registry.removed(id, block);
                         if !leads {
-                            registry.dropped(id, block.container());
+                            registry.dropped(id, block.container(), is_last);
                         }
                     }
                 }
