@@ -1,6 +1,6 @@
 //! Workers with masters: what every seed must keep, what seeds have found, and that planted bugs are seen.
 
-use sim::{Bug, Fault, Keep, Kind, Plan, Planned, Schedule, WorkerFault, run};
+use sim::{Bug, Clocks, Fault, Keep, Kind, Plan, Planned, Schedule, WorkerFault, run};
 
 /// Seeds of one sweep: fixed ones here, many more at night.
 fn seeds() -> u64 {
@@ -51,6 +51,13 @@ fn power_that_goes_in_the_middle_of_a_write_takes_nothing_that_was_acknowledged(
         };
         must_hold(plan, &Schedule((0..10).map(cut).collect()));
     }
+}
+
+/// A worker had evicted one block of a file that went, and the standby that came to lead then forgot the others.
+#[test]
+fn what_a_worker_holds_of_a_file_that_is_gone_goes_whoever_leads_by_then() {
+    let plan = Plan { changes: true, log_rot: true, clocks: Clocks::Wild, ..Plan::with_workers(11_387) };
+    must_hold(plan, &plan.schedule());
 }
 
 #[test]

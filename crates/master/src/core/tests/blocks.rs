@@ -93,7 +93,7 @@ impl Fleet {
             let rows = self.rows[usize::try_from(worker).expect("few")];
             shared.locations.add(rows, container.block(0).expect("the first"), 1);
         } else {
-            shared.registry.lock().free(WorkerId(worker + 1), container);
+            shared.registry.lock().free(WorkerId(worker + 1), container, 1);
         }
     }
 
