@@ -48,7 +48,8 @@ fn a_moving_file_is_always_in_one_place<S: Store>(store: S, config: &CacheConfig
             .map(|_| {
                 scope.spawn(|| {
                     let mut reads = 0;
-                    while !done.load(Ordering::Acquire) {
+                    // Once at least, however late its turn comes.
+                    while reads == 0 || !done.load(Ordering::Acquire) {
                         let listed = published.read(|view| -> Result<usize, StoreError> {
                             let by_inode = view.get(Family::Inodes, &inode)?.expect("the inode never goes");
                             let (one, two) = (view.get(Family::Edges, &here)?, view.get(Family::Edges, &there)?);
