@@ -162,11 +162,16 @@ pub async fn connect_apart(endpoint: &Endpoint) -> Result<Channel, tonic::transp
     endpoint.connect_with_connector(tower::service_fn(dial)).await
 }
 
-async fn handshake(address: &str, user: &str, channel: Channel, id: &str) -> Result<Handshake, Error> {
+/// How a client says who it is, in both protocols. Error: nobody can have that name.
+pub(crate) fn plain(user: &str) -> Result<Vec<u8>, Error> {
     check_user(user).map_err(|why| Error::BadUser { user: user.to_owned(), why })?;
+    Ok(format!("\0{user}\0noPassword").into_bytes())
+}
+
+async fn handshake(address: &str, user: &str, channel: Channel, id: &str) -> Result<Handshake, Error> {
     let hello = SaslMessage {
         message_type: Some(i32::from(SaslMessageType::Challenge)),
-        message: Some(format!("\0{user}\0noPassword").into_bytes().into()),
+        message: Some(plain(user)?.into()),
         client_id: Some(id.to_owned()),
         authentication_scheme: Some(i32::from(ChannelAuthenticationScheme::Simple)),
         channel_ref: Some(format!("goosefs-{}", &id[..8])),

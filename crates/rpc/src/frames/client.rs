@@ -6,10 +6,9 @@
 use super::server::release;
 use super::wire::{Broken, Frame, Kind, PREFACE, put, put_with, take};
 use super::{MAX_CALLS, NEWEST, OLDEST};
-use crate::connect::{Identity, keepalive};
+use crate::connect::{Identity, keepalive, plain};
 use crate::error::Error;
 use crate::identify::AuthType;
-use crate::sasl::check_user;
 use crate::server::MAX_MESSAGE_BYTES;
 use crate::status::status;
 use bytes::{Buf, Bytes, BytesMut};
@@ -137,7 +136,7 @@ impl Drop for Frames {
 }
 
 async fn dial(address: &str, identity: &Identity) -> Result<Option<Frames>, Error> {
-    check_user(&identity.user).map_err(|why| Error::BadUser { user: identity.user.clone(), why })?;
+    let plain = plain(&identity.user)?;
     let connected = TcpStream::connect(address).await.map_err(|source| match source.kind() {
         io::ErrorKind::InvalidInput => Error::BadAddress { address: address.to_owned(), source: source.into() },
         _ => Error::Connect { address: address.to_owned(), source: source.into() },
@@ -145,7 +144,6 @@ async fn dial(address: &str, identity: &Identity) -> Result<Option<Frames>, Erro
     let broke = |_| Error::HandshakeEnded { address: address.to_owned() };
     let mut stream = connected?;
     keepalive(&stream).map_err(broke)?;
-    let plain = format!("\0{}\0noPassword", identity.user).into_bytes();
     let hello = FramesHello {
         oldest: OLDEST,
         newest: NEWEST,
