@@ -18,7 +18,7 @@ pub use fault::{Fault, Rule, RuleId, Side};
 
 use crate::background::Background;
 use crate::{eventually, try_eventually};
-use fault::Rules;
+use fault::{Faults, Rules};
 use limit::Limit;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -293,7 +293,7 @@ impl Shared {
     }
 
     /// Counts a request and decides what befalls it.
-    fn admit(&self, method: &str, path: &str) -> Vec<Fault> {
+    fn admit(&self, method: &str, path: &str) -> Faults {
         {
             let mut requests = self.counters.requests.lock();
             match requests.get_mut(method) {
@@ -302,14 +302,14 @@ impl Shared {
             }
         }
         let faults = self.rules.lock().decide(method, path);
-        self.counters.faults.fetch_add(faults.len() as u64, Ordering::Relaxed);
+        self.counters.faults.fetch_add(faults.list.len() as u64, Ordering::Relaxed);
         faults
     }
 
     /// The latency of every request, and what `faults` add to it.
-    async fn delay(&self, faults: &[Fault]) {
+    async fn delay(&self, faults: &Faults) {
         let mut delay = Duration::from_micros(self.latency_us.load(Ordering::Relaxed));
-        for fault in faults {
+        for fault in &faults.list {
             if let Fault::Delay(more) = fault {
                 delay = delay.saturating_add(*more);
             }
@@ -325,14 +325,5 @@ impl Shared {
             Side::Response => &self.counters.down_bytes,
         };
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Returns when somebody clears the rules.
-    async fn hang(&self) {
-        drop(self.cleared().changed().await);
-    }
-
-    fn cleared(&self) -> watch::Receiver<u64> {
-        self.rules.lock().cleared()
     }
 }

@@ -249,6 +249,21 @@ fn a_hanging_answer_hangs_until_the_rules_are_cleared() {
 }
 
 #[test]
+fn rules_cleared_before_an_answer_comes_to_its_hang_end_the_hang() {
+    let proxy = proxy();
+    let rule = proxy.inject(Rule::once(Fault::Hang { side: Side::Response, after_bytes: 1000 }));
+    // Between the hit that is counted and the bytes that hang.
+    proxy.set_latency(Duration::from_millis(200));
+    let mut client = Client::new(&proxy);
+    write!(client.0, "GET /{LEN} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    eventually(LONG, || proxy.hits(rule) == 1);
+    proxy.clear();
+    client.0.set_read_timeout(Some(LONG)).unwrap();
+    let error = client.0.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[test]
 fn a_late_request_is_done_when_its_client_has_gone() {
     let proxy = proxy();
     proxy.inject(Rule::once(Fault::Late));

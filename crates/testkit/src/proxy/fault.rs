@@ -113,6 +113,21 @@ impl Rule {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RuleId(u64);
 
+/// What befalls one request.
+pub(super) struct Faults {
+    pub list: Vec<Fault>,
+    /// Changes when the rules are cleared after this request was decided upon: whoever saw its hit counted may clear them
+    /// before it comes to the fault.
+    pub cleared: watch::Receiver<u64>,
+}
+
+impl Faults {
+    /// Decided at the same moment, and nothing befalls it.
+    pub(super) fn none(&self) -> Faults {
+        Faults { list: Vec::new(), cleared: self.cleared.clone() }
+    }
+}
+
 pub(super) struct Rules {
     next_id: u64,
     rules: Vec<Injected>,
@@ -150,17 +165,13 @@ impl Rules {
         self.cleared.send_modify(|count| *count += 1);
     }
 
-    pub(super) fn cleared(&self) -> watch::Receiver<u64> {
-        self.cleared.subscribe()
-    }
-
     pub(super) fn hits(&self, id: RuleId) -> u64 {
         self.rules.iter().find(|injected| injected.id == id).map_or(0, |injected| injected.hits)
     }
 
     /// The faults of this request, by rule, oldest first.
-    pub(super) fn decide(&mut self, method: &str, path: &str) -> Vec<Fault> {
-        let mut faults = Vec::new();
+    pub(super) fn decide(&mut self, method: &str, path: &str) -> Faults {
+        let mut list = Vec::new();
         for injected in &mut self.rules {
             if !injected.rule.matches(method, path) {
                 continue;
@@ -174,10 +185,10 @@ impl Rules {
             };
             if happens {
                 injected.hits += 1;
-                faults.push(injected.rule.fault.clone());
+                list.push(injected.rule.fault.clone());
             }
         }
-        faults
+        Faults { list, cleared: self.cleared.subscribe() }
     }
 }
 
@@ -190,7 +201,7 @@ mod tests {
     fn decide(rule: Rule, count: usize) -> Vec<bool> {
         let mut rules = Rules::default();
         rules.add(rule);
-        (0..count).map(|_| !rules.decide("GET", "/bucket/key?list-type=2").is_empty()).collect()
+        (0..count).map(|_| !rules.decide("GET", "/bucket/key?list-type=2").list.is_empty()).collect()
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One HTTP/1 connection: requests one after the other, each with its faults.
 
-use super::fault::{Fault, Side};
+use super::fault::{Fault, Faults, Side};
 use super::frame::{BadChunk, Chunk, Frame};
 use super::{End, Shared};
 use bytes::{Buf, BytesMut};
@@ -8,6 +8,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// The longest head of a message, and the most headers in it.
 const HEAD_BYTES: usize = 256 << 10;
@@ -46,14 +47,14 @@ pub(super) async fn serve(client: &mut TcpStream, shared: &Shared) -> io::Result
         let faults = shared.admit(&request.method, &request.target);
         shared.delay(&faults).await;
         if let Some(status) =
-            faults.iter().find_map(|fault| if let Fault::Status(code) = fault { Some(*code) } else { None })
+            faults.list.iter().find_map(|fault| if let Fault::Status(code) = fault { Some(*code) } else { None })
         {
             from_client.advance(request.len);
-            refuse(client, &mut from_client, &request, status, shared).await?;
+            refuse(client, &mut from_client, &request, status, &faults, shared).await?;
             continue;
         }
-        if faults.contains(&Fault::Late) {
-            return late(client, &mut from_client, &request, shared).await;
+        if faults.list.contains(&Fault::Late) {
+            return late(client, &mut from_client, &request, &faults, shared).await;
         }
         let (mut upstream, mut from_server) = match server.take() {
             Some(connected) => connected,
@@ -94,7 +95,7 @@ async fn exchange(
     upstream: &mut TcpStream,
     from_server: &mut BytesMut,
     request: &Head,
-    faults: &[Fault],
+    faults: &Faults,
     shared: &Shared,
 ) -> io::Result<Option<End>> {
     let (mut client_in, mut client_out) = client.split();
@@ -139,22 +140,28 @@ async fn exchange(
 }
 
 /// Takes the whole request, and passes it on much later, whether or not its client is still there to be answered.
-async fn late(client: &mut TcpStream, from_client: &mut BytesMut, request: &Head, shared: &Shared) -> io::Result<End> {
+async fn late(
+    client: &mut TcpStream,
+    from_client: &mut BytesMut,
+    request: &Head,
+    faults: &Faults,
+    shared: &Shared,
+) -> io::Result<End> {
     let mut kept = from_client[..request.len].to_vec();
     from_client.advance(request.len);
-    let mut cleared = shared.cleared();
-    let mut body = Body::new(shared, Side::Request, request.frame(), &[]);
+    let mut none = faults.none();
+    let mut body = Body::new(shared, Side::Request, request.frame(), &none);
     if body.forward(client, &mut kept, from_client).await? != Outcome::Whole {
         return Ok(End::Reset);
     }
     shared.counters.kept.fetch_add(1, Ordering::Relaxed);
-    drop(cleared.changed().await);
+    drop(none.cleared.changed().await);
     let mut server = shared.connect().await?;
     server.write_all(&kept).await?;
     let mut from_server = BytesMut::new();
     let answered = read_head(&mut server, &mut from_server, Kind::Response).await?;
     shared.counters.late.fetch_add(u64::from(answered.is_some()), Ordering::Relaxed);
-    answer(&mut server, &mut from_server, client, request, &[], shared).await?;
+    answer(&mut server, &mut from_server, client, request, &none, shared).await?;
     Ok(End::Clean)
 }
 
@@ -164,7 +171,7 @@ async fn answer(
     from_server: &mut BytesMut,
     client: &mut (impl AsyncWrite + Unpin),
     request: &Head,
-    faults: &[Fault],
+    faults: &Faults,
     shared: &Shared,
 ) -> io::Result<(Outcome, bool)> {
     loop {
@@ -175,7 +182,7 @@ async fn answer(
         if request.method == "HEAD" || head.status / 100 == 1 || matches!(head.status, 204 | 304) {
             frame = Frame::Length(0);
         }
-        let lie = faults.iter().find_map(|fault| if let Fault::Length(off) = fault { Some(*off) } else { None });
+        let lie = faults.list.iter().find_map(|fault| if let Fault::Length(off) = fault { Some(*off) } else { None });
         let told = match (lie, &frame) {
             (Some(off), Frame::Length(length)) if head.status / 100 != 1 => Some(length.saturating_add_signed(off)),
             _ => None,
@@ -206,9 +213,10 @@ async fn refuse(
     from_client: &mut BytesMut,
     request: &Head,
     status: u16,
+    faults: &Faults,
     shared: &Shared,
 ) -> io::Result<()> {
-    let mut body = Body::new(shared, Side::Request, request.frame(), &[]);
+    let mut body = Body::new(shared, Side::Request, request.frame(), &faults.none());
     body.forward(client, &mut tokio::io::sink(), from_client).await?;
     let (reason, code) = match status {
         500 => ("Internal Server Error", "InternalError"),
@@ -329,6 +337,8 @@ pub(super) struct Body<'a> {
     side: Side,
     frame: Frame,
     plan: Plan,
+    /// Ends a hang.
+    cleared: watch::Receiver<u64>,
     /// Bytes of the body that have passed.
     passed: u64,
 }
@@ -343,9 +353,9 @@ struct Plan {
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn new(shared: &'a Shared, side: Side, frame: Frame, faults: &[Fault]) -> Body<'a> {
+    pub(super) fn new(shared: &'a Shared, side: Side, frame: Frame, faults: &Faults) -> Body<'a> {
         let mut plan = Plan::default();
-        for fault in faults {
+        for fault in &faults.list {
             match fault {
                 Fault::Cut { side: of, after_bytes } if *of == side => plan.cut_at = Some(*after_bytes),
                 Fault::Hang { side: of, after_bytes } if *of == side => plan.hang_at = Some(*after_bytes),
@@ -361,7 +371,7 @@ impl<'a> Body<'a> {
                 | Fault::Length(_) => {}
             }
         }
-        Body { shared, side, frame, plan, passed: 0 }
+        Body { shared, side, frame, plan, cleared: faults.cleared.clone(), passed: 0 }
     }
 
     /// Forwards until the body ends or a fault ends it. `buffer` holds what was read already, and afterwards what
@@ -441,7 +451,7 @@ impl<'a> Body<'a> {
             return Ok(Outcome::Truncated);
         }
         if reached(self.plan.hang_at) {
-            self.shared.hang().await;
+            drop(self.cleared.changed().await);
             return Ok(Outcome::Cut);
         }
         Ok(if self.plan.cut_at.is_some() { Outcome::Cut } else { Outcome::Whole })

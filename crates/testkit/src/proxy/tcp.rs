@@ -1,6 +1,6 @@
 //! One connection of any protocol: bytes both ways.
 
-use super::fault::{Fault, Side};
+use super::fault::{Fault, Faults, Side};
 use super::frame::Frame;
 use super::http1::{Body, Outcome};
 use super::{End, Shared};
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 pub(super) async fn serve(client: &mut TcpStream, shared: &Shared) -> io::Result<End> {
     let faults = shared.admit("TCP", "");
     shared.delay(&faults).await;
-    if faults.iter().any(|fault| matches!(fault, Fault::Status(_))) {
+    if faults.list.iter().any(|fault| matches!(fault, Fault::Status(_))) {
         return Ok(End::Reset); // there is no status to answer with
     }
     let mut server = shared.connect().await?;
@@ -28,7 +28,7 @@ pub(super) async fn serve(client: &mut TcpStream, shared: &Shared) -> io::Result
 async fn one_way(
     shared: &Shared,
     side: Side,
-    faults: &[Fault],
+    faults: &Faults,
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
 ) -> io::Result<()> {
