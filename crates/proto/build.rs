@@ -28,13 +28,14 @@ const FILES: [&str; 19] = [
 ];
 
 /// Services whose methods with one answer our own clients call.
-const CALLED: [&str; 6] = [
+const CALLED: [&str; 7] = [
     "FileSystemMasterClientService",
     "WorkerManagerMasterClientService",
     "MetricsMasterClientService",
     "ServiceVersionClientService",
     "Admin",
     "Batches",
+    "Peers",
 ];
 
 /// Makes what tonic makes, and for each method with one answer a `Unary`, for each service of [`CALLED`] a function that

@@ -29,8 +29,9 @@ use gate::Gate;
 use journal::{MemberId, Membership, Outgoing, SnapshotOffer};
 use lane::{Course, Lane};
 use parking_lot::Mutex;
+use proto::internal::peers_calls;
 use proto::internal::peers_server::PeersServer;
-use rpc::{ClusterKey, Routes, Running, Server, WorkerToken};
+use rpc::{ClusterKey, FrameService, Routes, Running, Server, WorkerToken};
 use sender::Sender;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ const VERSION: u32 = 1;
 /// Metadata that names a session.
 const SESSION: &str = "goosefs-session-bin";
 /// Largest message: one entry of the largest size a log takes, and some.
-const MESSAGE_BYTES: usize = 8 << 20;
+pub const MESSAGE_BYTES: usize = 8 << 20;
 /// How long a stop waits for work that waits for a disk.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
@@ -233,10 +234,11 @@ impl Peers {
         let gate = Gate::new(identity, inbox.clone(), handle.shared.entropy.clone());
         let kept = Arc::downgrade(&sender);
         let gate = Arc::new(gate.with_network(network.clone()).with_sender(sender));
+        let server = config.server.with_frames(peers_calls(&gate, FrameService::without_identity()));
         let service = PeersServer::from_arc(gate).max_decoding_message_size(MESSAGE_BYTES);
         let routes = Routes::new().service(service);
         let begins = network.clone();
-        let server = config.server.serve(move |_| {
+        let server = server.serve(move |_| {
             begins.begin(tokio::runtime::Handle::current());
             tokio::spawn(Sender::look_after(kept.clone()));
             routes.clone()

@@ -8,7 +8,7 @@ use crate::core::{self, Core, CoreConfig};
 use crate::driver::{Driver, Handle, Progress, channel, on_persisted};
 use crate::error::Error;
 use crate::install::{Dirs, Place, Snapshot};
-use crate::peers::{Group, MAX_FETCHES, Peers, PeersConfig, wait_for_admission};
+use crate::peers::{Group, MAX_FETCHES, MESSAGE_BYTES, Peers, PeersConfig, wait_for_admission};
 use crate::room::Rooms;
 use crate::shared::Shared;
 use crate::stores::{Opener, Stores};
@@ -395,7 +395,8 @@ fn bind(address: SocketAddr, config: &MasterConfig, server: ServerConfig, key: &
 fn bind_journal(group: &GroupConfig, config: &MasterConfig) -> Result<Server, Error> {
     // One: what is sent to others goes out by the thread that hears them.
     // A checkpoint on its way to a member delays no message.
-    let server = ServerConfig { apart: MAX_FETCHES, ..serving("GooseFS journal, for other masters", 1) };
+    let server = serving("GooseFS journal, for other masters", 1);
+    let server = ServerConfig { apart: MAX_FETCHES, max_message_bytes: MESSAGE_BYTES, ..server };
     bind(group.listen, config, server, "goosefs.master.embedded.journal.port")
 }
 

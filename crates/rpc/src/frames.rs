@@ -1,6 +1,7 @@
 //! Frames: calls of our own clients without HTTP, many at once on one connection.
 //!
-//! Is:     the protocol of `docs/design/0015-frames.md`: calls with one message and one answer, over a byte stream.
+//! Is:     the protocol of `docs/design/0015-frames.md`: calls with one message and one answer, and notes without one, over a
+//!         byte stream.
 //! Owns:   the form of frames, who is at the other end of a connection, calls under way and their bounds.
 //! Never:  knows what a method does; decides what a call may.
 
@@ -8,7 +9,7 @@ mod client;
 mod server;
 mod wire;
 
-pub use client::Frames;
+pub use client::{Frames, Watch};
 pub use server::FrameService;
 pub(crate) use server::serve;
 pub(crate) use wire::PREFACE;

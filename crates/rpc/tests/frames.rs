@@ -8,15 +8,15 @@ use prost::Message;
 use proto::Calls;
 use proto::grpc::file::{DeletePRequest, GetStatusPRequest, RenamePRequest, RenamePResponse};
 use proto::grpc::version::GetServiceVersionPRequest;
-use rpc::{AuthType, FrameService, Frames, Identity, Impersonation, MAX_CALLS};
+use rpc::{AuthType, FrameService, Frames, Identity, Impersonation, MAX_CALLS, Watch};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tonic::{Code, Response};
+use tonic::{Code, Response, Status};
 
 fn ann() -> Identity {
     Identity { user: "ann".to_owned(), auth: AuthType::Simple }
@@ -237,23 +237,11 @@ async fn when_the_server_goes_all_that_wait_are_told() {
 
 #[tokio::test]
 async fn a_server_that_hangs_is_noticed() {
-    // Welcomes, and says no more.
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound").to_string();
-    let silent = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a client");
-        stream.read_exact(&mut [0; 16]).expect("the preface");
-        read_frame(&mut stream);
-        let method = b"/com.qcloud.cos.goosefs.grpc.file.FileSystemMasterClientService/GetStatus";
-        let mut welcome = vec![8, 1, 26, u8::try_from(method.len()).expect("short")];
-        welcome.extend_from_slice(method);
-        stream.write_all(&frame(2, 0, 0, &welcome)).expect("sent");
+    let (address, silent) = silent(|stream| {
         let mut asked = Vec::new();
         while asked.last() != Some(&7) {
-            asked.push(read_frame(&mut stream).0);
+            asked.push(read_frame(stream).0);
         }
-        // Until the client gives up.
-        stream.read_to_end(&mut Vec::new()).ok();
         asked
     });
     let frames = open(&address, &ann()).await;
@@ -261,6 +249,68 @@ async fn a_server_that_hangs_is_noticed() {
     assert!(lost.code() == Code::Unavailable && lost.message().contains("is silent"), "{lost}");
     drop(frames);
     assert_eq!(silent.join().expect("no panic"), [3, 7], "the call, then whether it is there");
+}
+
+#[tokio::test]
+async fn one_that_vanishes_is_noticed_though_nobody_asks_it_anything() {
+    let (address, silent) = silent(|stream| read_frame(stream).0);
+    let watch = Watch { ask_after: Duration::from_millis(20), silence: Duration::from_millis(100), always: true };
+    let frames = Frames::open_unnamed(&address, watch, Instant::now() + LONG).await.expect("connects");
+    let frames = frames.expect("it knows frames");
+    let why = frames.over().await;
+    assert!(why.code() == Code::Unavailable && why.message().contains("is silent"), "{why}");
+    drop(frames);
+    assert_eq!(silent.join().expect("no panic"), 7, "whether it is there");
+}
+
+#[tokio::test]
+async fn notes_to_one_that_does_not_read_wait_up_to_a_bound() {
+    let (leave, stays) = std::sync::mpsc::channel::<()>();
+    let (address, silent) = silent(move |_| stays.recv().is_err());
+    let frames = open(&address, &ann()).await;
+    let note = status_of(&"a".repeat(1 << 20));
+    let said = (0..1000).take_while(|_| frames.note(&note, 16 << 20).expect("open")).count();
+    assert!((15..100).contains(&said), "{said} notes: 16 MiB, and what the system holds");
+    assert!(!frames.note(&status_of("/"), 16 << 10).expect("open"), "whoever wants less to wait is told so");
+    drop((frames, leave));
+    let stayed = tokio::task::spawn_blocking(|| silent.join().expect("no panic"));
+    assert!(stayed.await.expect("no panic"), "it stayed until it was let go");
+}
+
+#[tokio::test]
+async fn notes_arrive_in_order_and_one_that_fails_ends_the_connection() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let server = start_frames(Setup::default(), |frames| {
+        let heard = heard.clone();
+        frames.with::<RenamePRequest, _>(move |request| {
+            let path = request.into_inner().path.unwrap_or_default();
+            std::future::ready(if path == "/unknown" {
+                Err(Status::not_found("there is no /unknown"))
+            } else {
+                heard.lock().expect("no panic").push(path);
+                Ok(Response::new(RenamePResponse {}))
+            })
+        })
+    });
+    let note = |path: &str| RenamePRequest { path: Some(path.to_owned()), ..RenamePRequest::default() };
+    let frames = open(&server.address(), &ann()).await;
+    // Short ones and long ones, by a thread without a runtime.
+    let paths: Vec<String> = (0..100_usize).map(|n| format!("/{n}{}", "x".repeat(n % 3 * 40_000))).collect();
+    let told = paths.clone();
+    let frames = tokio::task::spawn_blocking(move || {
+        for path in &told {
+            assert!(frames.note(&note(path), 16 << 20).expect("open"));
+        }
+        frames
+    });
+    let frames = frames.await.expect("no panic");
+    testkit::eventually_async(LONG, || async { heard.lock().expect("no panic").len() == paths.len() }).await;
+    assert_eq!(*heard.lock().expect("no panic"), paths);
+    owner(&frames, "/beside").await.expect("calls go on beside them");
+    assert!(frames.note(&note("/unknown"), 1 << 20).expect("open"));
+    let why = frames.over().await;
+    assert_eq!((why.code(), why.message()), (Code::NotFound, "there is no /unknown"));
+    assert_eq!(frames.note(&note("/late"), 1 << 20).expect_err("over").code(), Code::NotFound);
 }
 
 #[tokio::test]
@@ -283,6 +333,7 @@ async fn what_is_no_frame_is_named_and_ends_that_connection_alone() {
         (long, "at most"),
         (frame(77, 0, 0, b""), "kind 77"),
         (frame(2, 0, 0, b""), "no place here"),
+        (frame(3, 0, 0, b""), "no place here"),
     ] {
         let mut stream = greeted(&server.address());
         stream.write_all(&bytes).expect("sent");
@@ -322,6 +373,27 @@ async fn a_client_that_does_not_read_has_no_more_calls_begun() {
     }
     let frames = open(&server.address(), &ann()).await;
     owner(&frames, "/other").await.expect("others go on");
+}
+
+/// A server that welcomes one client, does so much with it, and waits until it leaves; what that came to.
+fn silent<T: Send + 'static>(
+    then: impl FnOnce(&mut TcpStream) -> T + Send + 'static,
+) -> (String, std::thread::JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        stream.read_exact(&mut [0; 16]).expect("the preface");
+        read_frame(&mut stream);
+        let method = b"/com.qcloud.cos.goosefs.grpc.file.FileSystemMasterClientService/GetStatus";
+        let mut welcome = vec![8, 1, 26, u8::try_from(method.len()).expect("short")];
+        welcome.extend_from_slice(method);
+        stream.write_all(&frame(2, 0, 0, &welcome)).expect("sent");
+        let came = then(&mut stream);
+        stream.read_to_end(&mut Vec::new()).ok();
+        came
+    });
+    (address, server)
 }
 
 /// A frame as `docs/design/0015-frames.md` has it.

@@ -70,13 +70,39 @@ impl Gate {
         self.admitted.subscribe()
     }
 
+    /// Whose session the metadata name.
     fn session<T>(&self, request: &Request<T>) -> Result<MemberId, Error> {
         let name = request.metadata().get_bin(SESSION).and_then(|value| value.to_bytes().ok()).unwrap_or_default();
+        self.proven(&name)
+    }
+
+    /// Who has proven to be the other end of a session.
+    fn proven(&self, name: &[u8]) -> Result<MemberId, Error> {
         let sessions = self.sessions.lock();
         let from = sessions.iter().find(|session| session.name == name && session.proven).map(|session| session.from);
         from.ok_or_else(|| {
             Error::Unauthenticated("this master has not proven the cluster's key; say hello again".to_owned())
         })
+    }
+
+    /// Takes a message in, and lets this thread act on it.
+    async fn hear(&self, from: MemberId, told: PeerMessage) -> Result<(), Error> {
+        let PeerMessage { message, everywhere, short_of_room } = told;
+        self.identity.rooms.heard(from, Short::from_wire(short_of_room));
+        if self.identity.was_removed(from) {
+            return Err(Error::Refused(removed(from)));
+        }
+        if !self.inbox.push(Event::PeerMessage { from, message, everywhere: LogIndex(everywhere) }).await {
+            tracing::debug!(%from, "a message was dropped: too many wait for the state thread");
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> Result<(), Error> {
+        match self.identity.own {
+            MemberId(0) => Err(Error::Starting("it was just taken into the group")),
+            _ => Ok(()),
+        }
     }
 
     /// A proven member of the group calls this master, which has no id yet, by one.
@@ -221,22 +247,19 @@ impl Peers for Gate {
 
     async fn deliver(&self, request: Request<Streaming<PeerMessage>>) -> Answer<PeerDelivered> {
         let from = self.session(&request)?;
-        if self.identity.own == MemberId(0) {
-            return Err(Error::Starting("it was just taken into the group").into());
-        }
+        self.is_ready()?;
         let mut messages = request.into_inner();
-        let mut told = None;
-        while let Some(PeerMessage { message, everywhere, short_of_room }) = messages.message().await? {
-            if told.replace(short_of_room) != Some(short_of_room) {
-                self.identity.rooms.heard(from, Short::from_wire(short_of_room));
-            }
-            if self.identity.was_removed(from) {
-                return Err(Error::Refused(removed(from)).into());
-            }
-            if !self.inbox.push(Event::PeerMessage { from, message, everywhere: LogIndex(everywhere) }).await {
-                tracing::debug!(%from, "a message was dropped: too many wait for the state thread");
-            }
+        while let Some(message) = messages.message().await? {
+            self.hear(from, message).await?;
         }
+        Ok(Response::new(PeerDelivered {}))
+    }
+
+    async fn note(&self, request: Request<PeerNote>) -> Answer<PeerDelivered> {
+        let PeerNote { session, message } = request.into_inner();
+        let from = self.proven(&session)?;
+        self.is_ready()?;
+        self.hear(from, message.unwrap_or_default()).await?;
         Ok(Response::new(PeerDelivered {}))
     }
 

@@ -1,4 +1,5 @@
-//! One direction to one other master: a bounded queue and a task that keeps a stream open.
+//! One direction to one other master: notes by frames, which whoever sends writes where it stands, or, to an older release, a
+//! bounded queue and a stream; and a task that keeps either open.
 
 use super::{Identity, Inbox, MESSAGE_BYTES, SESSION, VERSION};
 use crate::core::{Event, Said};
@@ -6,17 +7,20 @@ use bytes::Bytes;
 use journal::MemberId;
 use parking_lot::Mutex;
 use proto::internal::peers_client::PeersClient;
-use proto::internal::{PeerHelloRequest, PeerMessage, PeerProveRequest};
-use rpc::{Side, Transcript};
+use proto::internal::{
+    PeerHelloRequest, PeerHelloResponse, PeerMessage, PeerNote, PeerProveRequest, PeerProveResponse,
+};
+use rpc::{Frames, Side, Transcript, Watch};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
 use types::LogIndex;
 
 /// Messages that may wait for the connection, and their bytes: what raft keeps on its way to one member, within reason.
@@ -25,8 +29,7 @@ const WAITING_BYTES: usize = 32 << 20;
 /// How long opening a connection and the handshake on it may take.
 const OPEN_WITHIN: Duration = Duration::from_secs(3);
 /// A peer that vanished without a word is noticed after about both together.
-const PING_EVERY: Duration = Duration::from_secs(1);
-const PONG_WITHIN: Duration = Duration::from_secs(2);
+const WATCH: Watch = Watch { ask_after: Duration::from_secs(1), silence: Duration::from_secs(2), always: true };
 /// Pauses between tries: doubled from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -51,11 +54,21 @@ pub struct Course {
     pub what: What,
 }
 
+/// How messages go while there is a connection.
+enum Way {
+    /// Each names the session.
+    Notes(Arc<Frames>, Bytes),
+    /// To a master that does not know frames.
+    Stream(mpsc::Sender<PeerMessage>),
+}
+
+type Open = Arc<Mutex<Option<Way>>>;
+
 /// The sending end.
 pub struct Lane {
     identity: Arc<Identity>,
-    /// Present while there is a connection.
-    queue: Arc<Mutex<Option<mpsc::Sender<PeerMessage>>>>,
+    open: Open,
+    /// Of a stream.
     waiting_bytes: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -68,33 +81,41 @@ impl Drop for Lane {
 
 impl Lane {
     pub fn start(course: Course, runtime: &tokio::runtime::Handle) -> Lane {
-        let (identity, queue, waiting_bytes) = (Arc::clone(&course.identity), Arc::default(), Arc::default());
-        let task = Task { course, queue: Arc::clone(&queue), waiting_bytes: Arc::clone(&waiting_bytes) };
+        let (identity, open, waiting_bytes) = (Arc::clone(&course.identity), Open::default(), Arc::default());
+        let task = Task { course, open: Arc::clone(&open), waiting_bytes: Arc::clone(&waiting_bytes) };
         let task = runtime.spawn(task.run());
-        Lane { identity, queue, waiting_bytes, task }
+        Lane { identity, open, waiting_bytes, task }
     }
 
-    /// Queues a message; false when there is no connection, or too much waits already.
+    /// Sends a message, or queues it; false when there is no connection, or too much waits already. Never blocks.
     pub fn send(&self, message: Bytes, everywhere: LogIndex) -> bool {
-        let queue = self.queue.lock();
-        let Some(queue) = queue.as_ref() else { return false };
         let bytes = message.len();
-        if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES {
-            return false;
-        }
-        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
         let short_of_room = self.identity.rooms.own().to_wire();
-        let queued = queue.try_send(PeerMessage { message, everywhere: everywhere.0, short_of_room }).is_ok();
-        if !queued {
-            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let message = PeerMessage { message, everywhere: everywhere.0, short_of_room };
+        match self.open.lock().as_ref() {
+            None => false,
+            Some(Way::Notes(frames, session)) => {
+                let note = PeerNote { session: session.clone(), message: Some(message) };
+                frames.note(&note, WAITING_BYTES).unwrap_or(false)
+            }
+            Some(Way::Stream(queue)) => {
+                if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES {
+                    return false;
+                }
+                self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+                let queued = queue.try_send(message).is_ok();
+                if !queued {
+                    self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                }
+                queued
+            }
         }
-        queued
     }
 }
 
 struct Task {
     course: Course,
-    queue: Arc<Mutex<Option<mpsc::Sender<PeerMessage>>>>,
+    open: Open,
     waiting_bytes: Arc<AtomicUsize>,
 }
 
@@ -102,17 +123,21 @@ impl Task {
     async fn run(self) {
         let (mut failures, mut told) = (0_u32, String::new());
         loop {
-            let opened = tokio::time::timeout(OPEN_WITHIN, open(&self.course)).await;
+            let opened = tokio::time::timeout(OPEN_WITHIN, open_either(&self.course)).await;
             let why = match opened.unwrap_or_else(|_| Err(format!("no answer within {OPEN_WITHIN:?}"))) {
                 Ok(line) => {
                     failures = 0;
                     told.clear();
-                    tracing::info!(to = %self.course.to, address = %self.course.address, what = ?self.course.what, "connected to another master");
+                    let by_frames = matches!(line, Either::Frames(_));
+                    tracing::info!(to = %self.course.to, address = %self.course.address, what = ?self.course.what, by_frames, "connected to another master");
                     if self.course.what == What::Rest {
-                        self.course.inbox.push(Event::Met(self.course.to, line.said)).await;
+                        self.course.inbox.push(Event::Met(self.course.to, line.said())).await;
                     }
-                    let why = self.deliver(line).await;
-                    *self.queue.lock() = None;
+                    let why = match line {
+                        Either::Frames(line) => self.note(line).await,
+                        Either::Stream(line) => self.deliver(line).await,
+                    };
+                    *self.open.lock() = None;
                     why
                 }
                 Err(why) => why,
@@ -127,11 +152,18 @@ impl Task {
         }
     }
 
+    /// Lets notes be sent until the connection ends; why it ended.
+    async fn note(&self, line: Line<Frames>) -> String {
+        let frames = Arc::new(line.client);
+        *self.open.lock() = Some(Way::Notes(frames.clone(), line.session));
+        frames.over().await.message().to_owned()
+    }
+
     /// Sends what is queued until the connection ends; why it ended.
-    async fn deliver(&self, line: Line) -> String {
+    async fn deliver(&self, line: Line<PeersClient<Channel>>) -> String {
         let (sender, receiver) = mpsc::channel(WAITING);
         self.waiting_bytes.store(0, Ordering::Relaxed);
-        *self.queue.lock() = Some(sender);
+        *self.open.lock() = Some(Way::Stream(sender));
         let waiting = Arc::clone(&self.waiting_bytes);
         let messages = ReceiverStream::new(receiver).map(move |message: PeerMessage| {
             let bytes = message.message.len();
@@ -151,25 +183,78 @@ impl Task {
 }
 
 /// A connection whose both ends have proven themselves.
-pub struct Line {
-    pub client: PeersClient<Channel>,
-    pub session: Vec<u8>,
+pub struct Line<C> {
+    pub client: C,
+    pub session: Bytes,
     /// What the other end says of itself.
     pub said: Said,
 }
 
-pub async fn open(course: &Course) -> Result<Line, String> {
+/// The way to make one: both ends say who they are, and prove it.
+trait Introduce {
+    async fn hello(&mut self, hello: PeerHelloRequest) -> Result<PeerHelloResponse, Status>;
+    async fn prove(&mut self, prove: PeerProveRequest) -> Result<PeerProveResponse, Status>;
+}
+
+impl Introduce for Frames {
+    async fn hello(&mut self, hello: PeerHelloRequest) -> Result<PeerHelloResponse, Status> {
+        self.call(&hello).await
+    }
+    async fn prove(&mut self, prove: PeerProveRequest) -> Result<PeerProveResponse, Status> {
+        self.call(&prove).await
+    }
+}
+
+impl Introduce for PeersClient<Channel> {
+    async fn hello(&mut self, hello: PeerHelloRequest) -> Result<PeerHelloResponse, Status> {
+        Ok(PeersClient::hello(self, hello).await?.into_inner())
+    }
+    async fn prove(&mut self, prove: PeerProveRequest) -> Result<PeerProveResponse, Status> {
+        Ok(PeersClient::prove(self, prove).await?.into_inner())
+    }
+}
+
+enum Either {
+    Frames(Line<Frames>),
+    Stream(Line<PeersClient<Channel>>),
+}
+
+impl Either {
+    fn said(&self) -> Said {
+        match self {
+            Either::Frames(line) => line.said,
+            Either::Stream(line) => line.said,
+        }
+    }
+}
+
+/// By frames where the other master knows them.
+async fn open_either(course: &Course) -> Result<Either, String> {
+    let opened = Frames::open_unnamed(&course.address, WATCH, Instant::now() + OPEN_WITHIN).await;
+    match opened.map_err(|err| types::sentence(&err))?.filter(Frames::has::<PeerNote>) {
+        Some(frames) => Ok(Either::Frames(meet(course, frames).await?)),
+        None => Ok(Either::Stream(open(course).await?)),
+    }
+}
+
+pub async fn open(course: &Course) -> Result<Line<PeersClient<Channel>>, String> {
     let endpoint = endpoint(course)?;
-    meet(course, endpoint.connect().await).await
+    meet(course, client(endpoint.connect().await)?).await
 }
 
 /// Opens on a thread of its own at the other end, unless that is of an older release.
-pub async fn open_apart(course: &Course) -> Result<Line, String> {
+pub async fn open_apart(course: &Course) -> Result<Line<PeersClient<Channel>>, String> {
     let endpoint = endpoint(course)?;
-    match meet(course, rpc::connect_apart(&endpoint).await).await {
+    let apart = async { meet(course, client(rpc::connect_apart(&endpoint).await)?).await };
+    match apart.await {
         Ok(line) => Ok(line),
-        Err(_) => meet(course, endpoint.connect().await).await,
+        Err(_) => open(course).await,
     }
+}
+
+fn client(connected: Result<Channel, tonic::transport::Error>) -> Result<PeersClient<Channel>, String> {
+    let channel = connected.map_err(|err| types::sentence(&err))?;
+    Ok(PeersClient::new(channel).max_encoding_message_size(MESSAGE_BYTES))
 }
 
 fn endpoint(course: &Course) -> Result<Endpoint, String> {
@@ -177,17 +262,15 @@ fn endpoint(course: &Course) -> Result<Endpoint, String> {
         .map_err(|err| format!("{} is no address: {err}", course.address))?
         .connect_timeout(OPEN_WITHIN)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PONG_WITHIN)
+        .http2_keep_alive_interval(WATCH.ask_after)
+        .keep_alive_timeout(WATCH.silence)
         .keep_alive_while_idle(true);
     Ok(endpoint)
 }
 
 /// Both ends prove themselves.
-async fn meet(course: &Course, connected: Result<Channel, tonic::transport::Error>) -> Result<Line, String> {
+async fn meet<C: Introduce>(course: &Course, mut client: C) -> Result<Line<C>, String> {
     let (identity, to) = (&course.identity, course.to);
-    let channel = connected.map_err(|err| types::sentence(&err))?;
-    let mut client = PeersClient::new(channel).max_encoding_message_size(MESSAGE_BYTES);
     let challenge = Transcript::challenge();
     let hello = PeerHelloRequest {
         version: VERSION,
@@ -201,7 +284,7 @@ async fn meet(course: &Course, connected: Result<Channel, tonic::transport::Erro
         address: identity.own_address.clone(),
         admits: identity.admits(to),
     };
-    let answer = client.hello(hello).await.map_err(|status| status.message().to_owned())?.into_inner();
+    let answer = client.hello(hello).await.map_err(|status| status.message().to_owned())?;
     if answer.version != VERSION {
         return Err(format!(
             "release {} speaks version {} of the protocol between masters, this one {VERSION}; upgrade the older one",
@@ -222,5 +305,5 @@ async fn meet(course: &Course, connected: Result<Channel, tonic::transport::Erro
     let prove = PeerProveRequest { session: answer.session.clone(), proof };
     client.prove(prove).await.map_err(|status| status.message().to_owned())?;
     let said = Said { rules: answer.rules.max(meta::FIRST_RULES), priority: answer.priority };
-    Ok(Line { client, session: answer.session.to_vec(), said })
+    Ok(Line { client, session: answer.session, said })
 }

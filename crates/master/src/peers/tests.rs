@@ -4,6 +4,7 @@ use super::*;
 use crate::core::Event;
 use bytes::Bytes;
 use lane::{Course, What, open};
+use proto::internal::{PeerMessage, PeerNote};
 use rpc::{ServerConfig, SystemEntropy};
 use std::path::Path;
 use std::time::Duration;
@@ -22,10 +23,18 @@ fn identity(dir: &Path, key: &ClusterKey, own: u64, members: &[&str], disk: u128
 }
 
 fn serve(identity: Arc<Identity>) -> (Running, Arc<Inbox>) {
+    serve_by(identity, false)
+}
+
+fn serve_by(identity: Arc<Identity>, frames: bool) -> (Running, Arc<Inbox>) {
     let inbox: Arc<Inbox> = Arc::default();
     let gate = Arc::new(Gate::new(identity, inbox.clone(), Arc::new(SystemEntropy)));
-    let routes = Routes::new().service(PeersServer::from_arc(gate).max_decoding_message_size(MESSAGE_BYTES));
     let server = Server::bind("127.0.0.1:0", ServerConfig { threads: 1, ..ServerConfig::default() }).expect("a port");
+    let server = match frames {
+        true => server.with_frames(peers_calls(&gate, FrameService::without_identity())),
+        false => server,
+    };
+    let routes = Routes::new().service(PeersServer::from_arc(gate).max_decoding_message_size(MESSAGE_BYTES));
     (server.serve(move |_| routes.clone()).expect("it serves"), inbox)
 }
 
@@ -45,24 +54,44 @@ async fn refusal(identity: Arc<Identity>, server: &Running) -> String {
 async fn messages_arrive_in_order_and_say_how_far_everybody_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let key = ClusterKey::create(&dir.path().join("key")).expect("a key");
-    let (server, inbox) = serve(identity(dir.path(), &key, 2, &["a:1", "b:1", "c:1"], 22));
-    let one = identity(dir.path(), &key, 1, &["a:1", "b:1", "c:1"], 11);
-    let lane = Lane::start(course(one, &server), &tokio::runtime::Handle::current());
-    let mut sent = 0_u64;
-    let mut arrived: Vec<Event> = Vec::new();
-    eventually_async(PATIENCE, || {
-        if sent < 10 && lane.send(Bytes::from(sent.to_string()), LogIndex(sent)) {
-            sent += 1;
+    // By frames, and as a release before them hears it.
+    for frames in [true, false] {
+        let dir = dir.path().join(frames.to_string());
+        let (server, inbox) = serve_by(identity(&dir, &key, 2, &["a:1", "b:1", "c:1"], 22), frames);
+        let one = identity(&dir, &key, 1, &["a:1", "b:1", "c:1"], 11);
+        let lane = Lane::start(course(one, &server), &tokio::runtime::Handle::current());
+        let mut sent = 0_u64;
+        let mut arrived: Vec<Event> = Vec::new();
+        eventually_async(PATIENCE, || {
+            if sent < 10 && lane.send(Bytes::from(sent.to_string()), LogIndex(sent)) {
+                sent += 1;
+            }
+            arrived.extend(inbox.take());
+            std::future::ready(arrived.len() == 10)
+        })
+        .await;
+        for (number, event) in (0..).zip(arrived) {
+            let Event::PeerMessage { from, message, everywhere } = event else { panic!("{event:?}") };
+            assert_eq!((from, message, everywhere), (MemberId(1), Bytes::from(number.to_string()), LogIndex(number)));
         }
-        arrived.extend(inbox.take());
-        std::future::ready(arrived.len() == 10)
-    })
-    .await;
-    for (number, event) in (0..).zip(arrived) {
-        let Event::PeerMessage { from, message, everywhere } = event else { panic!("{event:?}") };
-        assert_eq!((from, message, everywhere), (MemberId(1), Bytes::from(number.to_string()), LogIndex(number)));
+        assert!(!lane.send(Bytes::from(vec![0; 33 << 20]), LogIndex(0)), "more than a lane holds");
     }
-    assert!(!lane.send(Bytes::from(vec![0; 64 << 20]), LogIndex(0)), "more than a lane holds");
+}
+
+#[tokio::test]
+async fn a_note_without_a_proven_session_is_refused_and_ends_the_connection() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = ClusterKey::create(&dir.path().join("key")).expect("a key");
+    let (server, inbox) = serve_by(identity(dir.path(), &key, 2, &["a:1", "b:1", "c:1"], 22), true);
+    let watch = rpc::Watch { ask_after: PATIENCE, silence: PATIENCE, always: false };
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let address = server.local_addr().to_string();
+    let stranger = rpc::Frames::open_unnamed(&address, watch, until).await.expect("connects").expect("frames");
+    let note = PeerNote { session: Bytes::from_static(b"made up"), message: Some(PeerMessage::default()) };
+    assert!(stranger.note(&note, 1 << 20).expect("open"));
+    let why = stranger.over().await;
+    assert!(why.message().contains("say hello again"), "{why}");
+    assert!(inbox.take().is_empty());
 }
 
 #[tokio::test]

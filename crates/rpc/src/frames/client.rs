@@ -4,7 +4,7 @@
 //! receives for all of them. A caller that is alone writes by itself: one hop between tasks less.
 
 use super::server::release;
-use super::wire::{Broken, Frame, Kind, PREFACE, put, put_with, take};
+use super::wire::{Broken, Frame, Kind, NO_CALL, PREFACE, put, put_with, take};
 use super::{MAX_CALLS, NEWEST, OLDEST};
 use crate::connect::{Identity, keepalive, plain};
 use crate::error::Error;
@@ -28,18 +28,31 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use tonic::{Code, Status};
 use types::ErrorKind;
 
-/// A connection with calls under way that was quiet for this long has its server asked whether it is there.
-const ASK_AFTER: Duration = Duration::from_millis(500);
-/// How long the server may take to say so.
-const SILENCE: Duration = Duration::from_secs(1);
+/// How a client watches a server it asked something.
+const WATCH: Watch = Watch { ask_after: Duration::from_millis(500), silence: Duration::from_secs(1), always: false };
 /// Room for one read.
 const READ_BYTES: usize = 64 << 10;
+/// Room kept for what is to be sent.
+const KEPT_BYTES: usize = 256 << 10;
+/// A note longer than this is left to the connection's task.
+const SHORT_BYTES: usize = 64 << 10;
+
+/// How a connection finds out that its server has vanished.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// After being quiet for this long the server is asked whether it is there.
+    pub ask_after: Duration,
+    /// How long it may take to say so.
+    pub silence: Duration,
+    /// Also while nobody waits for an answer.
+    pub always: bool,
+}
 
 /// A connection of frames whose hello was answered. Lives on the runtime it was opened on. A break is for good: calls under
 /// way fail with UNAVAILABLE, and so does every later one; open another.
@@ -56,6 +69,9 @@ struct Shared {
     write: OwnedWriteHalf,
     /// Of the calls that the server takes at once.
     free: Semaphore,
+    watch: Watch,
+    /// Told when the connection's task ends.
+    ended: Notify,
 }
 
 #[derive(Default)]
@@ -67,6 +83,8 @@ struct State {
     out: BytesMut,
     /// Why no more can be asked here.
     over: Option<Status>,
+    /// The connection's task has ended, or is about to.
+    ended: bool,
     /// Of the connection's task.
     task: Option<Waker>,
     /// Whether that task looks at the clock: not where nobody waits.
@@ -85,7 +103,13 @@ impl Frames {
     /// Errors: no address, nobody there, refused (with the server's sentence as source), the deadline.
     pub async fn open(address: &str, identity: &Identity, deadline: Instant) -> Result<Option<Frames>, Error> {
         let late = |_| Error::Timeout { what: format!("connect to {address} as {:?}", identity.user) };
-        timeout_at(deadline, dial(address, identity)).await.map_err(late)?
+        timeout_at(deadline, dial(address, Some(identity), WATCH)).await.map_err(late)?
+    }
+
+    /// As [`Frames::open`], without a word about who we are: for a port whose methods find that out.
+    pub async fn open_unnamed(address: &str, watch: Watch, deadline: Instant) -> Result<Option<Frames>, Error> {
+        let late = |_| Error::Timeout { what: format!("connect to {address}") };
+        timeout_at(deadline, dial(address, None, watch)).await.map_err(late)?
     }
 
     /// The `host:port` it was opened for.
@@ -109,6 +133,44 @@ impl Frames {
     /// silent, and what was asked may have happened. Cost: no thread is woken where the caller is alone and lives on the
     /// connection's own.
     pub async fn call<M: Unary>(&self, request: &M) -> Result<M::Answer, Status> {
+        let (method, bytes) = self.measured(request)?;
+        let _free = self.shared.free.acquire().await.expect("it is never closed");
+        let answer = self.shared.send(method, request, bytes)?.await?;
+        M::Answer::decode(answer).map_err(|error| {
+            status(
+                ErrorKind::Internal,
+                format!("the answer of {} to {} cannot be read: {error}", self.address, M::PATH),
+            )
+        })
+    }
+
+    /// Says what is not answered. False: nothing was said, since more than `unsent_max` bytes would wait to be sent. Notes
+    /// arrive in order; those that were said before the connection broke may not have arrived.
+    ///
+    /// Errors: as [`Frames::call`]. One that the server has about a note ends the connection. Cost: a short one that nothing
+    /// waits before is written where the caller stands, who needs no runtime; no thread is woken.
+    pub fn note<M: Unary>(&self, request: &M, unsent_max: usize) -> Result<bool, Status> {
+        let (method, bytes) = self.measured(request)?;
+        self.shared.note(method, request, bytes, unsent_max)
+    }
+
+    /// Waits until nothing can be asked here any more; why. Cancel-safe.
+    pub async fn over(&self) -> Status {
+        loop {
+            // Made before the look: it hears of what comes after.
+            let ended = self.shared.ended.notified();
+            {
+                let state = self.shared.state.lock();
+                if let (true, Some(why)) = (state.ended, &state.over) {
+                    return why.clone();
+                }
+            }
+            ended.await;
+        }
+    }
+
+    /// The number of its method and its length.
+    fn measured<M: Unary>(&self, request: &M) -> Result<(u16, usize), Status> {
         let Some(method) = self.methods.get(M::PATH) else {
             let why = format!("{} does not have the method {}", self.address, M::PATH);
             return Err(status(ErrorKind::Unimplemented, why));
@@ -118,14 +180,7 @@ impl Frames {
             let why = format!("the request has {bytes} bytes, {MAX_MESSAGE_BYTES} can be sent at once");
             return Err(status(ErrorKind::Invalid, why));
         }
-        let _free = self.shared.free.acquire().await.expect("it is never closed");
-        let answer = self.shared.send(*method, request, bytes)?.await?;
-        M::Answer::decode(answer).map_err(|error| {
-            status(
-                ErrorKind::Internal,
-                format!("the answer of {} to {} cannot be read: {error}", self.address, M::PATH),
-            )
-        })
+        Ok((*method, bytes))
     }
 }
 
@@ -135,8 +190,9 @@ impl Drop for Frames {
     }
 }
 
-async fn dial(address: &str, identity: &Identity) -> Result<Option<Frames>, Error> {
-    let plain = plain(&identity.user)?;
+async fn dial(address: &str, identity: Option<&Identity>, watch: Watch) -> Result<Option<Frames>, Error> {
+    let said = identity.map(|identity| plain(&identity.user)).transpose()?;
+    let named = identity.is_some_and(|identity| identity.auth == AuthType::Simple);
     let connected = TcpStream::connect(address).await.map_err(|source| match source.kind() {
         io::ErrorKind::InvalidInput => Error::BadAddress { address: address.to_owned(), source: source.into() },
         _ => Error::Connect { address: address.to_owned(), source: source.into() },
@@ -148,7 +204,7 @@ async fn dial(address: &str, identity: &Identity) -> Result<Option<Frames>, Erro
         oldest: OLDEST,
         newest: NEWEST,
         release: release(),
-        plain: (identity.auth == AuthType::Simple).then(|| plain.into()),
+        plain: said.filter(|_| named).map(Bytes::from),
     };
     let mut first = BytesMut::from(PREFACE);
     put(&mut first, Kind::Hello, 0, 0, &hello.encode_to_vec());
@@ -174,8 +230,8 @@ async fn dial(address: &str, identity: &Identity) -> Result<Option<Frames>, Erro
         Kind::Fault => match fault(&frame) {
             older if older.code() == Code::Unimplemented => None,
             refused => {
-                let (address, user) = (address.to_owned(), identity.user.clone());
-                return Err(Error::Handshake { address, user, source: Box::new(refused) });
+                let user = identity.map_or_else(String::new, |identity| identity.user.clone());
+                return Err(Error::Handshake { address: address.to_owned(), user, source: Box::new(refused) });
             }
         },
         _ => None,
@@ -183,7 +239,9 @@ async fn dial(address: &str, identity: &Identity) -> Result<Option<Frames>, Erro
     let Some(welcome) = welcome.filter(|welcome| (OLDEST..=NEWEST).contains(&welcome.version)) else { return Ok(None) };
     let methods = welcome.methods.into_iter().zip(0..).collect();
     let (read, write) = stream.into_split();
-    let shared = Arc::new(Shared { state: Mutex::default(), write, free: Semaphore::new(MAX_CALLS) });
+    let state = Mutex::new(State { is_watched: watch.always, ..State::default() });
+    let (free, ended) = (Semaphore::new(MAX_CALLS), Notify::new());
+    let shared = Arc::new(Shared { state, write, free, watch, ended });
     let mut carrier = Carrier { shared: shared.clone(), read, input, is_quiet: true, asked: false, clock: None };
     let task = tokio::spawn(async move { poll_fn(|cx| carrier.poll(cx)).await }).abort_handle();
     Ok(Some(Frames { address: address.to_owned(), methods, shared, task }))
@@ -216,6 +274,28 @@ impl Shared {
         Ok(Reply { shared: self, call })
     }
 
+    fn note<M: Unary>(&self, method: u16, request: &M, bytes: usize, unsent_max: usize) -> Result<bool, Status> {
+        let mut state = self.state.lock();
+        if let Some(over) = &state.over {
+            return Err(over.clone());
+        }
+        let is_first = state.out.is_empty();
+        if state.out.len() + bytes > unsent_max {
+            return Ok(false);
+        }
+        put_with(&mut state.out, Kind::Note, method, NO_CALL, bytes, |out| {
+            request.encode(out).expect("the buffer grows");
+        });
+        if is_first && bytes <= SHORT_BYTES {
+            // What fails here fails again for the task, which tells everybody.
+            let _ = self.write_some(&mut state.out);
+        }
+        if !state.out.is_empty() {
+            state.wake_task();
+        }
+        Ok(true)
+    }
+
     /// Writes what the socket takes now; whether that was all.
     fn write_some(&self, out: &mut BytesMut) -> io::Result<bool> {
         while !out.is_empty() {
@@ -226,6 +306,9 @@ impl Shared {
                 Err(error) => return Err(error),
             }
         }
+        if out.capacity() > KEPT_BYTES {
+            *out = BytesMut::new();
+        }
         out.clear();
         Ok(true)
     }
@@ -235,7 +318,7 @@ impl State {
     fn next_call(&mut self) -> u32 {
         loop {
             self.last = self.last.wrapping_add(1);
-            if self.last != 0 && !self.waiting.contains_key(&self.last) {
+            if self.last != NO_CALL && !self.waiting.contains_key(&self.last) {
                 return self.last;
             }
         }
@@ -315,10 +398,12 @@ impl Carrier {
         let mut wakers = Vec::new();
         let mut state = self.shared.state.lock();
         state.over.get_or_insert_with(|| why.clone());
+        state.ended = true;
         let calls: Vec<u32> = state.waiting.keys().copied().collect();
         wakers.extend(calls.into_iter().filter_map(|call| state.settle(call, Err(why.clone()))));
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
+        self.shared.ended.notify_waiters();
         Poll::Ready(())
     }
 
@@ -407,15 +492,17 @@ impl Carrier {
         if !state.is_watched {
             return Ok(());
         }
-        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep(ASK_AFTER)));
+        let watch = &self.shared.watch;
+        let matters = watch.always || !state.waiting.is_empty();
+        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep(watch.ask_after)));
         while clock.as_mut().poll(cx).is_ready() {
             let is_quiet = std::mem::replace(&mut self.is_quiet, true);
-            if is_quiet && self.asked && !state.waiting.is_empty() {
+            if is_quiet && self.asked && matters {
                 drop(state);
                 return Err(status(ErrorKind::Unavailable, format!("{} is silent", self.peer())));
             }
-            self.asked = is_quiet && !state.waiting.is_empty();
-            if state.waiting.is_empty() {
+            self.asked = is_quiet && matters;
+            if !matters {
                 state.is_watched = false;
                 self.clock = None;
                 return Ok(());
@@ -424,7 +511,7 @@ impl Carrier {
                 put(&mut state.out, Kind::Ping, 0, 0, &[]);
                 cx.waker().wake_by_ref();
             }
-            clock.as_mut().reset(Instant::now() + if self.asked { SILENCE } else { ASK_AFTER });
+            clock.as_mut().reset(Instant::now() + if self.asked { watch.silence } else { watch.ask_after });
         }
         Ok(())
     }
@@ -433,6 +520,10 @@ impl Carrier {
 fn heed(state: &mut State, frame: Frame) -> Result<Option<Waker>, Broken> {
     Ok(match frame.kind {
         Kind::Answer => state.settle(frame.call, Ok(frame.body)),
+        Kind::Fault if frame.call == NO_CALL => {
+            state.over.get_or_insert_with(|| fault(&frame));
+            None
+        }
         Kind::Fault => state.settle(frame.call, Err(fault(&frame))),
         Kind::Leave => {
             let why = String::from_utf8_lossy(&frame.body);
@@ -445,6 +536,6 @@ fn heed(state: &mut State, frame: Frame) -> Result<Option<Waker>, Broken> {
             state.wake_task();
             None
         }
-        Kind::Hello | Kind::Welcome | Kind::Call | Kind::Cancel => return Err(Broken::Place(frame.kind)),
+        Kind::Hello | Kind::Welcome | Kind::Call | Kind::Cancel | Kind::Note => return Err(Broken::Place(frame.kind)),
     })
 }

@@ -1,6 +1,6 @@
 //! The server's end of a connection of frames.
 
-use super::wire::{Broken, Frame, Kind, put, take};
+use super::wire::{Broken, Frame, Kind, NO_CALL, put, take};
 use super::{MAX_CALLS, NEWEST, OLDEST};
 use crate::identify::{Access, Identify};
 use crate::sasl::{Impersonation, user_of};
@@ -38,16 +38,27 @@ type Handler = Box<dyn Fn(Bytes, Option<Arc<Principal>>) -> Handled + Send + Syn
 
 /// What a port serves by frames, and to whom. One per server, shared by its threads; methods come in by [`Calls`].
 pub struct FrameService {
-    identify: Identify,
-    impersonation: Impersonation,
+    /// None: the methods see to it by themselves who calls.
+    gate: Option<Gate>,
     paths: Vec<String>,
     methods: Vec<(Access, Handler)>,
+}
+
+/// Who may call.
+struct Gate {
+    identify: Identify,
+    impersonation: Impersonation,
 }
 
 impl FrameService {
     /// `identify` is that of the same port.
     pub fn new(identify: Identify, impersonation: Impersonation) -> FrameService {
-        FrameService { identify, impersonation, paths: Vec::new(), methods: Vec::new() }
+        FrameService { gate: Some(Gate { identify, impersonation }), ..FrameService::without_identity() }
+    }
+
+    /// For a port whose methods see to it by themselves who calls: no request has a principal.
+    pub fn without_identity() -> FrameService {
+        FrameService { gate: None, paths: Vec::new(), methods: Vec::new() }
     }
 }
 
@@ -153,7 +164,7 @@ async fn greet(stream: &mut TcpStream, input: &mut BytesMut, service: &FrameServ
                 FramesWelcome { version: NEWEST, release: release(), methods: service.paths.clone() }.encode_to_vec();
             put(&mut out, Kind::Welcome, 0, 0, &welcome);
         }
-        Err(refused) => put_fault(&mut out, 0, refused),
+        Err(refused) => put_fault(&mut out, NO_CALL, refused),
     }
     stream.write_all(&out).await?;
     Ok(admitted.ok())
@@ -179,16 +190,12 @@ async fn admit(frame: Frame, service: &FrameService) -> Result<Caller, Status> {
         );
         return Err(status(ErrorKind::Unimplemented, why));
     }
-    let groups = service.identify.groups();
-    let caller = match hello.plain {
-        Some(plain) => Caller(Some(user_of(&plain, &service.impersonation, groups).await?)),
-        None => Caller(None),
-    };
-    if let Some(user) = &caller.0 {
-        // So that the first call need not wait for it.
-        groups.of(user).await;
-    }
-    Ok(caller)
+    let (Some(gate), Some(plain)) = (&service.gate, hello.plain) else { return Ok(Caller(None)) };
+    let groups = gate.identify.groups();
+    let user = user_of(&plain, &gate.impersonation, groups).await?;
+    // So that the first call need not wait for it.
+    groups.of(&user).await;
+    Ok(Caller(Some(user)))
 }
 
 fn put_fault(out: &mut BytesMut, call: u32, why: &Status) {
@@ -212,7 +219,7 @@ impl Future for UnderWay {
 
 /// An open connection.
 ///
-/// Invariant: `handles` has exactly the calls of `under_way` that were not cancelled.
+/// Invariant: `handles` has exactly the calls of `under_way` that were not cancelled, and no notes.
 struct Serving {
     stream: TcpStream,
     service: Arc<FrameService>,
@@ -300,8 +307,10 @@ impl Serving {
 
     fn heed(&mut self, frame: Frame, cx: &mut Context<'_>) -> Result<(), Broken> {
         match frame.kind {
-            Kind::Call if self.handles.contains_key(&frame.call) => return Err(Broken::Place(Kind::Call)),
-            Kind::Call => self.call(frame, cx),
+            Kind::Call if frame.call == NO_CALL || self.handles.contains_key(&frame.call) => {
+                return Err(Broken::Place(Kind::Call));
+            }
+            Kind::Call | Kind::Note => self.call(frame, cx),
             Kind::Cancel => {
                 if let Some(handle) = self.handles.remove(&frame.call) {
                     handle.abort();
@@ -316,18 +325,21 @@ impl Serving {
         Ok(())
     }
 
-    /// Begins a call; one that need not wait is answered at once.
+    /// Begins a call, or a note; one that need not wait is answered at once.
     fn call(&mut self, frame: Frame, cx: &mut Context<'_>) {
+        let call = if frame.kind == Kind::Note { NO_CALL } else { frame.call };
         let mut handled = match self.begun(frame.number, frame.body) {
             Ok(handled) => handled,
-            Err(refused) => return put_fault(&mut self.out, frame.call, &refused),
+            Err(refused) => return put_fault(&mut self.out, call, &refused),
         };
         match handled.poll_unpin(cx) {
-            Poll::Ready(result) => self.put_result(frame.call, result),
+            Poll::Ready(result) => self.put_result(call, result),
             Poll::Pending => {
                 let (handle, registration) = AbortHandle::new_pair();
-                self.handles.insert(frame.call, handle);
-                self.under_way.push(Abortable::new(UnderWay { call: frame.call, handled }, registration));
+                if call != NO_CALL {
+                    self.handles.insert(call, handle);
+                }
+                self.under_way.push(Abortable::new(UnderWay { call, handled }, registration));
             }
         }
     }
@@ -340,10 +352,11 @@ impl Serving {
         let Some((access, handler)) = service.methods.get(usize::from(method)) else {
             return Err(status(ErrorKind::Unimplemented, format!("method {method} is none of those in the welcome")));
         };
-        if *access == Access::Anybody {
-            return Ok(handler(body, None));
-        }
-        let (user, proof) = match (&self.caller.0, service.identify.assumed(*access)) {
+        let identify = match &service.gate {
+            Some(gate) if *access != Access::Anybody => &gate.identify,
+            Some(_) | None => return Ok(handler(body, None)),
+        };
+        let (user, proof) = match (&self.caller.0, identify.assumed(*access)) {
             (Some(user), _) => (user.as_str(), Proof::Claimed),
             (None, Some(user)) => (user, Proof::Assumed),
             (None, None) => {
@@ -351,10 +364,11 @@ impl Serving {
                 return Err(status(ErrorKind::Unauthenticated, why));
             }
         };
-        let Some(groups) = service.identify.groups().cached(user) else {
-            let (service, user, method) = (service.clone(), user.to_owned(), usize::from(method));
+        let Some(groups) = identify.groups().cached(user) else {
+            let (known, service) = (identify.groups().clone(), service.clone());
+            let (user, method) = (user.to_owned(), usize::from(method));
             return Ok(Box::pin(async move {
-                let groups = service.identify.groups().of(&user).await.to_vec();
+                let groups = known.of(&user).await.to_vec();
                 let (_, handler) = &service.methods[method];
                 handler(body, Some(Arc::new(Principal { user, groups, proof }))).await
             }));
@@ -409,6 +423,7 @@ impl Serving {
 
     fn put_result(&mut self, call: u32, result: Result<Vec<u8>, Status>) {
         match result {
+            Ok(_) if call == NO_CALL => {}
             Ok(answer) => put(&mut self.out, Kind::Answer, 0, call, &answer),
             Err(why) => put_fault(&mut self.out, call, &why),
         }

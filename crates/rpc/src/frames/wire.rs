@@ -13,6 +13,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// What a client says before its first frame.
 pub(crate) const PREFACE: &[u8] = b"GOOSEFS FRAMES\r\n";
+/// Where a frame belongs to no call.
+pub(super) const NO_CALL: u32 = 0;
 /// Bytes before the body.
 pub(super) const HEAD_BYTES: usize = 16;
 const CRC_AT: usize = 12;
@@ -37,6 +39,8 @@ pub(super) enum Kind {
     Pong = 8,
     /// The server takes no more calls here; the body is a sentence that says why. Those under way get their answers.
     Leave = 9,
+    /// A request whose success is not answered. A fault about one, as about no call, ends the connection.
+    Note = 10,
 }
 
 impl Kind {
@@ -51,6 +55,7 @@ impl Kind {
             7 => Kind::Ping,
             8 => Kind::Pong,
             9 => Kind::Leave,
+            10 => Kind::Note,
             _ => return None,
         })
     }
