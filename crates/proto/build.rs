@@ -27,7 +27,7 @@ const FILES: [&str; 19] = [
     "goosefs/peers.proto",
 ];
 
-/// Services whose methods with one answer our own clients call.
+/// Services whose methods with one answer our own clients, or masters among each other, call by frames.
 const CALLED: [&str; 7] = [
     "FileSystemMasterClientService",
     "WorkerManagerMasterClientService",
@@ -80,8 +80,7 @@ fn calls(service: &Service, out: &mut String) -> std::fmt::Result {
     writeln!(
         out,
         "/// Every method of {proto_name} that has one answer.\n\
-         pub fn {module}_calls<T: {module}_server::{proto_name}, C: crate::Calls>(service: &std::sync::Arc<T>, calls: C) -> C {{\n    \
-         let calls = calls;"
+         pub fn {module}_calls<T: {module}_server::{proto_name}, C: crate::Calls>(service: &std::sync::Arc<T>, calls: C) -> C {{"
     )?;
     for method in unary() {
         writeln!(

@@ -10,7 +10,6 @@ use super::lane::{Course, Line, open_apart};
 use crate::install::{INCOMING, Snapshot};
 use journal::SnapshotOffer;
 use parking_lot::Mutex;
-use proto::internal::peers_client::PeersClient;
 use proto::internal::{CheckpointRequest, CheckpointResponse, FetchPiece, FetchRequest};
 use std::future::Future;
 use std::io;
@@ -21,7 +20,6 @@ use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 use types::{LogIndex, Term};
 
@@ -200,14 +198,14 @@ fn unwritable(what: &str, error: &io::Error) -> String {
 /// Another master, over port 9202.
 struct Peer {
     course: Course,
-    line: Option<Line<PeersClient<Channel>>>,
+    line: Option<Line>,
     /// The file that is being sent, and from where on its next piece is.
     sending: Option<(FetchRequest, Streaming<FetchPiece>)>,
 }
 
 impl Peer {
     /// The connection, opened if there is none.
-    async fn line(&mut self) -> Result<&mut Line<PeersClient<Channel>>, String> {
+    async fn line(&mut self) -> Result<&mut Line, String> {
         if self.line.is_none() {
             // What is sent of a checkpoint delays nothing else there.
             self.line = Some(open_apart(&self.course).await?);
@@ -294,7 +292,7 @@ impl Arrivals for Folder {
     }
 }
 
-impl Line<PeersClient<Channel>> {
+impl Line {
     fn ask<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert_bin(SESSION, MetadataValue::from_bytes(&self.session));

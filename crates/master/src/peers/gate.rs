@@ -79,7 +79,9 @@ impl Gate {
     /// Who has proven to be the other end of a session.
     fn proven(&self, name: &[u8]) -> Result<MemberId, Error> {
         let sessions = self.sessions.lock();
-        let from = sessions.iter().find(|session| session.name == name && session.proven).map(|session| session.from);
+        // The newest are those in use.
+        let from =
+            sessions.iter().rev().find(|session| session.name == name && session.proven).map(|session| session.from);
         from.ok_or_else(|| {
             Error::Unauthenticated("this master has not proven the cluster's key; say hello again".to_owned())
         })

@@ -58,8 +58,8 @@ pub struct Course {
 enum Way {
     /// Each names the session.
     Notes(Arc<Frames>, Bytes),
-    /// To a master that does not know frames.
-    Stream(mpsc::Sender<PeerMessage>),
+    /// To a master that does not know frames; with the bytes that wait.
+    Stream(mpsc::Sender<PeerMessage>, Arc<AtomicUsize>),
 }
 
 type Open = Arc<Mutex<Option<Way>>>;
@@ -68,8 +68,6 @@ type Open = Arc<Mutex<Option<Way>>>;
 pub struct Lane {
     identity: Arc<Identity>,
     open: Open,
-    /// Of a stream.
-    waiting_bytes: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -81,10 +79,9 @@ impl Drop for Lane {
 
 impl Lane {
     pub fn start(course: Course, runtime: &tokio::runtime::Handle) -> Lane {
-        let (identity, open, waiting_bytes) = (Arc::clone(&course.identity), Open::default(), Arc::default());
-        let task = Task { course, open: Arc::clone(&open), waiting_bytes: Arc::clone(&waiting_bytes) };
-        let task = runtime.spawn(task.run());
-        Lane { identity, open, waiting_bytes, task }
+        let (identity, open) = (Arc::clone(&course.identity), Open::default());
+        let task = runtime.spawn(Task { course, open: Arc::clone(&open) }.run());
+        Lane { identity, open, task }
     }
 
     /// Sends a message, or queues it; false when there is no connection, or too much waits already. Never blocks.
@@ -98,14 +95,14 @@ impl Lane {
                 let note = PeerNote { session: session.clone(), message: Some(message) };
                 frames.note(&note, WAITING_BYTES).unwrap_or(false)
             }
-            Some(Way::Stream(queue)) => {
-                if self.waiting_bytes.load(Ordering::Relaxed) + bytes > WAITING_BYTES {
+            Some(Way::Stream(queue, waiting)) => {
+                if waiting.load(Ordering::Relaxed) + bytes > WAITING_BYTES {
                     return false;
                 }
-                self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+                waiting.fetch_add(bytes, Ordering::Relaxed);
                 let queued = queue.try_send(message).is_ok();
                 if !queued {
-                    self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    waiting.fetch_sub(bytes, Ordering::Relaxed);
                 }
                 queued
             }
@@ -116,7 +113,6 @@ impl Lane {
 struct Task {
     course: Course,
     open: Open,
-    waiting_bytes: Arc<AtomicUsize>,
 }
 
 impl Task {
@@ -160,16 +156,12 @@ impl Task {
     }
 
     /// Sends what is queued until the connection ends; why it ended.
-    async fn deliver(&self, line: Line<PeersClient<Channel>>) -> String {
+    async fn deliver(&self, line: Line) -> String {
         let (sender, receiver) = mpsc::channel(WAITING);
-        self.waiting_bytes.store(0, Ordering::Relaxed);
-        *self.open.lock() = Some(Way::Stream(sender));
-        let waiting = Arc::clone(&self.waiting_bytes);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        *self.open.lock() = Some(Way::Stream(sender, Arc::clone(&waiting)));
         let messages = ReceiverStream::new(receiver).map(move |message: PeerMessage| {
-            let bytes = message.message.len();
-            // Messages of an earlier connection were counted from zero, too.
-            let _ =
-                waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |there| Some(there.saturating_sub(bytes)));
+            waiting.fetch_sub(message.message.len(), Ordering::Relaxed);
             message
         });
         let mut request = Request::new(messages);
@@ -183,7 +175,7 @@ impl Task {
 }
 
 /// A connection whose both ends have proven themselves.
-pub struct Line<C> {
+pub struct Line<C = PeersClient<Channel>> {
     pub client: C,
     pub session: Bytes,
     /// What the other end says of itself.
@@ -216,7 +208,7 @@ impl Introduce for PeersClient<Channel> {
 
 enum Either {
     Frames(Line<Frames>),
-    Stream(Line<PeersClient<Channel>>),
+    Stream(Line),
 }
 
 impl Either {
@@ -237,13 +229,13 @@ async fn open_either(course: &Course) -> Result<Either, String> {
     }
 }
 
-pub async fn open(course: &Course) -> Result<Line<PeersClient<Channel>>, String> {
+pub async fn open(course: &Course) -> Result<Line, String> {
     let endpoint = endpoint(course)?;
     meet(course, client(endpoint.connect().await)?).await
 }
 
 /// Opens on a thread of its own at the other end, unless that is of an older release.
-pub async fn open_apart(course: &Course) -> Result<Line<PeersClient<Channel>>, String> {
+pub async fn open_apart(course: &Course) -> Result<Line, String> {
     let endpoint = endpoint(course)?;
     let apart = async { meet(course, client(rpc::connect_apart(&endpoint).await)?).await };
     match apart.await {

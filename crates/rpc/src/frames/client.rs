@@ -38,8 +38,6 @@ use types::ErrorKind;
 const WATCH: Watch = Watch { ask_after: Duration::from_millis(500), silence: Duration::from_secs(1), always: false };
 /// Room for one read.
 const READ_BYTES: usize = 64 << 10;
-/// Room kept for what is to be sent.
-const KEPT_BYTES: usize = 256 << 10;
 /// A note longer than this is left to the connection's task.
 const SHORT_BYTES: usize = 64 << 10;
 
@@ -263,12 +261,8 @@ impl Shared {
         put_with(&mut state.out, Kind::Call, method, call, bytes, |out| {
             request.encode(out).expect("the buffer grows");
         });
-        if is_alone {
-            // What fails here fails again for the task, which tells everybody.
-            let _ = self.write_some(&mut state.out);
-        }
-        if !state.out.is_empty() || !state.is_watched {
-            state.is_watched = true;
+        self.push(&mut state, is_alone);
+        if !std::mem::replace(&mut state.is_watched, true) {
             state.wake_task();
         }
         Ok(Reply { shared: self, call })
@@ -286,14 +280,19 @@ impl Shared {
         put_with(&mut state.out, Kind::Note, method, NO_CALL, bytes, |out| {
             request.encode(out).expect("the buffer grows");
         });
-        if is_first && bytes <= SHORT_BYTES {
+        self.push(&mut state, is_first && bytes <= SHORT_BYTES);
+        Ok(true)
+    }
+
+    /// Writes what was put, if that is to be done here; the task does the rest.
+    fn push(&self, state: &mut State, here: bool) {
+        if here {
             // What fails here fails again for the task, which tells everybody.
             let _ = self.write_some(&mut state.out);
         }
         if !state.out.is_empty() {
             state.wake_task();
         }
-        Ok(true)
     }
 
     /// Writes what the socket takes now; whether that was all.
@@ -305,9 +304,6 @@ impl Shared {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
-        }
-        if out.capacity() > KEPT_BYTES {
-            *out = BytesMut::new();
         }
         out.clear();
         Ok(true)
@@ -496,6 +492,10 @@ impl Carrier {
         let matters = watch.always || !state.waiting.is_empty();
         let clock = self.clock.get_or_insert_with(|| Box::pin(sleep(watch.ask_after)));
         while clock.as_mut().poll(cx).is_ready() {
+            if state.out.is_empty() {
+                // What a burst needed is not kept for ever.
+                state.out = BytesMut::new();
+            }
             let is_quiet = std::mem::replace(&mut self.is_quiet, true);
             if is_quiet && self.asked && matters {
                 drop(state);
