@@ -229,6 +229,8 @@ async fn a_survivor_of_three_goes_on_alone_by_an_operators_word_and_takes_new_ma
     cache(&fs, "/kept", &content(1)).await;
     let survivor = (group.leader() + 1) % MASTERS;
     let lost = [(survivor + 1) % MASTERS, (survivor + 2) % MASTERS];
+    // What the two acknowledged, the third need not have heard yet.
+    group.caught_up(survivor);
     group.kill9(survivor);
     // What only the others know of.
     cache(&fs, "/lost", &content(2)).await;

@@ -139,15 +139,15 @@ impl Batches {
         done: Result<Done, Error>,
     ) -> Result<Option<FileInfo>, Error> {
         let is_file = matches!(item.op, BatchOp::CreateFile(_));
+        let path = item.op.path().clone();
         let done = match done {
             Err(Error::Moved) => {
-                let path = item.op.path().clone();
                 self.0.submit_new(who, Some(operation.of_item(item.number)), &path, item.op.into()).await?
             }
             done => done?,
         };
         if let (Done::Inode(inode), true) = (done, is_file) {
-            return self.0.info_of(inode).await.map(Some);
+            return self.0.info_of(who, &path, inode).await.map(Some);
         }
         Ok(None)
     }

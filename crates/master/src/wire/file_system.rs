@@ -334,9 +334,20 @@ impl FileSystem {
         Ok(hold)
     }
 
-    /// The message for an inode an operation made or found.
-    pub(super) async fn info_of(&self, inode: InodeId) -> Result<FileInfo, Error> {
-        let status = self.handle.read(|read| meta::by_inode(read, inode)).await?;
+    /// The message for an inode an operation made or found at `path`.
+    pub(super) async fn info_of(
+        &self,
+        principal: &Principal,
+        path: &GfsPath,
+        inode: InodeId,
+    ) -> Result<FileInfo, Error> {
+        let who = self.who(principal);
+        let look = |read: &dyn meta::Read| match meta::status(read, &who, path)? {
+            // One look-up a level, of what was just looked up; from its id there are two.
+            Ok(status) if status.spot.inode.id == inode => Ok(Some(status)),
+            Ok(_) | Err(_) => meta::by_inode(read, inode),
+        };
+        let status = self.handle.read(look).await?;
         let status = status.ok_or_else(|| Error::NotFound("the file was removed meanwhile".to_owned()))?;
         Ok(file_info(self.shared(), &status))
     }
@@ -515,7 +526,7 @@ impl FileSystemMasterClientService for FileSystem {
         let operation = operation(options.common_options.as_ref())?;
         let done = self.submit_new(&who, operation, &path, op).await?;
         let Done::Inode(inode) = done else { return Err(unexpected("create", &done)) };
-        Ok(Response::new(CreateFilePResponse { file_info: Some(self.info_of(inode).await?) }))
+        Ok(Response::new(CreateFilePResponse { file_info: Some(self.info_of(&who, &path, inode).await?) }))
     }
 
     async fn complete_file(&self, request: Request<CompleteFilePRequest>) -> Answer<CompleteFilePResponse> {
