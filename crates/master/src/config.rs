@@ -106,6 +106,8 @@ pub struct MasterConfig {
     pub cache: CacheConfig,
     /// `goosefs.master.process.memory.budget`
     pub memory_budget_bytes: u64,
+    /// The longest that calls wait for their turn and it is nothing unusual; where that lasts, some are refused. Zero: never.
+    pub late: Duration,
     /// How long a client's mutation may wait for its outcome.
     pub request_timeout: Duration,
     /// How long a request waits for an operation on the store that covers its name.
@@ -167,6 +169,7 @@ impl MasterConfig {
             checkpoint_entries: 50,
             cache: CacheConfig::of_bytes(1 << 20),
             memory_budget_bytes: 1 << 30,
+            late: Duration::from_secs(1),
             request_timeout: Duration::from_secs(5),
             intent_wait: Duration::from_secs(2),
             operation_retention: Duration::from_secs(900),

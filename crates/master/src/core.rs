@@ -41,7 +41,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use types::{ContainerId, InodeId, IntentId, LogIndex, Monotonic, OperationId, Term, UnixMs, WorkerId};
+use types::{ContainerId, InodeId, IntentId, LogIndex, Monotonic, OperationId, Patience, Term, UnixMs, WorkerId};
 
 #[cfg(test)]
 mod tests;
@@ -164,13 +164,18 @@ enum Origin {
 struct Proposal {
     origin: Origin,
     request: Request,
-    /// When it was given to the node, if it was.
-    proposed: Monotonic,
+    /// Since when it waits to be given to the node, or when it was.
+    since: Monotonic,
 }
 
 impl Proposal {
-    fn new(origin: Origin, request: Request) -> Proposal {
-        Proposal { origin, request, proposed: Monotonic::default() }
+    fn new(now: Now, origin: Origin, request: Request) -> Proposal {
+        Proposal { origin, request, since: now.mono }
+    }
+
+    /// Whether somebody asked for it who can ask again.
+    fn is_asked_for(&self) -> bool {
+        matches!(self.origin, Origin::Client(_) | Origin::Batch(_))
     }
 }
 
@@ -189,6 +194,8 @@ pub struct CoreConfig {
     pub format: meta::Format,
     /// How long a new leader leaves alone what an earlier one may still be asking of the stores.
     pub intent_rest: Duration,
+    /// The longest that a request waits to be proposed and it is nothing unusual; zero: none is too long.
+    pub late: Duration,
     /// The walk through all inodes; None: there is none.
     pub walk: Option<WalkConfig>,
     /// What becomes of metadata that nobody uses; None: they stay.
@@ -211,6 +218,8 @@ pub struct Core {
     proposals: BTreeMap<u64, Proposal>,
     /// Admitted, not proposed yet.
     queue: VecDeque<Proposal>,
+    /// With how long they wait for that.
+    patience: Patience,
     /// Items of batches among both.
     batched: usize,
     committed: VecDeque<journal::Committed>,
@@ -248,6 +257,7 @@ impl Core {
         }
         let group = group::GroupState::new(node.members());
         Core {
+            patience: Patience::new(config.late),
             config,
             node,
             namespace,
@@ -287,8 +297,10 @@ impl Core {
                 self.ticked = true;
                 self.tick(now);
             }
-            Event::Request(ticket, request) => self.admit(Proposal::new(Origin::Client(ticket), request)),
-            Event::Batch(tickets, request) => self.admit_batch(tickets, request),
+            Event::Request(ticket, request) => {
+                self.admit(Proposal::new(now, Origin::Client(ticket), request));
+            }
+            Event::Batch(tickets, request) => self.admit_batch(now, tickets, request),
             Event::Want(ticket, want, deadline) => self.want(now, ticket, want, deadline),
             Event::Confirm(ticket) => self.confirm(ticket),
             Event::Persisted(batch) => self.node.persisted(batch),
@@ -407,11 +419,26 @@ impl Core {
         self.queue.push_back(proposal);
     }
 
+    /// Refuses what nobody waits for any more, and what has waited while more is asked than can be done: the sooner its caller
+    /// hears of it, the better.
+    fn check_wait(&mut self, now: Now, proposal: &Proposal) -> Result<(), Error> {
+        if !proposal.is_asked_for() {
+            return Ok(());
+        }
+        let waited = now.mono - proposal.since;
+        let is_over = self.patience.is_over(now.mono, waited);
+        if is_over || now.mono >= proposal.request.deadline {
+            self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::Late(waited));
+        }
+        Ok(())
+    }
+
     /// Queues an entry of the core's own.
     fn task(&mut self, now: Now, origin: Origin, op: Op) {
         let deadline = now.mono + self.config.task_timeout;
         let request = Request { who: Caller::system(), operation: None, op, deadline };
-        self.queue.push_back(Proposal::new(origin, request));
+        self.queue.push_back(Proposal::new(now, origin, request));
     }
 
     /// Whether what waits had better go together: other masters are still at work on what was sent to them, and a message,
@@ -431,7 +458,8 @@ impl Core {
             return true;
         }
         while let Some(mut proposal) = self.queue.pop_front() {
-            if let Err(err) = self.check_rules(&proposal.request.op) {
+            let checked = self.check_rules(&proposal.request.op).and_then(|()| self.check_wait(now, &proposal));
+            if let Err(err) = checked {
                 self.answer(proposal.origin, Err(err));
                 continue;
             }
@@ -444,7 +472,7 @@ impl Core {
             match self.node.propose(number, &payload) {
                 Ok(()) => {
                     self.next_proposal += 1;
-                    proposal.proposed = now.mono;
+                    proposal.since = now.mono;
                     let begins = proposal.origin == Origin::Incarnation;
                     self.proposals.insert(number, proposal);
                     if begins {
@@ -524,7 +552,7 @@ impl Core {
             self.stamper.leave_out(&self.namespace);
         }
         let Some(proposal) = ticket.and_then(|ticket| self.proposals.remove(&ticket)) else { return };
-        self.shared.metrics.commits.record(now.mono - proposal.proposed);
+        self.shared.metrics.commits.record(now.mono - proposal.since);
         match proposal.origin.clone() {
             Origin::Client(ticket) => self.client_outcome(now, ticket, proposal, applied.outcome),
             Origin::Batch(tickets) => self.batch_outcome(now, tickets, proposal.request, applied.outcome),
@@ -609,7 +637,7 @@ impl Core {
                 // It looked at the store where that has other things now.
                 self.answer(proposal.origin, Err(Error::Moved));
             } else if now.mono < until {
-                self.queue.push_back(proposal);
+                self.queue.push_back(Proposal { since: now.mono, ..proposal });
             } else {
                 self.answer(proposal.origin, Err(busy(id)));
             }

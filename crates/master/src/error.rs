@@ -19,6 +19,8 @@ pub enum Error {
     Starting(&'static str),
     #[error("this master has {0} requests waiting, as many as it takes; try again")]
     Overloaded(usize),
+    #[error("this waited {0:?} for its turn and was not begun: more is asked of this master than it can do; try again")]
+    Late(std::time::Duration),
     #[error(
         "the metadata database of this master does not keep up with compacting its files and takes no changes for now; reads \
          go on; try again, and see Master.RocksLevel0Files and the disk of goosefs.master.metastore.dir if it lasts"
@@ -55,6 +57,7 @@ impl Error {
             | Error::NotLeader
             | Error::Starting(_)
             | Error::Overloaded(_)
+            | Error::Late(_)
             | Error::Behind
             | Error::Timeout(_)
             | Error::Stopping
@@ -76,7 +79,7 @@ impl Error {
             Error::Database(err) => err.kind,
             Error::UnderStore { kind, .. } => *kind,
             Error::NotLeader | Error::Starting(_) | Error::Stopping => ErrorKind::Unavailable,
-            Error::Overloaded(_) | Error::Moved | Error::Behind => ErrorKind::Busy,
+            Error::Overloaded(_) | Error::Late(_) | Error::Moved | Error::Behind => ErrorKind::Busy,
             Error::Timeout(_) => ErrorKind::Timeout,
             Error::Invalid(_) => ErrorKind::Invalid,
             Error::Unauthenticated(_) => ErrorKind::Unauthenticated,

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub skipped_keys: AtomicU64,
     /// Inodes forgotten because nobody used them.
     pub metadata_expired: AtomicU64,
+    /// Calls that were not begun because more was asked than could be done.
+    pub refused: Arc<AtomicU64>,
     /// Of each entry proposed here: from then until it was committed.
     pub commits: Timings,
     journal: OnceLock<Arc<WriterStats>>,
@@ -97,6 +99,7 @@ pub fn values(shared: &Shared) -> BTreeMap<String, f64> {
     set("Master.CollectedInodes".into(), shared.metrics.collected.load(Ordering::Relaxed));
     set("Master.StaleFences".into(), shared.metrics.stale_fences.load(Ordering::Relaxed));
     set("Master.MetadataExpired".into(), shared.metrics.metadata_expired.load(Ordering::Relaxed));
+    set("Master.RefusedCalls".into(), shared.metrics.refused.load(Ordering::Relaxed));
     set("Master.SkippedStoreKeys".into(), shared.metrics.skipped_keys.load(Ordering::Relaxed));
     let (short, free) = (shared.rooms.own(), &shared.rooms.free);
     set("Master.JournalDiskShort".into(), u64::from(short.journal));

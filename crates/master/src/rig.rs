@@ -26,6 +26,7 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tonic::codegen::http::Request;
 use tower::Service as _;
 use types::{BlockId, Clock, ContainerId, Entropy, LogIndex, Term, WorkerId};
@@ -200,6 +201,11 @@ impl Rig {
     /// The term of an entry that is in its log, safe there or not yet; None: it is not, or was cut off.
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         self.core.term_at(index)
+    }
+
+    /// Inodes that this master, while it led, had the group forget since its start.
+    pub fn expired(&self) -> u64 {
+        self.shared.metrics.metadata_expired.load(Ordering::Relaxed)
     }
 
     pub fn open_intents(&self) -> usize {

@@ -39,7 +39,7 @@ use proto::grpc::version::service_version_client_service_server::ServiceVersionC
 use proto::internal::worker_master_server::WorkerMasterServer;
 use rpc::{
     AuthType, Channels, ClusterKey, FrameService, Groups, Identify, IdentityRules, Impersonation, MAX_MESSAGE_BYTES,
-    Routes, Running, Sasl, Server, ServerConfig,
+    Overload, Routes, Running, Sasl, Server, ServerConfig,
 };
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -610,6 +610,7 @@ pub(crate) fn core_config(
 ) -> CoreConfig {
     CoreConfig {
         checkpoint_entries: config.checkpoint_entries,
+        late: config.late,
         intent_wait: config.intent_wait,
         operation_retention: config.operation_retention,
         incomplete_expiry: config.incomplete_expiry,
@@ -690,10 +691,11 @@ fn serve_clients(
         .service(AdminServer::from_arc(operators));
     server
         .with_frames(frames)
+        .with_overload(Overload { late: config.late, refused: shared.metrics.refused.clone() })
         .serve(move |thread| {
             let (rules, stopping) = (rules.clone(), thread.stopping.clone());
             let sasl = Sasl::new(rules, Impersonation::none(), channels.clone(), groups.clone(), stopping);
-            identify.layer(routes.clone().service(sasl.server()))
+            thread.paced(identify.layer(routes.clone().service(sasl.server())))
         })
         .map_err(start)
 }

@@ -9,7 +9,9 @@ use crate::reject::Reject;
 use crate::step::container_owner;
 use crate::store::{Family, Read, StoreError};
 use crate::txn::{expect, fetch, for_each};
-use crate::walk::{INNER_WRITE_TYPE, Resolved, Spot, Stop, inherited_write_type, locate, own_write_type, settle, walk};
+use crate::walk::{
+    INNER_WRITE_TYPE, Resolved, Spot, Stop, child, inherited_write_type, locate, own_write_type, settle, walk,
+};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,6 +104,14 @@ pub struct Page {
 /// What stands at `path`. The caller needs execute on the directories above it.
 pub fn status(read: &dyn Read, who: &Caller, path: &GfsPath) -> Result<Result<Status, Reject>, StoreError> {
     settle(found(read, who, path).map(Status::of))
+}
+
+/// What was made under the one name that `before` lacked, if that is `inode`. Cost: one point lookup.
+pub fn made(read: &dyn Read, before: &Resolved, inode: InodeId) -> Result<Option<Status>, StoreError> {
+    let [name] = &before.missing[..] else { return Ok(None) };
+    let spot = child(read, before.last(), name)?.filter(|spot| spot.inode.id == inode);
+    let (mount, write_type) = (&before.mount, before.write_type());
+    Ok(spot.map(|spot| Status { spot, mount: Arc::new(mount.clone()), write_type }))
 }
 
 fn found(read: &dyn Read, who: &Caller, path: &GfsPath) -> Result<Resolved, Stop> {

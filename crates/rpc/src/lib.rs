@@ -39,7 +39,7 @@ pub use retry::{RetryPolicy, Try, retry};
 pub use routes::{Answer, Body, Routes};
 pub use sasl::{Impersonation, MAX_PENDING_HANDSHAKES, Sasl};
 pub use seal::{Challenge, ClusterKey, Proof, SessionKey, Side, Transcript, WorkerToken};
-pub use server::{Core, MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, Running, Server, ServerConfig, Stopping};
+pub use server::{Core, MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES, Overload, Paced, Running, Server, ServerConfig, Stopping};
 pub use status::{MAX_STATUS_BYTES, kind_of, status};
 
 #[doc(hidden)]

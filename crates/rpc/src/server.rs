@@ -9,12 +9,16 @@ mod apart;
 mod connection;
 mod core;
 mod opening;
+mod pace;
 
+use crate::clock::SystemClock;
 use crate::error::Error;
 use crate::frames::FrameService;
 use http::{Request, Response};
 use hyper::body::Incoming;
 pub(crate) use opening::{APART, say_and_close};
+pub(crate) use pace::Pace;
+pub use pace::{Overload, Paced};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::convert::Infallible;
 use std::io;
@@ -102,6 +106,7 @@ pub struct Server {
     address: SocketAddr,
     config: Arc<ServerConfig>,
     frames: Option<Arc<FrameService>>,
+    overload: Overload,
     stop: watch::Sender<Option<Instant>>,
 }
 
@@ -116,6 +121,8 @@ pub struct Core {
     pub stopping: Stopping,
     /// What is served by frames.
     pub(crate) frames: Option<Arc<FrameService>>,
+    /// Whether this thread keeps up.
+    pub(crate) pace: Pace,
 }
 
 /// Tells long calls (handshakes, held answers) that the server drains.
@@ -171,12 +178,18 @@ impl Server {
         })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { address: wanted, source })?;
         let (stop, _) = watch::channel(None);
-        Ok(Server { listener, address, config: Arc::new(config), frames: None, stop })
+        Ok(Server { listener, address, config: Arc::new(config), frames: None, overload: Overload::default(), stop })
     }
 
     /// Serves these methods by frames, too.
     pub fn with_frames(mut self, frames: FrameService) -> Server {
         self.frames = Some(Arc::new(frames));
+        self
+    }
+
+    /// Refuses calls while more are asked than can be done; of gRPC those that go through [`Core::paced`].
+    pub fn with_overload(mut self, overload: Overload) -> Server {
+        self.overload = overload;
         self
     }
 
@@ -212,7 +225,8 @@ impl Server {
         let mut listener = Some((self.listener, inboxes));
         for (index, inbox) in waiting.drain(..).enumerate() {
             let (config, frames) = (self.config.clone(), self.frames.clone());
-            let core = Core { index, config, stopping: Stopping(self.stop.subscribe()), frames };
+            let pace = Pace::new(&self.overload, Arc::new(SystemClock));
+            let core = Core { index, config, stopping: Stopping(self.stop.subscribe()), frames, pace };
             let (factory, counts, alive, accepting) = (factory.clone(), counts.clone(), alive.clone(), listener.take());
             let apart = apart.clone();
             let name = format!("rpc-{index}");

@@ -151,6 +151,8 @@ pub struct Statistics {
     pub removed: u64,
     /// Snapshots that arrived whole.
     pub snapshots: u64,
+    /// Inodes forgotten because nobody used them, as far as the masters that run in the end had that done.
+    pub expired: u64,
     pub healed_after_ms: u64,
 }
 

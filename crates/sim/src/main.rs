@@ -127,6 +127,7 @@ impl Cli {
         let until = self.minutes.map(|minutes| Duration::from_secs(60 * minutes));
         let (mut ran, mut failed, mut simulated_ms, mut calls, mut slowest_ms) = (0, 0_u64, 0, 0, 0);
         let (mut refused, mut admitted, mut removed, mut snapshots, mut read_bytes) = (0, 0, 0, 0, 0);
+        let mut expired = 0;
         for seed in self.from..self.from.saturating_add(self.seeds) {
             if until.is_some_and(|until| began.elapsed() >= until) {
                 break;
@@ -141,6 +142,7 @@ impl Cli {
             removed += report.statistics.removed;
             read_bytes += report.statistics.read_bytes;
             snapshots += report.statistics.snapshots;
+            expired += report.statistics.expired;
             slowest_ms = slowest_ms.max(report.statistics.healed_after_ms);
             if let Err(failure) = report.verdict {
                 failed += 1;
@@ -163,7 +165,7 @@ impl Cli {
         );
         println!(
             "{refused} logs refused for a flipped bit, {admitted} masters taken in, {removed} removed, {snapshots} snapshots \
-             installed, {read_bytes} bytes read through workers"
+             installed, {read_bytes} bytes read through workers, {expired} inodes forgotten"
         );
         if failed > 0 { bail!("{failed} of {ran} seeds failed") } else { Ok(()) }
     }

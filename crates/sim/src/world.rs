@@ -274,6 +274,8 @@ impl World {
         self.statistics.leaders = self.judge.leaders();
         self.statistics.calls = self.crowd.calls();
         self.statistics.read_bytes = self.yard.crew.read_bytes;
+        let running = self.machines.iter().filter_map(|machine| machine.process.as_ref());
+        self.statistics.expired = running.map(|process| process.rig.expired()).sum();
         self.trace.line(self.line.now_us(), format_args!("verdict {verdict:?}"));
         (verdict, self.statistics, self.trace)
     }

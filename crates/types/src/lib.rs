@@ -13,6 +13,7 @@ mod fingerprint;
 mod fuzz;
 mod id;
 mod path;
+mod patience;
 mod policy;
 mod principal;
 mod secret;
@@ -31,6 +32,7 @@ pub use id::{
     MountId, OperationId, Ordinal, SessionEpoch, Term, WorkerId,
 };
 pub use path::{GfsPath, MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, Name, PathError};
+pub use patience::Patience;
 pub use policy::{ChecksumKind, LoadMetadata, PersistenceState, ReadPolicy, WriteType};
 pub use principal::{Mode, Principal, Proof, Right};
 pub use secret::Secret;

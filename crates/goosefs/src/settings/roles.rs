@@ -135,6 +135,7 @@ pub fn master(settings: &Settings) -> Result<MasterConfig, Error> {
         checkpoint_entries: settings.count("goosefs.master.journal.checkpoint.period.entries"),
         cache: metadata_cache(settings),
         memory_budget_bytes: settings.bytes("goosefs.master.process.memory.budget"),
+        late: settings.duration_or_off("goosefs.master.overload.wait").unwrap_or(Duration::ZERO),
         request_timeout: settings.duration("goosefs.master.request.timeout")?,
         intent_wait: settings.duration("goosefs.master.store.operation.wait")?,
         operation_retention: settings.duration("goosefs.master.operation.id.retention")?,

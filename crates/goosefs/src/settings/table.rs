@@ -173,6 +173,7 @@ pub const TABLE: &[Setting] = &[
     row("goosefs.master.backup.directory", Text, "/goosefs_backups", Master, "Where fsadmin backup writes if it is not told: a path in the root under store."),
     row("goosefs.master.process.memory.budget", Bytes, "2GB", Master, "Memory the master may hold for caches, locations and requests together."),
     row("goosefs.master.operation.id.retention", Duration, "15min", Master, "How long the outcome of an operation is kept for a client that asks again."),
+    row("goosefs.master.overload.wait", Duration, "1s", Master, "The longest that calls wait for their turn and it is nothing unusual; where that lasts for twice as long, the master begins what it can and tells the others Busy at once. -1: it refuses nothing."),
     row("goosefs.master.request.timeout", Duration, "60s", Master, "How long a change may wait for its outcome before the client is told to ask again."),
     row("goosefs.master.store.operation.wait", Duration, "30s", Master, "How long a request waits for a change of the store that covers its path before it is told Busy."),
     row("goosefs.master.right.lifetime", Duration, "30s", Master, "How long a worker may keep a right the master confirmed."),

@@ -56,6 +56,7 @@ fn config(dir: &Path) -> MasterConfig {
         segment_bytes: 64 << 20,
         checkpoint_entries: 2_000_000,
         cache: CacheConfig::of_bytes(256 << 20),
+        late: Duration::ZERO,
         request_timeout: Duration::from_secs(60),
         walk: Some(WalkConfig { per_second: 5_000, every: Duration::from_secs(3_600) }),
         ..MasterConfig::for_tests().below(dir)

@@ -87,6 +87,7 @@ pub fn config(dir: &Path) -> MasterConfig {
         checkpoint_entries: 2_000_000,
         cache: CacheConfig::of_bytes(256 << 20),
         memory_budget_bytes: 2 << 30,
+        late: Duration::ZERO,
         request_timeout: Duration::from_secs(60),
         worker_timeout: Duration::from_secs(36_000),
         walk: Some(WalkConfig { per_second: 5_000, every: Duration::from_secs(3_600) }),

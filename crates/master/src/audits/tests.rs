@@ -1,11 +1,12 @@
 //! Audits of a master that serves, over records that were damaged while it was stopped.
 
 use super::*;
-use crate::config::{MasterConfig, Metastore};
+use crate::config::{GroupConfig, MasterConfig, Metastore};
 use crate::fsck::tests::{damage, made, named, start_master, twin};
 use crate::server::Master;
 use meta::CreateDirectory;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 use types::{GfsPath, Mode};
 
@@ -131,4 +132,94 @@ async fn an_audit_beside_a_busy_master_names_nothing() {
     drop(audits);
     master.stop(Duration::ZERO).await.expect("stopped");
     assert_eq!(named(&config), []);
+}
+
+/// Three masters below `dir`, formatted.
+fn three(dir: &Path) -> Vec<MasterConfig> {
+    let ports = testkit::ports::free_ports(3).expect("free ports");
+    let members: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let root = dir.join("root").to_str().expect("a plain name").to_owned();
+    std::fs::create_dir_all(&root).expect("a root store");
+    std::fs::create_dir_all(dir.join("n")).expect("another store");
+    let member = |own: &String| MasterConfig {
+        group: Some(GroupConfig {
+            members: members.clone(),
+            own: own.clone(),
+            listen: own.parse().expect("an address"),
+            election_timeout: Duration::from_millis(500),
+            heartbeat: Duration::from_millis(100),
+            retained_entries: 10_000,
+            snapshot_bandwidth: None,
+            priority: 1,
+            recover: false,
+        }),
+        key_file: dir.join("key"),
+        root_ufs: root.clone(),
+        ..crate::fsck::tests::config(&dir.join(own.rsplit(':').next().expect("a port")), Metastore::Rocks)
+    };
+    let configs: Vec<MasterConfig> = members.iter().map(member).collect();
+    for config in &configs {
+        crate::format(config, &rpc::SystemEntropy, false).expect("formatted");
+    }
+    configs
+}
+
+/// Starts them all; which leads.
+async fn together(configs: &[MasterConfig]) -> (Vec<Master>, usize) {
+    let mut masters = Vec::new();
+    for config in configs {
+        masters.push(start_master(config).await.expect("started"));
+    }
+    let masters_seen = &masters;
+    let leads = || async { masters_seen.iter().position(|master| master.handle().shared.leads()) };
+    let leader = testkit::eventually_async(PATIENCE, leads).await;
+    (masters, leader)
+}
+
+/// Waits until all of them have applied what the leader has, and stops them.
+async fn apart(masters: Vec<Master>, leader: usize) {
+    let target = masters[leader].handle().shared.applied();
+    let masters_seen = &masters;
+    let caught_up = || async { masters_seen.iter().all(|master| master.handle().shared.applied() >= target) };
+    testkit::eventually_async(PATIENCE, caught_up).await;
+    for master in masters {
+        master.stop(Duration::ZERO).await.expect("stopped");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_reaches_every_master_of_a_group() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let configs = three(dir.path());
+    let (masters, leader) = together(&configs).await;
+    for op in meta::plant::tree(&format!("file://{}", dir.path().join("n").display())) {
+        masters[leader].handle().submit(&Principal::system(), None, op).await.expect("it is taken");
+    }
+    apart(masters, leader).await;
+    configs.iter().for_each(|config| damage(config, meta::plant::settle));
+
+    let mut repaired = BTreeSet::new();
+    while repaired.len() < 3 {
+        let plants = crate::fsck::tests::plants(&configs[0]);
+        let fits = |plant: &meta::plant::Plant| {
+            let is_shared = plant.changes.iter().all(|change| change.family != meta::Family::State);
+            plant.is_repairable && is_shared && !DEALT_WITH.contains(&plant.kind) && !repaired.contains(plant.kind)
+        };
+        let plant = plants.into_iter().find(fits).expect("there are more kinds");
+        configs.iter().for_each(|config| damage(config, |_| plant.changes.clone()));
+        let (masters, leader) = together(&configs).await;
+        let shared = &masters[leader].handle().shared;
+        let rules = || async { shared.counters().is_some_and(|counters| counters.rules >= REPAIRS) };
+        testkit::eventually_async(PATIENCE, rules).await;
+        let audits = Audits::new(masters[leader].handle().clone());
+        let (all, last) = audited(&audits, true).await;
+        assert!(all.iter().any(|finding| finding.kind == plant.kind && finding.repaired), "{}: {all:#?}", plant.kind);
+        assert_eq!(last, [], "{}: the last pass finds nothing", plant.kind);
+        drop(audits);
+        apart(masters, leader).await;
+        for config in &configs {
+            assert_eq!(named(config), [], "{} at {:?}", plant.kind, config.group);
+        }
+        repaired.insert(plant.kind);
+    }
 }

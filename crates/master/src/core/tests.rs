@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::MasterConfig;
-use journal::{Boot, JournalLog, MemLog, MemberId, NodeConfig};
+use journal::{Boot, JournalLog, LogEntry, MemLog, MemberId, NodeConfig};
 use meta::{BatchOp, CreateDirectory, CreateFile, Found, MountSpec, Remove, Rename};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,7 +15,9 @@ mod batches;
 mod behind;
 mod blocks;
 mod expiry;
+mod flushes;
 mod group;
+mod late;
 mod loads;
 mod sea;
 
@@ -24,6 +26,7 @@ mod landing;
 mod races;
 
 const CLUSTER: ClusterId = ClusterId(7);
+const CHECKPOINT_ENTRIES: u64 = 50;
 /// Steps of one history.
 const STEPS: usize = 400;
 
@@ -78,7 +81,32 @@ struct World {
     answers: BTreeMap<Ticket, Result<Done, Error>>,
     /// What leaders are told of metadata that nobody uses.
     expiry: Option<ExpiryConfig>,
+    /// Entries between two flushes.
+    checkpoint_entries: u64,
+    /// All that was ever written to the log and not lost.
+    written: BTreeMap<LogIndex, LogEntry>,
+    power: Power,
     digest: u64,
+}
+
+/// Moments of a flush.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Moment {
+    /// It was asked for.
+    Asked,
+    /// The database is on its disk.
+    Written,
+    /// The core knows, and the log is not cut yet.
+    Told,
+    Over,
+}
+
+#[derive(Default)]
+struct Power {
+    flushes: usize,
+    /// Where in which flush it fails.
+    fails_at: Option<(usize, Moment)>,
+    is_off: bool,
 }
 
 impl World {
@@ -103,6 +131,9 @@ impl World {
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
             expiry: None,
+            checkpoint_entries: CHECKPOINT_ENTRIES,
+            written: BTreeMap::new(),
+            power: Power::default(),
             digest: 0,
         };
         world.settle();
@@ -114,10 +145,16 @@ impl World {
     }
 
     fn step(&mut self, event: Event) {
+        if self.power.is_off {
+            return;
+        }
         let now = self.now();
         self.core.step(now, event);
         let actions = self.core.turn(now).expect("no disk fails here");
         for action in actions {
+            if self.power.is_off {
+                return;
+            }
             let mut line = String::new();
             write!(line, "{} {action:?}", now.mono.0.as_millis()).expect("strings grow");
             self.digest = BuildHasherDefault::<DefaultHasher>::default().hash_one((self.digest, line));
@@ -131,21 +168,47 @@ impl World {
                     self.answers.insert(ticket, result);
                 }
                 Action::Send(..) => panic!("there is nobody to send to"),
-                Action::Purge(_) | Action::MountsChanged | Action::Members(_) => {}
+                Action::Purge(below) => self.purge(below),
+                Action::MountsChanged | Action::Members(_) => {}
                 Action::Fetch(offer) => panic!("nobody is that far behind: {offer:?}"),
-                Action::Flush => {
-                    let index = self.shared.state.store().flush().expect("the disk is well");
-                    self.step(Event::Flushed(index));
-                }
+                Action::Flush => self.flush(),
             }
         }
+    }
+
+    fn flush(&mut self) {
+        self.power.flushes += 1;
+        if self.power_fails(Moment::Asked) {
+            return;
+        }
+        let index = self.shared.state.store().flush().expect("the disk is well");
+        if self.power_fails(Moment::Written) {
+            return;
+        }
+        self.step(Event::Flushed(index));
+        self.power_fails(Moment::Over);
+    }
+
+    fn purge(&mut self, below: LogIndex) {
+        if !self.power_fails(Moment::Told) {
+            self.log.purge_below(below).expect("the disk is well");
+        }
+    }
+
+    fn power_fails(&mut self, moment: Moment) -> bool {
+        self.power.is_off |= self.power.fails_at == Some((self.power.flushes, moment));
+        self.power.is_off
     }
 
     /// The disk catches up with everything written.
     fn sync(&mut self) {
         for batch in std::mem::take(&mut self.appends) {
+            if self.power.is_off {
+                return;
+            }
             self.log.append(&batch).expect("in order");
             self.log.sync().expect("the disk is well");
+            self.written.extend(batch.entries.iter().map(|entry| (entry.index, entry.clone())));
             self.step(Event::Persisted(batch.seq));
         }
     }
@@ -169,12 +232,16 @@ impl World {
     /// A power cut: what was not synced is gone, and everything starts again from the disks.
     fn crash(&mut self) {
         self.log.crash();
+        self.power.is_off = false;
+        let last = self.log.recovered().last();
+        self.written.retain(|index, _| *index <= last);
         self.appends.clear();
         self.jobs.clear();
         self.asked.clear();
         let (core, shared) = boot(&self.clock, &self.disk, &self.log, self.dice.next_u64());
         (self.core, self.shared) = (core, shared);
         self.core.config.expiry = self.expiry;
+        self.core.config.checkpoint_entries = self.checkpoint_entries;
         self.step(Event::Tick);
     }
 
@@ -314,11 +381,12 @@ fn boot_on(
     let boot = Boot { applied, now: clock.monotonic(), seed };
     let node = Node::new(node, log.recovered(), log.reader(), boot).expect("log and store fit");
     let core_config = CoreConfig {
-        checkpoint_entries: 50,
+        checkpoint_entries: CHECKPOINT_ENTRIES,
         intent_wait: Duration::from_secs(2),
         operation_retention: Duration::from_secs(900),
         incomplete_expiry: Duration::from_secs(3600),
         walk: Some(WalkConfig { per_second: 1_000, every: Duration::from_secs(1) }),
+        late: Duration::from_millis(200),
         expiry: None,
         persist_concurrency: 4,
         worker_timeout: Duration::from_secs(10),

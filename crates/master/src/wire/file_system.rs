@@ -171,20 +171,21 @@ impl FileSystem {
         principal: &Principal,
         operation: Option<OperationId>,
         path: &GfsPath,
-    ) -> Result<Hold, Error> {
+    ) -> Result<Prepared, Error> {
         let who = self.who(principal);
         for _ in 0..LOOK_TRIES {
             let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
-            let Ok(resolved) = resolved else { return Ok(Hold::none()) };
+            let Ok(resolved) = resolved else { return Ok(Prepared { hold: Hold::none(), found: None }) };
             let is_known = resolved.missing.is_empty();
             if !is_known {
                 self.look_for(&who, operation, path, &resolved).await?;
             }
-            if !self.shared().holds.is_on() {
-                return Ok(Hold::none());
-            }
-            if let Some(hold) = self.hold(&who, path, is_known).await? {
-                return Ok(hold);
+            let hold = match self.shared().holds.is_on() {
+                true => self.hold(&who, path, is_known).await?,
+                false => Some(Hold::none()),
+            };
+            if let Some(hold) = hold {
+                return Ok(Prepared { hold, found: Some(resolved) });
             }
         }
         Err(Error::Moved)
@@ -296,19 +297,19 @@ impl FileSystem {
     }
 
     /// The same for what makes `path`, after a look whether the store has it; and once more if what is above was moved
-    /// in the store while this waited.
+    /// in the store while this waited. With what stood there before.
     pub(super) async fn submit_new(
         &self,
         principal: &Principal,
         operation: Option<OperationId>,
         path: &GfsPath,
         op: Op,
-    ) -> Result<Done, Error> {
+    ) -> Result<(Done, Option<meta::Resolved>), Error> {
         for _ in 0..LOOK_TRIES {
-            let _hold = self.prepare(principal, operation, path).await?;
+            let prepared = self.prepare(principal, operation, path).await?;
             match self.submit(principal, operation, op.clone()).await {
                 Err(Error::Moved) => {}
-                other => return other,
+                other => return Ok((other?, prepared.found)),
             }
         }
         Err(Error::Moved)
@@ -325,7 +326,7 @@ impl FileSystem {
         if op.goosefs_only || self.has_run(operation).await? {
             return Ok(Hold::none());
         }
-        let hold = self.prepare(principal, None, &op.path).await?;
+        let Prepared { hold, .. } = self.prepare(principal, None, &op.path).await?;
         match op.recursive {
             true if unchecked => {}
             true => self.refuse_unknown(principal, &op.path).await?,
@@ -335,22 +336,37 @@ impl FileSystem {
     }
 
     /// The message for an inode an operation made or found at `path`.
+    ///
+    /// - `before`: what stood there before. If only the name was missing, one look-up is enough.
     pub(super) async fn info_of(
         &self,
         principal: &Principal,
         path: &GfsPath,
         inode: InodeId,
+        before: Option<&meta::Resolved>,
     ) -> Result<FileInfo, Error> {
         let who = self.who(principal);
-        let look = |read: &dyn meta::Read| match meta::status(read, &who, path)? {
-            // One look-up a level, of what was just looked up; from its id there are two.
-            Ok(status) if status.spot.inode.id == inode => Ok(Some(status)),
-            Ok(_) | Err(_) => meta::by_inode(read, inode),
+        let look = |read: &dyn meta::Read| {
+            if let Some(made) = before.map(|before| meta::made(read, before, inode)).transpose()?.flatten() {
+                return Ok(Some(made));
+            }
+            match meta::status(read, &who, path)? {
+                // One look-up a level, of what was just looked up; from its id there are two.
+                Ok(status) if status.spot.inode.id == inode => Ok(Some(status)),
+                Ok(_) | Err(_) => meta::by_inode(read, inode),
+            }
         };
         let status = self.handle.read(look).await?;
         let status = status.ok_or_else(|| Error::NotFound("the file was removed meanwhile".to_owned()))?;
         Ok(file_info(self.shared(), &status))
     }
+}
+
+/// A path that was looked for.
+pub(super) struct Prepared {
+    pub hold: Hold,
+    /// What stood there before a store was asked; None: that is not to be told.
+    pub found: Option<meta::Resolved>,
 }
 
 fn want_inode(status: &Status) -> Option<Want> {
@@ -524,9 +540,10 @@ impl FileSystemMasterClientService for FileSystem {
             write_type: convert::write_type::from_wire(options.write_type).map_err(Error::from)?,
         });
         let operation = operation(options.common_options.as_ref())?;
-        let done = self.submit_new(&who, operation, &path, op).await?;
+        let (done, before) = self.submit_new(&who, operation, &path, op).await?;
         let Done::Inode(inode) = done else { return Err(unexpected("create", &done)) };
-        Ok(Response::new(CreateFilePResponse { file_info: Some(self.info_of(&who, &path, inode).await?) }))
+        let info = self.info_of(&who, &path, inode, before.as_ref()).await?;
+        Ok(Response::new(CreateFilePResponse { file_info: Some(info) }))
     }
 
     async fn complete_file(&self, request: Request<CompleteFilePRequest>) -> Answer<CompleteFilePResponse> {

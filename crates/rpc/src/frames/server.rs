@@ -4,7 +4,7 @@ use super::wire::{Broken, Frame, Kind, NO_CALL, put, take};
 use super::{MAX_CALLS, NEWEST, OLDEST};
 use crate::identify::{Access, Identify};
 use crate::sasl::{Impersonation, user_of};
-use crate::server::{Core, MAX_ANSWER_BYTES, say_and_close};
+use crate::server::{Core, MAX_ANSWER_BYTES, Pace, say_and_close};
 use crate::status::status;
 use bytes::{Bytes, BytesMut};
 use futures::future::{AbortHandle, Abortable, BoxFuture, FutureExt, ready};
@@ -22,7 +22,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Request, Response, Status};
-use types::{ErrorKind, Principal, Proof};
+use types::{ErrorKind, Monotonic, Patience, Principal, Proof};
 
 /// Longest first frame: a name and two numbers.
 const MAX_HELLO_BYTES: usize = 16 << 10;
@@ -130,6 +130,7 @@ pub(crate) async fn serve(mut stream: TcpStream, said: &[u8], service: Arc<Frame
         under_way: FuturesUnordered::new(),
         handles: HashMap::new(),
         leaves: false,
+        backlog: Backlog::new(core.pace.clone()),
     };
     let mut stopping = pin!(core.stopping.begun());
     match poll_fn(|cx| serving.poll(cx, stopping.as_mut())).await {
@@ -236,6 +237,41 @@ struct Serving {
     handles: HashMap<u32, AbortHandle>,
     /// No more calls are taken.
     leaves: bool,
+    backlog: Backlog,
+}
+
+/// What was read of a connection and not begun yet, by its age.
+struct Backlog {
+    pace: Pace,
+    /// With how long it takes to begin what came at once.
+    patience: Patience,
+    is_over: bool,
+    /// When that came which is being begun; None: all was begun, or waits for its client.
+    came: Option<Monotonic>,
+}
+
+impl Backlog {
+    fn new(pace: Pace) -> Backlog {
+        Backlog { patience: pace.patience(), pace, is_over: false, came: None }
+    }
+
+    /// More has come, and all before it was begun.
+    fn grew(&mut self) {
+        let now = self.pace.now();
+        self.is_over = self.came.is_some_and(|came| self.patience.is_over(now, now - came));
+        self.came = Some(now);
+    }
+
+    /// Nothing waits here but for its client.
+    fn rests(&mut self) {
+        if self.came.take().is_some() {
+            (self.patience, self.is_over) = (self.pace.patience(), false);
+        }
+    }
+
+    fn admits(&self) -> bool {
+        self.pace.admits() && !(self.is_over && self.came.is_some_and(|came| !self.pace.has_time_since(came)))
+    }
 }
 
 impl Serving {
@@ -258,6 +294,7 @@ impl Serving {
             }
             // Then what it waits for wakes it: a client that reads, or an end of a call.
             if self.is_full() {
+                self.backlog.rests();
                 return Poll::Pending;
             }
             if ready!(self.receive(cx))? == 0 {
@@ -328,6 +365,10 @@ impl Serving {
     /// Begins a call, or a note; one that need not wait is answered at once.
     fn call(&mut self, frame: Frame, cx: &mut Context<'_>) {
         let call = if frame.kind == Kind::Note { NO_CALL } else { frame.call };
+        // A note that is refused would end the connection, and its sender would have to say all again.
+        if frame.kind == Kind::Call && !self.backlog.admits() {
+            return put_fault(&mut self.out, call, &self.backlog.pace.refusal());
+        }
         let mut handled = match self.begun(frame.number, frame.body) {
             Ok(handled) => handled,
             Err(refused) => return put_fault(&mut self.out, call, &refused),
@@ -402,6 +443,7 @@ impl Serving {
         match pin!(self.stream.read_buf(&mut self.input)).poll(cx) {
             Poll::Ready(read) => {
                 let read = read?;
+                self.backlog.grew();
                 if read == room {
                     self.read_bytes = (self.read_bytes * 2).min(*READ_BYTES.end());
                 } else if read < self.read_bytes / 4 {
@@ -410,6 +452,7 @@ impl Serving {
                 Poll::Ready(Ok(read))
             }
             Poll::Pending => {
+                self.backlog.rests();
                 if self.input.is_empty() {
                     self.input = BytesMut::new();
                 }

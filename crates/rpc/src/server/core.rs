@@ -43,6 +43,10 @@ pub(super) async fn run<S, B>(
     if let Some(listening) = accepting {
         tasks.spawn(accept(listening, core.clone(), counts.clone()));
     }
+    // A task like the others: it comes round as they do. It ends with this.
+    let mut meter = JoinSet::new();
+    let pace = core.pace.clone();
+    meter.spawn(async move { pace.measure().await });
     let deadline = loop {
         tokio::select! {
             biased;
