@@ -86,8 +86,8 @@ fn a_fourth_and_a_fifth_master_come_and_go_under_load() {
         let statistics = must_hold(Plan { changes: true, faults_ms: 13_000, ..Plan::new(seed) }, &schedule);
         (admitted, removed) = (admitted + statistics.admitted, removed + statistics.removed);
     }
-    // A step may come too late for the next one; few do.
-    assert!(admitted >= 3 * count && removed >= 3 * count, "{admitted} came and {removed} went in {count} seeds");
+    // Of four steps each way one in four comes too late for the next one.
+    assert!(admitted >= 2 * count && removed >= 2 * count, "{admitted} came and {removed} went in {count} seeds");
 }
 
 /// Where clocks run at any rate, reads may be old. Nothing else may be wrong.

@@ -1,7 +1,4 @@
-//! Scale 10: more is asked of a master than it can do, much at once and little at once, and by many who ask nothing.
-//!
-//! The master has one core and who asks the other one. Arrivals do not wait for answers: they come at twice the rate that the
-//! master answered when its callers waited.
+//! Scale 10: light calls beside heavy ones, and connections that ask nothing. The master has one core, who asks it the other one.
 
 use super::metadata::{create, path};
 use super::servers::Servers;
@@ -13,32 +10,17 @@ use proto::grpc::file::file_system_master_client_service_client::FileSystemMaste
 use proto::grpc::file::{
     CreateFilePOptions, CreateFilePRequest, GetStatusPRequest, ListStatusPOptions, ListStatusPRequest,
 };
-use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::process::Command;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
 
 const POINT: &str = "scale 10";
 /// Of the master, and of who asks it.
 const ITS_CORE: &str = "0";
 const OUR_CORE: &str = "1";
-const CONNECTIONS: usize = 64;
-/// Calls that wait at once while the peak is looked for.
-const CLOSED: usize = 512;
-/// What callers wait at most.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// Load before it is counted: refusing sets in within some rounds of `goosefs.master.overload.wait`.
-const SETTLE: Duration = Duration::from_secs(10);
-const COUNTED: Duration = Duration::from_secs(20);
-/// How often arrivals are made up for.
-const STEP: Duration = Duration::from_millis(1);
-/// The default of `goosefs.master.process.memory.budget`.
-const BUDGET: u64 = 2 << 30;
 /// Connections that ask nothing, of official clients and of ours each; a master takes 10,000.
 const IDLE: u64 = 4_900;
 const IDLE_KIB: f64 = 48.0;
@@ -56,17 +38,14 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     {
         let dir = ground.directory("overload")?;
         // Without a handshake: a client that repeats nothing and opens nothing anew.
-        let settings = ["goosefs.security.authentication.type=NOSASL", "goosefs.master.rpc.executor.core.pool.size=1"];
+        let settings = [
+            "goosefs.security.authentication.type=NOSASL",
+            "goosefs.security.login.username=root",
+            "goosefs.master.rpc.executor.core.pool.size=1",
+        ];
         let servers = started(&ground.binary, &dir, &settings)?;
         let pid = servers.master()?.pid();
         pin(pid, ITS_CORE)?;
-        figures.extend(
-            on_our_core({
-                let address = servers.master_address();
-                async move || flooded(&address, pid).await
-            })
-            .await?,
-        );
         figures.extend(
             on_our_core({
                 let address = servers.master_address();
@@ -124,144 +103,6 @@ async fn connect(address: &str, count: usize) -> Result<Vec<Master>> {
 fn new_file(tree: &str, n: u64) -> CreateFilePRequest {
     let options = CreateFilePOptions { block_size_bytes: Some(64 << 20), recursive: Some(true), ..Default::default() };
     CreateFilePRequest { path: Some(path(tree, n)), options: Some(options) }
-}
-
-/// What became of calls.
-#[derive(Default)]
-struct Outcomes {
-    done: Cell<u64>,
-    refused: Cell<u64>,
-    /// What they were told, and how often.
-    failed: RefCell<std::collections::BTreeMap<String, u64>>,
-    /// How long those waited that were done, and those that were refused.
-    waited: RefCell<Vec<Duration>>,
-    told_after: RefCell<Vec<Duration>>,
-    is_counting: Cell<bool>,
-    under_way: Cell<u64>,
-}
-
-impl Outcomes {
-    fn note<T>(&self, took: Duration, answer: &Result<T, tonic::Status>) {
-        if !self.is_counting.get() {
-            return;
-        }
-        match answer {
-            Ok(_) => {
-                self.done.set(self.done.get() + 1);
-                self.waited.borrow_mut().push(took);
-            }
-            Err(status) if status.code() == Code::Unavailable => {
-                self.refused.set(self.refused.get() + 1);
-                self.told_after.borrow_mut().push(took);
-            }
-            Err(status) => *self.failed.borrow_mut().entry(status.to_string()).or_default() += 1,
-        }
-    }
-}
-
-async fn flooded(address: &str, pid: u32) -> Result<Vec<Figure>> {
-    let masters = connect(address, CONNECTIONS).await?;
-    let peak = peak(&masters).await?;
-    let before = cpu::memory(pid)?;
-    let outcomes = Rc::new(Outcomes::default());
-    let (began, mut asked, mut most) = (Instant::now(), 0_u64, 0);
-    let mut looked = began;
-    let wanted = |since: Duration| 2.0 * peak * since.as_secs_f64();
-    while began.elapsed() < SETTLE + COUNTED {
-        outcomes.is_counting.set(began.elapsed() >= SETTLE);
-        while float(asked) < wanted(began.elapsed()) {
-            ask(&masters, asked, &outcomes);
-            asked += 1;
-        }
-        if looked.elapsed() > Duration::from_millis(200) {
-            (looked, most) = (Instant::now(), most.max(cpu::memory(pid)?));
-        }
-        tokio::time::sleep(STEP).await;
-    }
-    outcomes.is_counting.set(false);
-    let ended = Instant::now();
-    while outcomes.under_way.get() > 0 {
-        ensure!(ended.elapsed() < 2 * DEADLINE, "{} calls have no outcome", outcomes.under_way.get());
-        tokio::time::sleep(STEP).await;
-    }
-    let mut master = masters[0].clone();
-    let again = Instant::now();
-    master.create_file(new_file("after", 0)).await.context("the load is over")?;
-    let again = again.elapsed();
-
-    let goodput = float(outcomes.done.get()) / COUNTED.as_secs_f64();
-    let of_peak = goodput / peak * 100.0;
-    let (mut waited, mut told) = (outcomes.waited.take(), outcomes.told_after.take());
-    ensure!(!waited.is_empty(), "nothing was done: {:?}", outcomes.failed.borrow());
-    let refused = float(outcomes.refused.get()) / COUNTED.as_secs_f64();
-    let failed = outcomes.failed.take();
-    let failures: u64 = failed.values().sum();
-    let told = if told.is_empty() { Duration::ZERO } else { quantile(&mut told, 100) };
-    Ok(vec![
-        Figure::shown(
-            POINT,
-            "durable creates that arrive at twice the peak rate, one core: done in a second, against the peak",
-            format!(
-                "{goodput:.0} of {peak:.0}: {of_peak:.0} % (p50 {:.0} ms, longest {:.0} ms)",
-                ms(quantile(&mut waited, 50)),
-                ms(quantile(&mut waited, 100))
-            ),
-        )
-        .held("≥ 80 %", of_peak >= 80.0),
-        Figure::shown(
-            POINT,
-            "the others: told UNAVAILABLE in a second; the last of them after; ended in another way",
-            format!("{refused:.0}; {:.0} ms; {failures} {failed:?}", ms(told)),
-        )
-        .held("all of them, before their 10 s are over", failures == 0 && told < DEADLINE),
-        Figure::shown(
-            POINT,
-            "memory of the master meanwhile, and a create when it is over",
-            format!("{:.0} MiB at most, {:.0} before; {:.1} ms", float(most) / MIB, float(before) / MIB, ms(again)),
-        )
-        .held("≤ 2048 MiB", most <= BUDGET),
-    ])
-}
-
-fn ask(masters: &[Master], n: u64, outcomes: &Rc<Outcomes>) {
-    let at = usize::try_from(n % u64::try_from(masters.len()).expect("few")).expect("few");
-    let (mut master, outcomes) = (masters[at].clone(), outcomes.clone());
-    outcomes.under_way.set(outcomes.under_way.get() + 1);
-    tokio::task::spawn_local(async move {
-        let began = Instant::now();
-        let mut request = Request::new(new_file("open", n));
-        request.set_timeout(DEADLINE);
-        let answer = master.create_file(request).await;
-        outcomes.note(began.elapsed(), &answer);
-        outcomes.under_way.set(outcomes.under_way.get() - 1);
-    });
-}
-
-/// What the master does in a second when its callers wait for it.
-async fn peak(masters: &[Master]) -> Result<f64> {
-    let next = Rc::new(Cell::new(0_u64));
-    let ends = Rc::new(Cell::new(false));
-    let callers: Vec<_> = (0..CLOSED)
-        .map(|caller| {
-            let (mut master, next, ends) = (masters[caller % masters.len()].clone(), next.clone(), ends.clone());
-            tokio::task::spawn_local(async move {
-                while !ends.get() {
-                    let n = next.replace(next.get() + 1);
-                    master.create_file(new_file("closed", n)).await?;
-                }
-                Ok::<_, tonic::Status>(())
-            })
-        })
-        .collect();
-    tokio::time::sleep(SETTLE / 2).await;
-    let (before, began) = (next.get(), Instant::now());
-    tokio::time::sleep(COUNTED / 2).await;
-    let rate = float(next.get() - before) / began.elapsed().as_secs_f64();
-    ends.set(true);
-    for caller in callers {
-        caller.await??;
-    }
-    Ok(rate)
 }
 
 /// Light calls alone and beside listings that nobody reads fast or slowly enough.

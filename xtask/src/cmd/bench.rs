@@ -37,7 +37,7 @@ pub enum Part {
     Wire,
     /// The same in a master's own process, without a wire
     InProcess,
-    /// Twice as much asked as a master with one core can do, heavy calls beside light ones, connections that ask nothing
+    /// A master with one core: light calls beside heavy ones, and connections that ask nothing
     Overload,
     /// A directory of a bucket with a million objects: CPU, log and memory of its load, and a kill in the middle
     Load,
