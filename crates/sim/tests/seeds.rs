@@ -23,12 +23,10 @@ fn at(at_ms: u64, for_ms: u64, fault: Fault) -> Planned {
 
 #[test]
 fn every_seed_keeps_what_was_promised_and_heals() {
-    let mut expired = 0;
     for seed in 1..=seeds() {
         let plan = Plan::new(seed);
-        expired += must_hold(plan, &plan.schedule()).expired;
+        must_hold(plan, &plan.schedule());
     }
-    assert!(expired > 0, "nothing was forgotten, which was to be tried, too");
 }
 
 #[test]
