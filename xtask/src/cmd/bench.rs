@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what docs/benchmarks.md claims, measured, and the document written anew.
 
 use crate::bench::{
-    Figure, Ground, cold, group, load, metacache, metadata, overload, rebuild, scale, slow_readers, start, warm, wire,
+    Figure, Ground, cold, group, load, metacache, metadata, rebuild, scale, slow_readers, start, warm, wire,
 };
 use crate::{machine, tree};
 use anyhow::{Context, Result, bail};
@@ -37,8 +37,6 @@ pub enum Part {
     Wire,
     /// The same in a master's own process, without a wire
     InProcess,
-    /// A master with one core: light calls beside heavy ones, and connections that ask nothing
-    Overload,
     /// A directory of a bucket with a million objects: CPU, log and memory of its load, and a kill in the middle
     Load,
     /// Memory, disk and time of ten million files, a directory of as many children, as many block locations; some half an hour
@@ -108,7 +106,6 @@ impl Bench {
                     Part::Metacache => Box::pin(metacache::measure(&ground)).await,
                     Part::Wire => Box::pin(wire::measure(&ground)).await,
                     Part::InProcess => Box::pin(wire::in_process(&ground)).await,
-                    Part::Overload => Box::pin(overload::measure(&ground)).await,
                     Part::Load => Box::pin(load::measure(&ground)).await,
                     Part::Scale => Box::pin(scale::measure(&ground)).await,
                     Part::Rebuild => Box::pin(rebuild::measure(&ground)).await,
