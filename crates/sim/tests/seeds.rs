@@ -74,18 +74,18 @@ fn a_fourth_and_a_fifth_master_come_and_go_under_load() {
     let leader_goes = |at_ms| at(at_ms, 1, Fault::RemoveLeader);
     let goes = |at_ms, master| at(at_ms, 1, Fault::RemoveMaster { master });
     let twice = [
-        [add(200, 3), add(1_700, 4), leader_goes(3_200), goes(4_700, 4)],
-        [add(6_200, 4), leader_goes(7_700), add(9_200, 3), goes(11_000, 2)],
+        [add(200, 3), add(2_200, 4), leader_goes(4_200), goes(6_200, 4)],
+        [add(8_200, 4), leader_goes(10_200), add(12_200, 3), goes(14_500, 2)],
     ];
     let schedule = Schedule(twice.concat());
     let (mut admitted, mut removed) = (0, 0);
     let count = seeds() / 8;
     for seed in 1..=count {
-        let statistics = must_hold(Plan { changes: true, faults_ms: 13_000, ..Plan::new(seed) }, &schedule);
+        let statistics = must_hold(Plan { changes: true, faults_ms: 17_000, ..Plan::new(seed) }, &schedule);
         (admitted, removed) = (admitted + statistics.admitted, removed + statistics.removed);
     }
-    // Of four steps each way one in four comes too late for the next one.
-    assert!(admitted >= 2 * count && removed >= 2 * count, "{admitted} came and {removed} went in {count} seeds");
+    // All that have something to do: one each way may find its master there, or gone, already. None comes too late for the next.
+    assert!(admitted >= 3 * count && removed >= 3 * count, "{admitted} came and {removed} went in {count} seeds");
 }
 
 /// Where clocks run at any rate, reads may be old. Nothing else may be wrong.
