@@ -7,7 +7,7 @@
 //! Each row runs the whole path of a group of one: propose, drain, writer thread, fdatasync, commit, apply.
 
 use bytes::Bytes;
-use journal::disk::{Disk, DiskFile, RealDisk};
+use journal::disk::{Aligned, Disk, DiskFile, RealDisk, SECTOR_BYTES};
 use journal::{Boot, LogWriter, MemberId, Node, NodeConfig, SegmentLog, SegmentOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,18 +52,29 @@ fn row(name: &str, syncs: u64, entries: u64, took: Duration, cpu: Duration) {
     );
 }
 
-fn bare(dir: &Path, for_time: Duration) {
-    let file = RealDisk.create(&dir.join("bare")).expect("a free name");
+/// - `through`: past the page cache, as the log is written.
+fn bare(dir: &Path, for_time: Duration, through: bool) {
+    let path = dir.join("bare");
+    let file = RealDisk.create(&path).expect("a free name");
     let zeros = vec![0; 1 << 20];
     (0..64u64).for_each(|step| file.write_at(&zeros, step << 20).expect("room"));
     file.sync().expect("a healthy disk");
+    let mut sector = Aligned::default();
+    let one = usize::try_from(SECTOR_BYTES).expect("small");
+    let sector = sector.fill(one, |out| out.resize(out.len() + one, 7));
     let (begin, cpu_before, mut syncs) = (Instant::now(), cpu(), 0u64);
     while begin.elapsed() < for_time {
-        file.write_at(&[7; PAYLOAD_BYTES], syncs * 512 % (63 << 20)).expect("room");
+        let at = syncs * SECTOR_BYTES % (63 << 20);
+        match through {
+            true => file.write_through(sector, at).expect("room"),
+            false => file.write_at(sector, at).expect("room"),
+        }
         file.sync().expect("a healthy disk");
         syncs += 1;
     }
-    row("bare append + fdatasync", syncs, syncs, begin.elapsed(), cpu() - cpu_before);
+    RealDisk.remove(&path).expect("nobody else's");
+    let name = if through { "bare append past the page cache" } else { "bare append + fdatasync" };
+    row(name, syncs, syncs, begin.elapsed(), cpu() - cpu_before);
 }
 
 fn member(dir: &Path, at_once: u64, for_time: Duration) {
@@ -119,7 +130,8 @@ fn main() {
     let seconds = arguments.next().map_or(2, |text| text.parse().expect("seconds, a whole number"));
     let for_time = Duration::from_secs(seconds);
     std::fs::create_dir(&base).expect("DIR/journal-bench must not exist yet");
-    bare(&base, for_time);
+    bare(&base, for_time, false);
+    bare(&base, for_time, true);
     for at_once in [1, 16, 64] {
         member(&base.join(at_once.to_string()), at_once, for_time);
     }

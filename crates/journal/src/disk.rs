@@ -9,7 +9,7 @@ pub mod conformance;
 mod real;
 mod sim;
 
-pub use real::RealDisk;
+pub use real::{RealDisk, RealFile};
 pub use sim::{DiskOp, SimDisk};
 
 use std::io;
@@ -52,8 +52,34 @@ pub trait DiskFile: Send + Sync + 'static {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`. Without a sync, a crash keeps any subset of the touched sectors.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// The same for bytes that are synced at once: whole sectors, best from an [`Aligned`], which may go past any cache.
+    fn write_through(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)
+    }
     /// Reserves space up to `bytes` and makes the file at least that long; new bytes read as zeros.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
     /// Makes every earlier write to this file survive a crash.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Bytes that begin at a multiple of a page in memory, which a device can take from where they are.
+#[derive(Default)]
+pub struct Aligned {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Aligned {
+    /// What any device asks of an address in memory, or less.
+    const BORDER: usize = 4096;
+
+    /// Forgets what is held and has `put` append up to `room` bytes; more are held all the same, somewhere in memory.
+    pub fn fill(&mut self, room: usize, put: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+        self.bytes.clear();
+        self.bytes.reserve(room + Aligned::BORDER);
+        self.start = self.bytes.as_ptr().align_offset(Aligned::BORDER).min(Aligned::BORDER);
+        self.bytes.resize(self.start, 0);
+        put(&mut self.bytes);
+        &self.bytes[self.start..]
+    }
 }

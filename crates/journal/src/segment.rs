@@ -16,7 +16,7 @@ mod tests;
 
 pub use open::NewStart;
 
-use crate::disk::{Disk, DiskFile, SECTOR_BYTES};
+use crate::disk::{Aligned, Disk, DiskFile, SECTOR_BYTES};
 use crate::log::check_continues;
 use crate::{AppendBatch, Error, HardState, JournalLog, LogEntry, LogReader};
 use format::{BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, batch_disk_bytes, encode_batch, entry_bytes};
@@ -78,7 +78,7 @@ pub struct SegmentLog<D: Disk> {
     synced: u64,
     unsynced: bool,
     poisoned: bool,
-    scratch: Vec<u8>,
+    scratch: Aligned,
     _lock: D::Lock,
 }
 
@@ -120,13 +120,11 @@ impl<D: Disk> SegmentLog<D> {
             entry_count: u32::try_from(entries.len()).expect("fewer entries than bytes"),
             body_bytes: u32::try_from(entries.iter().map(entry_bytes).sum::<u64>()).expect("it fits a segment"),
         };
-        encode_batch(&mut self.scratch, self.shared.cluster, &header, entries);
-        assert_eq!(
-            u64::try_from(self.scratch.len()).ok(),
-            Some(header.disk_bytes()),
-            "the layout and its length agree"
-        );
-        self.active.file.write_at(&self.scratch, self.offset).map_err(Error::io("write", &self.active.path))?;
+        let length = usize::try_from(header.disk_bytes()).expect("it fits a segment");
+        let cluster = self.shared.cluster;
+        let bytes = self.scratch.fill(length, |out| encode_batch(out, cluster, &header, entries));
+        assert_eq!(bytes.len(), length, "the layout and its length agree");
+        self.active.file.write_through(bytes, self.offset).map_err(Error::io("write", &self.active.path))?;
         self.unsynced = true;
         if seal {
             return Ok(());

@@ -1,6 +1,6 @@
 //! What every [`Disk`] must do. Implementations call these from their tests.
 
-use super::{Disk, DiskFile};
+use super::{Aligned, Disk, DiskFile};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -29,9 +29,29 @@ fn files<D: Disk>(disk: &D, dir: &Path) {
     file.sync().expect("a sync");
     assert_eq!(file.len_bytes().expect("a length"), 8195);
     let again = disk.open(&path).expect("an existing file");
+    through(&again, &file);
     again.read_at(&mut buf[..5], 8190).expect("written bytes");
     assert_eq!(&buf[..5], b"hello");
     assert_eq!(again.read_at(&mut buf, 8190).expect_err("short").kind(), ErrorKind::UnexpectedEof);
+}
+
+/// What one handle writes through, another one reads, though it has read what was there before.
+fn through<F: DiskFile>(writer: &F, reader: &F) {
+    let mut sectors = Aligned::default();
+    let mut buf = [1; 1024];
+    for byte in [3, 4] {
+        reader.read_at(&mut buf, 512).expect("written bytes");
+        let bytes = sectors.fill(512, |out| out.extend([byte; 512]));
+        writer.write_through(bytes, 1024).expect("a whole sector");
+        reader.read_at(&mut buf, 512).expect("written bytes");
+        assert_eq!((&buf[..512], &buf[512..]), (&[0; 512][..], &[byte; 512][..]));
+    }
+    writer.write_through(&[5; 5], 1030).expect("no whole sector, and not where one begins");
+    writer.write_through(&[6; 512], 512).expect("and whole ones after that");
+    writer.sync().expect("a sync");
+    reader.read_at(&mut buf, 512).expect("written bytes");
+    assert_eq!((&buf[..512], &buf[512..518]), (&[6; 512][..], &[4; 6][..]));
+    assert_eq!((&buf[518..523], &buf[523..]), (&[5; 5][..], &[4; 501][..]));
 }
 
 fn names<D: Disk>(disk: &D, dir: &Path) {

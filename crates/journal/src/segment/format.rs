@@ -208,16 +208,16 @@ fn is_ours_but_for_the_version(sector: &[u8]) -> bool {
     crc32c::crc32c_append(crc, &sector[12..SEGMENT_CRC_AT]) == u32_at(sector, SEGMENT_CRC_AT)
 }
 
-/// Encodes one batch with its padding into `out`, which is cleared first. `header.entry_count` and `body_bytes` are
-/// computed here.
+/// Appends one batch with its padding to `out`. `header.entry_count` and `body_bytes` are computed here.
 pub(crate) fn encode_batch(out: &mut Vec<u8>, cluster: ClusterId, header: &BatchHeader, entries: &[LogEntry]) {
-    out.clear();
-    out.resize(BATCH_HEADER_BYTES, 0);
+    let start = out.len();
+    let body = start + BATCH_HEADER_BYTES;
+    out.resize(body, 0);
     for entry in entries {
         let payload_bytes = u32::try_from(entry.payload.len()).expect("a batch fits a segment, checked by its caller");
         Put(out).u32(payload_bytes).bytes(&[kind_byte(entry.kind), 0, 0, 0]).u64(entry.term.0).bytes(&entry.payload);
     }
-    let body_bytes = u32::try_from(out.len() - BATCH_HEADER_BYTES).expect("a batch fits a segment");
+    let body_bytes = u32::try_from(out.len() - body).expect("a batch fits a segment");
     let mut head = Vec::with_capacity(BATCH_HEADER_BYTES);
     Put(&mut head)
         .bytes(&BATCH_MAGIC)
@@ -230,12 +230,12 @@ pub(crate) fn encode_batch(out: &mut Vec<u8>, cluster: ClusterId, header: &Batch
         .u64(header.prev_term)
         .u32(u32::try_from(entries.len()).expect("fewer entries than bytes"))
         .u32(body_bytes);
-    let body_crc = crc32c::crc32c_append(crc32c::crc32c_append(seed(cluster), &head), &out[BATCH_HEADER_BYTES..]);
+    let body_crc = crc32c::crc32c_append(crc32c::crc32c_append(seed(cluster), &head), &out[body..]);
     Put(&mut head).u32(body_crc);
     let header_crc = crc32c::crc32c_append(seed(cluster), &head);
     Put(&mut head).u32(header_crc);
-    out[..BATCH_HEADER_BYTES].copy_from_slice(&head);
-    out.resize(out.len().next_multiple_of(SECTOR), 0);
+    out[start..body].copy_from_slice(&head);
+    out.resize(start + (out.len() - start).next_multiple_of(SECTOR), 0);
 }
 
 /// Reads a batch header; None unless it is one of this cluster and generation, with indexes that can be.

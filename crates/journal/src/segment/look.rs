@@ -9,8 +9,9 @@ use super::index::{Segment, first_batch_offset};
 use super::open::{generation_of, segment_of};
 use super::scan::{Cursor, Step};
 use super::segment_path;
+use crate::disk::RealFile;
 use crate::{Cut, Error, HardState, LogEntry};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -79,8 +80,8 @@ enum End {
 }
 
 fn walk(
-    segment: &Segment<File>,
-    next: Option<&Segment<File>>,
+    segment: &Segment<RealFile>,
+    next: Option<&Segment<RealFile>>,
     first: u64,
     see: &mut impl FnMut(StoredBatch) -> ControlFlow<()>,
 ) -> Result<End, Error> {
@@ -144,7 +145,12 @@ fn walk(
 }
 
 /// The log goes on in another file: one we have, or one that was begun after we listed them.
-fn sealed(segment: &Segment<File>, next: Option<&Segment<File>>, number: u64, offset: u64) -> Result<End, Error> {
+fn sealed(
+    segment: &Segment<RealFile>,
+    next: Option<&Segment<RealFile>>,
+    number: u64,
+    offset: u64,
+) -> Result<End, Error> {
     match next {
         Some(next) => {
             let (path, wanted) = (&segment.path, next.header.first_batch);
@@ -164,7 +170,7 @@ fn sealed(segment: &Segment<File>, next: Option<&Segment<File>>, number: u64, of
 }
 
 /// Whether the file has another name by now, as purged segments do: what it holds is no longer the log's.
-fn was_purged(segment: &Segment<File>) -> Result<bool, Error> {
+fn was_purged(segment: &Segment<RealFile>) -> Result<bool, Error> {
     match fs::metadata(&segment.path) {
         Ok(_) => Ok(false),
         Err(failure) if failure.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -172,7 +178,7 @@ fn was_purged(segment: &Segment<File>) -> Result<bool, Error> {
     }
 }
 
-fn stored(segment: &Segment<File>, offset: u64, header: &BatchHeader, entries: Vec<LogEntry>) -> StoredBatch {
+fn stored(segment: &Segment<RealFile>, offset: u64, header: &BatchHeader, entries: Vec<LogEntry>) -> StoredBatch {
     StoredBatch {
         path: segment.path.clone(),
         offset,
@@ -184,7 +190,7 @@ fn stored(segment: &Segment<File>, offset: u64, header: &BatchHeader, entries: V
 }
 
 /// Every live segment, oldest first, opened for reading.
-fn open_all(dir: &Path) -> Result<Vec<Segment<File>>, Error> {
+fn open_all(dir: &Path) -> Result<Vec<Segment<RealFile>>, Error> {
     for _ in 0..LISTINGS_MAX {
         if let Some(segments) = open_listed(dir)? {
             return Ok(segments);
@@ -195,7 +201,7 @@ fn open_all(dir: &Path) -> Result<Vec<Segment<File>>, Error> {
 }
 
 /// None: one was purged since it was listed.
-fn open_listed(dir: &Path) -> Result<Option<Vec<Segment<File>>>, Error> {
+fn open_listed(dir: &Path) -> Result<Option<Vec<Segment<RealFile>>>, Error> {
     let not_formatted = || Error::NotFormatted { dir: dir.to_path_buf() };
     let listing = fs::read_dir(dir).map_err(|failure| match failure.kind() {
         io::ErrorKind::NotFound => not_formatted(),
@@ -208,10 +214,10 @@ fn open_listed(dir: &Path) -> Result<Option<Vec<Segment<File>>>, Error> {
     if generations.is_empty() {
         return Err(not_formatted());
     }
-    let mut segments: Vec<Segment<File>> = Vec::new();
+    let mut segments: Vec<Segment<RealFile>> = Vec::new();
     for generation in generations {
         let path = segment_path(dir, generation);
-        let file = match File::open(&path) {
+        let file = match RealFile::to_read(&path) {
             Err(failure) if failure.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(Error::io("open", &path))?,
         };
@@ -275,7 +281,7 @@ mod tests {
     }
 
     fn flip(path: &Path, offset: u64) {
-        let file = File::options().read(true).write(true).open(path).expect("opened");
+        let file = fs::File::options().read(true).write(true).open(path).expect("opened");
         let mut byte = [0];
         file.read_exact_at(&mut byte, offset).expect("read");
         file.write_all_at(&[byte[0] ^ 1], offset).expect("written");

@@ -9,7 +9,7 @@ use super::index::{Index, Segment, Shared, first_batch_offset};
 use super::scan::{Cursor, Step};
 use super::spare::{self, Spares};
 use super::{SegmentLog, SegmentOptions, enlist, segment_path};
-use crate::disk::{Disk, DiskFile, SECTOR_BYTES};
+use crate::disk::{Aligned, Disk, DiskFile, SECTOR_BYTES};
 use crate::{Cut, EntryKind, Error, HardState, LogEntry, Recovered};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -140,7 +140,7 @@ impl<D: Disk> SegmentLog<D> {
             hard_state,
             unsynced: false,
             poisoned: false,
-            scratch: Vec::new(),
+            scratch: Aligned::default(),
             _lock: lock,
             disk,
         };
