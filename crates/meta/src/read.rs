@@ -106,14 +106,6 @@ pub fn status(read: &dyn Read, who: &Caller, path: &GfsPath) -> Result<Result<St
     settle(found(read, who, path).map(Status::of))
 }
 
-/// What was made under the one name that `before` lacked, if that is `inode`. Cost: one point lookup.
-pub fn made(read: &dyn Read, before: &Resolved, inode: InodeId) -> Result<Option<Status>, StoreError> {
-    let [name] = &before.missing[..] else { return Ok(None) };
-    let spot = child(read, before.last(), name)?.filter(|spot| spot.inode.id == inode);
-    let (mount, write_type) = (&before.mount, before.write_type());
-    Ok(spot.map(|spot| Status { spot, mount: Arc::new(mount.clone()), write_type }))
-}
-
 fn found(read: &dyn Read, who: &Caller, path: &GfsPath) -> Result<Resolved, Stop> {
     let resolved = walk(read, who, path)?;
     resolved.found(path)?;

@@ -123,7 +123,7 @@ impl Batches {
     async fn look(&self, who: &Principal, operation: OperationId, wish: &Wish) -> Result<Hold, Error> {
         match &wish.op {
             BatchOp::CreateFile(CreateFile { path, .. }) | BatchOp::CreateDirectory(CreateDirectory { path, .. }) => {
-                Ok(self.0.prepare(who, Some(operation), path).await?.hold)
+                self.0.prepare(who, Some(operation), path).await
             }
             BatchOp::Remove(op) => self.0.look_before_removing(who, Some(operation), op, wish.unchecked).await,
             BatchOp::CompleteFile(_) => Ok(Hold::none()),
@@ -142,12 +142,12 @@ impl Batches {
         let path = item.op.path().clone();
         let done = match done {
             Err(Error::Moved) => {
-                self.0.submit_new(who, Some(operation.of_item(item.number)), &path, item.op.into()).await?.0
+                self.0.submit_new(who, Some(operation.of_item(item.number)), &path, item.op.into()).await?
             }
             done => done?,
         };
         if let (Done::Inode(inode), true) = (done, is_file) {
-            return self.0.info_of(who, &path, inode, None).await.map(Some);
+            return self.0.info_of(who, &path, inode).await.map(Some);
         }
         Ok(None)
     }

@@ -171,11 +171,11 @@ impl FileSystem {
         principal: &Principal,
         operation: Option<OperationId>,
         path: &GfsPath,
-    ) -> Result<Prepared, Error> {
+    ) -> Result<Hold, Error> {
         let who = self.who(principal);
         for _ in 0..LOOK_TRIES {
             let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
-            let Ok(resolved) = resolved else { return Ok(Prepared { hold: Hold::none(), found: None }) };
+            let Ok(resolved) = resolved else { return Ok(Hold::none()) };
             let is_known = resolved.missing.is_empty();
             if !is_known {
                 self.look_for(&who, operation, path, &resolved).await?;
@@ -185,7 +185,7 @@ impl FileSystem {
                 false => Some(Hold::none()),
             };
             if let Some(hold) = hold {
-                return Ok(Prepared { hold, found: Some(resolved) });
+                return Ok(hold);
             }
         }
         Err(Error::Moved)
@@ -297,19 +297,19 @@ impl FileSystem {
     }
 
     /// The same for what makes `path`, after a look whether the store has it; and once more if what is above was moved
-    /// in the store while this waited. With what stood there before.
+    /// in the store while this waited.
     pub(super) async fn submit_new(
         &self,
         principal: &Principal,
         operation: Option<OperationId>,
         path: &GfsPath,
         op: Op,
-    ) -> Result<(Done, Option<meta::Resolved>), Error> {
+    ) -> Result<Done, Error> {
         for _ in 0..LOOK_TRIES {
-            let prepared = self.prepare(principal, operation, path).await?;
+            let _hold = self.prepare(principal, operation, path).await?;
             match self.submit(principal, operation, op.clone()).await {
                 Err(Error::Moved) => {}
-                other => return Ok((other?, prepared.found)),
+                other => return other,
             }
         }
         Err(Error::Moved)
@@ -326,7 +326,7 @@ impl FileSystem {
         if op.goosefs_only || self.has_run(operation).await? {
             return Ok(Hold::none());
         }
-        let Prepared { hold, .. } = self.prepare(principal, None, &op.path).await?;
+        let hold = self.prepare(principal, None, &op.path).await?;
         match op.recursive {
             true if unchecked => {}
             true => self.refuse_unknown(principal, &op.path).await?,
@@ -336,20 +336,14 @@ impl FileSystem {
     }
 
     /// The message for an inode an operation made or found at `path`.
-    ///
-    /// - `before`: what stood there before. If only the name was missing, one look-up is enough.
     pub(super) async fn info_of(
         &self,
         principal: &Principal,
         path: &GfsPath,
         inode: InodeId,
-        before: Option<&meta::Resolved>,
     ) -> Result<FileInfo, Error> {
         let who = self.who(principal);
         let look = |read: &dyn meta::Read| {
-            if let Some(made) = before.map(|before| meta::made(read, before, inode)).transpose()?.flatten() {
-                return Ok(Some(made));
-            }
             match meta::status(read, &who, path)? {
                 // One look-up a level, of what was just looked up; from its id there are two.
                 Ok(status) if status.spot.inode.id == inode => Ok(Some(status)),
@@ -360,13 +354,6 @@ impl FileSystem {
         let status = status.ok_or_else(|| Error::NotFound("the file was removed meanwhile".to_owned()))?;
         Ok(file_info(self.shared(), &status))
     }
-}
-
-/// A path that was looked for.
-pub(super) struct Prepared {
-    pub hold: Hold,
-    /// What stood there before a store was asked; None: that is not to be told.
-    pub found: Option<meta::Resolved>,
 }
 
 fn want_inode(status: &Status) -> Option<Want> {
@@ -540,9 +527,9 @@ impl FileSystemMasterClientService for FileSystem {
             write_type: convert::write_type::from_wire(options.write_type).map_err(Error::from)?,
         });
         let operation = operation(options.common_options.as_ref())?;
-        let (done, before) = self.submit_new(&who, operation, &path, op).await?;
+        let done = self.submit_new(&who, operation, &path, op).await?;
         let Done::Inode(inode) = done else { return Err(unexpected("create", &done)) };
-        let info = self.info_of(&who, &path, inode, before.as_ref()).await?;
+        let info = self.info_of(&who, &path, inode).await?;
         Ok(Response::new(CreateFilePResponse { file_info: Some(info) }))
     }
 
