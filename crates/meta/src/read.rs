@@ -9,9 +9,7 @@ use crate::reject::Reject;
 use crate::step::container_owner;
 use crate::store::{Family, Read, StoreError};
 use crate::txn::{expect, fetch, for_each};
-use crate::walk::{
-    INNER_WRITE_TYPE, Resolved, Spot, Stop, child, inherited_write_type, locate, own_write_type, settle, walk,
-};
+use crate::walk::{INNER_WRITE_TYPE, Resolved, Spot, Stop, inherited_write_type, locate, own_write_type, settle, walk};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;

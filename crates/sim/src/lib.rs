@@ -65,6 +65,8 @@ pub struct Plan {
     pub log_rot: bool,
     /// Masters lose their disks and are replaced, two more come and go, and little of the log is kept: snapshots are sent.
     pub changes: bool,
+    /// What clients have not used for a moment is forgotten, and comes from the store again.
+    pub forgets: bool,
     pub bug: Option<Bug>,
 }
 
@@ -81,6 +83,7 @@ impl Plan {
             clocks: Clocks::default(),
             log_rot: false,
             changes: false,
+            forgets: false,
             bug: None,
         }
     }
@@ -92,7 +95,7 @@ impl Plan {
 
     /// What a seed is when nobody asks for anything else: each of the mixes in turn, all of them at once among them.
     pub fn mixed(seed: u64) -> Plan {
-        let plan = Plan::new(seed);
+        let plan = Plan { forgets: seed % 5 == 1, ..Plan::new(seed) };
         match seed % 6 {
             0 => Plan { changes: true, log_rot: true, ..plan },
             1 => plan,

@@ -1,5 +1,6 @@
 //! One master's machine: clocks, disks, and the process while it runs.
 
+use crate::Plan;
 use crate::bug::Bug;
 use crate::calls::{Answer, BatchService, Service};
 use crate::database::{FileDisk, Watched};
@@ -34,8 +35,10 @@ const HEARTBEAT: Duration = Duration::from_millis(100);
 const CHECKPOINT_ENTRIES: u64 = 40;
 /// Entries kept for who lacks them, where members are replaced: few, so that snapshots are sent.
 const RETAINED_ENTRIES: u64 = 30;
-/// What nobody used for so long is forgotten: not long, so that it happens while clients are at work. How often it is looked for.
+/// What nobody used for so long is forgotten: clients of the usual plan use all there is more often, those of one that forgets
+/// less. How often it is looked for.
 const UNUSED: Duration = Duration::from_secs(2);
+const SOON_UNUSED: Duration = Duration::from_millis(100);
 const WALKS_EVERY: Duration = Duration::from_millis(500);
 /// What a master says that was removed.
 const REMOVED: &str = "was removed from the group";
@@ -121,6 +124,7 @@ pub struct Machine {
     installing: Option<LogIndex>,
     bug: Option<Bug>,
     retained_entries: u64,
+    unused: Duration,
 }
 
 /// What must be found again after any crash.
@@ -171,9 +175,8 @@ impl fmt::Display for NoStart {
 }
 
 impl Machine {
-    /// - `changes`: whether members are replaced.
-    pub fn new(id: u64, line: &Timeline, drift: i64, bug: Option<Bug>, changes: bool) -> Machine {
-        let home = format(bug);
+    pub fn new(id: u64, line: &Timeline, drift: i64, plan: &Plan) -> Machine {
+        let home = format(plan.bug);
         let clock = Arc::new(MachineClock::new(line.clone(), drift));
         Machine {
             id: MemberId(id),
@@ -191,8 +194,9 @@ impl Machine {
             attended_us: 0,
             promised: Promised::default(),
             installing: None,
-            bug,
-            retained_entries: if changes { RETAINED_ENTRIES } else { u64::MAX },
+            bug: plan.bug,
+            retained_entries: if plan.changes { RETAINED_ENTRIES } else { u64::MAX },
+            unused: if plan.forgets { SOON_UNUSED } else { UNUSED },
         }
     }
 
@@ -209,8 +213,8 @@ impl Machine {
     }
 
     /// One more machine, with empty disks, that nobody wants in the group yet.
-    pub fn spare(id: u64, line: &Timeline, drift: i64, bug: Option<Bug>) -> Machine {
-        Machine { id: NOBODY, is_wanted: false, ..Machine::new(id, line, drift, bug, true) }
+    pub fn spare(id: u64, line: &Timeline, drift: i64, plan: &Plan) -> Machine {
+        Machine { id: NOBODY, is_wanted: false, ..Machine::new(id, line, drift, plan) }
     }
 
     /// It is a member no longer: switched off, its disks emptied.
@@ -388,7 +392,7 @@ impl Machine {
         let cache = if is_off { CacheConfig::of_bytes(0) } else { self.cache() };
         let walk = Some(WalkConfig { per_second: 10_000, every: WALKS_EVERY });
         // What a bug does is to be seen by itself.
-        let expiry = self.bug.is_none().then_some(ExpiryConfig { unused: UNUSED, per_second: 1_000 });
+        let expiry = self.bug.is_none().then_some(ExpiryConfig { unused: self.unused, per_second: 1_000 });
         MasterConfig { group: Some(group), checkpoint_entries: CHECKPOINT_ENTRIES, cache, walk, expiry, ..config }
     }
 

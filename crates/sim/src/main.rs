@@ -36,6 +36,9 @@ struct Cli {
     /// Besides all else, masters lose their disks and are replaced, others come and go, and little of the log is kept
     #[arg(long)]
     changes: bool,
+    /// Besides all else, masters forget what was not used for a moment and can be had from the store again
+    #[arg(long)]
+    forgets: bool,
     /// Let masters' clocks drift further than a lease allows: reads may then be old, nothing else may be wrong
     #[arg(long)]
     wild_clocks: bool,
@@ -46,7 +49,7 @@ struct Cli {
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=5))]
     workers: Option<u8>,
     /// Nothing of all that: masters and rooms alone
-    #[arg(long, conflicts_with_all = ["log_rot", "changes", "wild_clocks", "workers"])]
+    #[arg(long, conflicts_with_all = ["log_rot", "changes", "forgets", "wild_clocks", "workers"])]
     plain: bool,
     /// How long there are faults, in simulated milliseconds
     #[arg(long, default_value_t = 10_000)]
@@ -66,13 +69,14 @@ impl Cli {
         let usual =
             Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) };
         if !self.is_told() {
-            let Plan { workers, clocks, log_rot, changes, .. } = Plan::mixed(seed);
-            return Plan { workers, clocks, log_rot, changes, ..usual };
+            let Plan { workers, clocks, log_rot, changes, forgets, .. } = Plan::mixed(seed);
+            return Plan { workers, clocks, log_rot, changes, forgets, ..usual };
         }
         Plan {
             workers: self.workers.map_or(if self.bug.is_some_and(Bug::needs_workers) { 2 } else { 0 }, usize::from),
             clocks: if self.wild_clocks { Clocks::Wild } else { Clocks::Bounded },
             log_rot: self.log_rot,
+            forgets: self.forgets,
             changes: self.changes || self.bug.is_some_and(Bug::needs_changes),
             ..usual
         }
@@ -80,17 +84,19 @@ impl Cli {
 
     /// Whether it was said what the plan is. Bugs are looked for where that is.
     fn is_told(&self) -> bool {
-        self.plain || self.log_rot || self.changes || self.wild_clocks || self.workers.is_some() || self.bug.is_some()
+        let more = self.log_rot || self.changes || self.forgets || self.wild_clocks;
+        self.plain || more || self.workers.is_some() || self.bug.is_some()
     }
 
     /// What else is to be said for the plan of this seed.
     fn flags(&self, seed: u64) -> String {
-        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, .. } = self.plan(seed);
+        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, forgets, .. } = self.plan(seed);
         let usual = Plan::new(seed);
         let mut flags = String::new();
         let mut flag = |is_meant: bool, text: String| flags.push_str(if is_meant { &text } else { "" });
         flag(log_rot, " --log-rot".to_owned());
         flag(changes, " --changes".to_owned());
+        flag(forgets, " --forgets".to_owned());
         flag(clocks != usual.clocks, " --wild-clocks".to_owned());
         flag(workers != usual.workers, format!(" --workers {workers}"));
         if let Some(bug) = self.bug.as_ref().and_then(ValueEnum::to_possible_value) {

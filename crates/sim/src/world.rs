@@ -213,8 +213,8 @@ impl World {
         let machines = (0..count).map(|at| {
             let (number, drift) = (u64::try_from(at + 1).expect("few"), plan.clocks.drift(at, &dice));
             match at < plan.masters {
-                true => Machine::new(number, &line, drift, plan.bug, plan.changes),
-                false => Machine::spare(number, &line, drift, plan.bug),
+                true => Machine::new(number, &line, drift, &plan),
+                false => Machine::spare(number, &line, drift, &plan),
             }
         });
         let machines: Vec<Machine> = machines.collect();

@@ -15,7 +15,7 @@ const SUITE_LIMIT: Duration = Duration::from_secs(12 * 60 * 60);
 /// Seeds of the simulator for each round.
 const SIM_SEEDS: u64 = 10;
 /// The last version that landed before the present work: masters are upgraded from it. It is built once.
-const RELEASED: &str = "c170297d2d40";
+const RELEASED: &str = "7b8001f0e675";
 /// The long tests are those that kill processes and wait for their starts.
 const TESTS_PER_CORE: usize = 2;
 /// The program of tests that takes longest: the others run beside it.
