@@ -39,6 +39,7 @@ pub use time::Clocks;
 pub use trace::Keep;
 pub use world::HEALS_WITHIN_MS;
 
+use master::core::Said;
 use rpc::ClusterKey;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,6 +68,8 @@ pub struct Plan {
     pub changes: bool,
     /// What clients have not used for a moment is forgotten, and comes from the store again.
     pub forgets: bool,
+    /// All masters say that they know the first rules alone, as one of an older release does: the group never raises them.
+    pub first_rules: bool,
     pub bug: Option<Bug>,
 }
 
@@ -84,6 +87,7 @@ impl Plan {
             log_rot: false,
             changes: false,
             forgets: false,
+            first_rules: false,
             bug: None,
         }
     }
@@ -95,7 +99,7 @@ impl Plan {
 
     /// What a seed is when nobody asks for anything else: each of the mixes in turn, all of them at once among them.
     pub fn mixed(seed: u64) -> Plan {
-        let plan = Plan { forgets: seed % 5 == 1, ..Plan::new(seed) };
+        let plan = Plan { forgets: seed % 5 == 1, first_rules: seed % 7 == 2, ..Plan::new(seed) };
         match seed % 6 {
             0 => Plan { changes: true, log_rot: true, ..plan },
             1 => plan,
@@ -104,6 +108,11 @@ impl Plan {
             4 => Plan { clocks: Clocks::Wild, workers: 2, ..plan },
             _ => Plan { changes: true, log_rot: true, clocks: Clocks::Wild, workers: 2, ..plan },
         }
+    }
+
+    /// What a master says of itself to others.
+    fn said(&self) -> Said {
+        Said { rules: if self.first_rules { meta::FIRST_RULES } else { meta::RULES_VERSION }, priority: 0 }
     }
 
     /// How long a cluster without faults may take until all is well. What a master waits for, it waits for by its own

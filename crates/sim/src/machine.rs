@@ -17,6 +17,7 @@ use master::rig::{InstallError, Parts, Place, Rig, Snapshot};
 use master::{ExpiryConfig, GroupConfig, MasterConfig, WalkConfig};
 use proto::internal::CheckpointResponse;
 use rpc::ClusterKey;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
@@ -88,6 +89,8 @@ pub struct Process {
     pub database: Arc<Watched>,
     pub work: Vec<Work>,
     pub applied: LogIndex,
+    /// Members it has a connection to, which have said what they know.
+    pub met: BTreeSet<MemberId>,
     /// A snapshot on its way here.
     pub fetching: Option<Fetching>,
     /// Checkpoints that others may fetch.
@@ -314,6 +317,7 @@ impl Machine {
             database,
             work: Vec::new(),
             applied,
+            met: BTreeSet::new(),
             fetching: None,
             sent: Vec::new(),
             stopped_clock,

@@ -39,6 +39,9 @@ struct Cli {
     /// Besides all else, masters forget what was not used for a moment and can be had from the store again
     #[arg(long)]
     forgets: bool,
+    /// Masters never apply newer rules than the first, as beside one of an older release
+    #[arg(long)]
+    first_rules: bool,
     /// Let masters' clocks drift further than a lease allows: reads may then be old, nothing else may be wrong
     #[arg(long)]
     wild_clocks: bool,
@@ -49,7 +52,7 @@ struct Cli {
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=5))]
     workers: Option<u8>,
     /// Nothing of all that: masters and rooms alone
-    #[arg(long, conflicts_with_all = ["log_rot", "changes", "forgets", "wild_clocks", "workers"])]
+    #[arg(long, conflicts_with_all = ["log_rot", "changes", "forgets", "first_rules", "wild_clocks", "workers"])]
     plain: bool,
     /// How long there are faults, in simulated milliseconds
     #[arg(long, default_value_t = 10_000)]
@@ -69,14 +72,15 @@ impl Cli {
         let usual =
             Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) };
         if !self.is_told() {
-            let Plan { workers, clocks, log_rot, changes, forgets, .. } = Plan::mixed(seed);
-            return Plan { workers, clocks, log_rot, changes, forgets, ..usual };
+            let Plan { workers, clocks, log_rot, changes, forgets, first_rules, .. } = Plan::mixed(seed);
+            return Plan { workers, clocks, log_rot, changes, forgets, first_rules, ..usual };
         }
         Plan {
             workers: self.workers.map_or(if self.bug.is_some_and(Bug::needs_workers) { 2 } else { 0 }, usize::from),
             clocks: if self.wild_clocks { Clocks::Wild } else { Clocks::Bounded },
             log_rot: self.log_rot,
             forgets: self.forgets,
+            first_rules: self.first_rules,
             changes: self.changes || self.bug.is_some_and(Bug::needs_changes),
             ..usual
         }
@@ -84,19 +88,20 @@ impl Cli {
 
     /// Whether it was said what the plan is. Bugs are looked for where that is.
     fn is_told(&self) -> bool {
-        let more = self.log_rot || self.changes || self.forgets || self.wild_clocks;
+        let more = self.log_rot || self.changes || self.forgets || self.first_rules || self.wild_clocks;
         self.plain || more || self.workers.is_some() || self.bug.is_some()
     }
 
     /// What else is to be said for the plan of this seed.
     fn flags(&self, seed: u64) -> String {
-        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, forgets, .. } = self.plan(seed);
+        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, forgets, first_rules, .. } = self.plan(seed);
         let usual = Plan::new(seed);
         let mut flags = String::new();
         let mut flag = |is_meant: bool, text: String| flags.push_str(if is_meant { &text } else { "" });
         flag(log_rot, " --log-rot".to_owned());
         flag(changes, " --changes".to_owned());
         flag(forgets, " --forgets".to_owned());
+        flag(first_rules, " --first-rules".to_owned());
         flag(clocks != usual.clocks, " --wild-clocks".to_owned());
         flag(workers != usual.workers, format!(" --workers {workers}"));
         if let Some(bug) = self.bug.as_ref().and_then(ValueEnum::to_possible_value) {

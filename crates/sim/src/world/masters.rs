@@ -136,6 +136,9 @@ impl World {
             // A connection is between two members: what was meant for an earlier one of this machine is gone with it.
             Inside::Deliver { to, .. } | Inside::Asked { to, .. } if to != machine.id => return Ok(()),
             Inside::Deliver { from, message, everywhere, .. } => {
+                if process.met.insert(from) {
+                    process.rig.step(now, Event::Met(from, self.plan.said()));
+                }
                 process.rig.step(now, Event::PeerMessage { from, message, everywhere });
             }
             Inside::Unreachable { to } => process.rig.step(now, Event::Unreachable(to)),
