@@ -203,6 +203,8 @@ pub struct World {
     statistics: Statistics,
     /// The last change of the members is at or before this entry.
     changed: LogIndex,
+    /// What anybody had applied at the look before, while the group heals.
+    reached: LogIndex,
 }
 
 impl World {
@@ -246,6 +248,7 @@ impl World {
             runtime: runtime.expect("a runtime without IO"),
             statistics: Statistics::default(),
             changed: LogIndex(0),
+            reached: LogIndex(0),
             plan,
             schedule,
             line,
@@ -386,6 +389,7 @@ impl World {
                     let kind = if self.misplaced().is_empty() { Kind::NotHealed } else { Kind::Places };
                     return Err(Failure::new(kind, what));
                 }
+                self.reached = self.judge.applied().0;
             }
             Phase::Reading => {
                 if self.crowd.has_read_all() && self.yard.crew.has_read_all() {
@@ -444,8 +448,9 @@ impl World {
         if leaders != 1 {
             restless.push(format!("{leaders} masters lead"));
         }
-        if applied.iter().any(|index| *index != applied[0]) {
-            restless.push(format!("applied indexes are {applied:?}"));
+        // They do not stand still: a leader notes by and by what is used.
+        if applied.iter().any(|index| *index < self.reached) || self.reached == LogIndex(0) {
+            restless.push(format!("applied indexes are {applied:?}, {} was reached a while ago", self.reached));
         }
         restless.extend(self.crowd.busy());
         restless.extend(self.restless_workers());
