@@ -9,6 +9,7 @@ pub mod group;
 pub mod load;
 pub mod metacache;
 pub mod metadata;
+pub mod overload;
 pub mod probe;
 pub mod rebuild;
 pub mod scale;

@@ -76,6 +76,8 @@ pub struct Request {
     pub who: Caller,
     pub operation: Option<OperationId>,
     pub op: Op,
+    /// When it began to wait for its turn.
+    pub came: Monotonic,
     pub deadline: Monotonic,
 }
 
@@ -169,8 +171,8 @@ struct Proposal {
 }
 
 impl Proposal {
-    fn new(now: Now, origin: Origin, request: Request) -> Proposal {
-        Proposal { origin, request, since: now.mono }
+    fn new(origin: Origin, request: Request) -> Proposal {
+        Proposal { origin, since: request.came, request }
     }
 
     /// Whether somebody asked for it who can ask again.
@@ -298,9 +300,9 @@ impl Core {
                 self.tick(now);
             }
             Event::Request(ticket, request) => {
-                self.admit(Proposal::new(now, Origin::Client(ticket), request));
+                self.admit(Proposal::new(Origin::Client(ticket), request));
             }
-            Event::Batch(tickets, request) => self.admit_batch(now, tickets, request),
+            Event::Batch(tickets, request) => self.admit_batch(tickets, request),
             Event::Want(ticket, want, deadline) => self.want(now, ticket, want, deadline),
             Event::Confirm(ticket) => self.confirm(ticket),
             Event::Persisted(batch) => self.node.persisted(batch),
@@ -419,26 +421,34 @@ impl Core {
         self.queue.push_back(proposal);
     }
 
-    /// Refuses what nobody waits for any more, and what has waited while more is asked than can be done: the sooner its caller
-    /// hears of it, the better.
+    /// Refuses what nobody waits for any more, and says how long what had its turn has waited: more than can be done is refused
+    /// where it comes in.
     fn check_wait(&mut self, now: Now, proposal: &Proposal) -> Result<(), Error> {
         if !proposal.is_asked_for() {
             return Ok(());
         }
         let waited = now.mono - proposal.since;
-        let is_over = self.patience.is_over(now.mono, waited);
-        if is_over || now.mono >= proposal.request.deadline {
+        self.shared.waits.took(proposal.since, self.patience.is_over(now.mono, waited));
+        if now.mono >= proposal.request.deadline {
             self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Error::Late(waited));
         }
         Ok(())
     }
 
+    /// There is nothing that waits for its turn, or that had it and is not done.
+    fn rest_if_nothing_waits(&mut self) {
+        if self.queue.is_empty() && self.proposals.is_empty() {
+            self.patience = Patience::new(self.config.late);
+            self.shared.waits.rest();
+        }
+    }
+
     /// Queues an entry of the core's own.
     fn task(&mut self, now: Now, origin: Origin, op: Op) {
         let deadline = now.mono + self.config.task_timeout;
-        let request = Request { who: Caller::system(), operation: None, op, deadline };
-        self.queue.push_back(Proposal::new(now, origin, request));
+        let request = Request { who: Caller::system(), operation: None, op, came: now.mono, deadline };
+        self.queue.push_back(Proposal::new(origin, request));
     }
 
     /// Whether what waits had better go together: other masters are still at work on what was sent to them, and a message,
@@ -463,11 +473,11 @@ impl Core {
                 self.answer(proposal.origin, Err(err));
                 continue;
             }
-            let Request { who, operation, op, deadline } = proposal.request;
+            let Request { who, operation, op, came, deadline } = proposal.request;
             let (wall, age, ids) = (self.stamper.wall(now), self.stamper.age(now), self.stamper.ids(&op));
             let entry = Entry { wall, age, who, operation, ids, op };
             let payload = entry.encode();
-            proposal.request = Request { who: entry.who, operation, op: entry.op, deadline };
+            proposal.request = Request { who: entry.who, operation, op: entry.op, came, deadline };
             let number = self.next_proposal;
             match self.node.propose(number, &payload) {
                 Ok(()) => {
@@ -758,6 +768,7 @@ impl Core {
             self.persists.worker_lost(worker);
         }
         self.flush_if_due();
+        self.rest_if_nothing_waits();
         if !self.leading {
             return;
         }

@@ -88,9 +88,9 @@ impl Handle {
     /// Has `op` committed, applied and, where the store must act first, carried out. Not cancel-safe in its effect:
     /// dropping the future gives up the answer only.
     pub async fn submit(&self, who: &Principal, operation: Option<OperationId>, op: Op) -> Result<Done, Error> {
-        let deadline = self.deadline();
+        let (came, deadline) = self.now_and_deadline();
         let who = self.shared.authority.caller(who);
-        let request = Request { who, operation, op, deadline };
+        let request = Request { who, operation, op, came, deadline };
         self.ask(deadline, |ticket| Event::Request(ticket, request)).await
     }
 
@@ -108,13 +108,13 @@ impl Handle {
         if items.is_empty() {
             return Ok(Vec::new());
         }
-        let deadline = self.deadline();
+        let (came, deadline) = self.now_and_deadline();
         let (replies, answers): (Vec<Reply>, Vec<_>) = items.iter().map(|_| oneshot::channel()).unzip();
         let count = u64::try_from(items.len()).expect("a batch is bounded");
         let first = self.desk.next_ticket.fetch_add(count, Ordering::Relaxed);
         let tickets: Vec<Ticket> = (first..first + count).map(Ticket).collect();
         let who = self.shared.authority.caller(who);
-        let request = Request { who, operation: Some(operation), op: Op::Batch(Batch { items }), deadline };
+        let request = Request { who, operation: Some(operation), op: Op::Batch(Batch { items }), came, deadline };
         let waiting = tickets.iter().copied().zip(replies).collect();
         let _asking = Asking::new(&self.desk.asking);
         // Never driven by its caller, whose thread has other connections to serve: it takes milliseconds to apply.
@@ -162,7 +162,22 @@ impl Handle {
     }
 
     fn deadline(&self) -> Monotonic {
-        self.shared.clock.monotonic() + self.shared.config.request_timeout
+        self.now_and_deadline().1
+    }
+
+    /// Now, and the end of what is asked now.
+    fn now_and_deadline(&self) -> (Monotonic, Monotonic) {
+        let now = self.shared.clock.monotonic();
+        (now, now + self.shared.config.request_timeout)
+    }
+
+    /// Refuses changes while more of them are asked for than can be done. Ask before anything is done for one.
+    pub fn admit_change(&self) -> Result<(), Error> {
+        let admitted = self.shared.waits.admit(self.shared.clock.monotonic(), self.shared.config.late);
+        if admitted.is_err() {
+            self.shared.metrics.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
     }
 
     /// A linearisable read: what was acknowledged before the call is seen. Cost: none beyond the read while the lease

@@ -33,6 +33,7 @@ mod skipped;
 mod stores;
 mod uploads;
 mod uses;
+mod waits;
 mod web;
 mod wire;
 

@@ -14,6 +14,7 @@ use crate::room::Rooms;
 use crate::skipped::SkippedKeys;
 use crate::uploads::Uploads;
 use crate::uses::UseNotes;
+use crate::waits::Waits;
 use hashbrown::HashMap;
 use journal::{Follower, MemberId, Membership};
 use meta::{Authority, Read, StoreError};
@@ -99,6 +100,8 @@ pub struct Shared {
     pub uses: UseNotes,
     /// What requests are about to change does not expire meanwhile.
     pub holds: Holds,
+    /// How long changes wait for their turn.
+    pub waits: Waits,
     /// What the leader's walk through all inodes found.
     pub census: Mutex<Known>,
     pub rooms: Arc<Rooms>,
@@ -138,6 +141,7 @@ impl Shared {
             pauses: Mutex::default(),
             uses: UseNotes::default(),
             holds: Holds::default(),
+            waits: Waits::default(),
             census: Mutex::default(),
             rooms: Arc::default(),
             authority,

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what docs/benchmarks.md claims, measured, and the document written anew.
 
 use crate::bench::{
-    Figure, Ground, cold, group, load, metacache, metadata, rebuild, scale, slow_readers, start, warm, wire,
+    Figure, Ground, cold, group, load, metacache, metadata, overload, rebuild, scale, slow_readers, start, warm, wire,
 };
 use crate::{machine, tree};
 use anyhow::{Context, Result, bail};
@@ -39,6 +39,8 @@ pub enum Part {
     InProcess,
     /// A directory of a bucket with a million objects: CPU, log and memory of its load, and a kill in the middle
     Load,
+    /// Twice as much asked as a master with one core can do: what it still does, and what it says of the rest
+    Overload,
     /// Memory, disk and time of ten million files, a directory of as many children, as many block locations; some half an hour
     Scale,
     /// A master rebuilt from nothing beside two with many files; only when asked for, with `--files 5000000` some ten minutes
@@ -107,6 +109,7 @@ impl Bench {
                     Part::Wire => Box::pin(wire::measure(&ground)).await,
                     Part::InProcess => Box::pin(wire::in_process(&ground)).await,
                     Part::Load => Box::pin(load::measure(&ground)).await,
+                    Part::Overload => Box::pin(overload::measure(&ground)).await,
                     Part::Scale => Box::pin(scale::measure(&ground)).await,
                     Part::Rebuild => Box::pin(rebuild::measure(&ground)).await,
                 }

@@ -13,14 +13,14 @@ use meta::{BatchItem, Done, Op, Reject};
 const BATCHED: usize = 64_000;
 
 impl Core {
-    pub(super) fn admit_batch(&mut self, now: Now, tickets: Vec<Ticket>, request: Request) {
+    pub(super) fn admit_batch(&mut self, tickets: Vec<Ticket>, request: Request) {
         let Op::Batch(batch) = &request.op else { unreachable!("the driver makes batches only") };
         assert_eq!(batch.items.len(), tickets.len(), "somebody waits for each item");
         self.batched += tickets.len();
         if self.batched > BATCHED {
             return self.answer_batch(tickets, &Err(Error::Overloaded(BATCHED)));
         }
-        self.admit(Proposal::new(now, Origin::Batch(tickets), request));
+        self.admit(Proposal::new(Origin::Batch(tickets), request));
     }
 
     /// Refuses what members of an older release could not read.
@@ -43,7 +43,7 @@ impl Core {
         request: Request,
         outcome: Result<Done, Reject>,
     ) {
-        let Request { who, operation, op, deadline } = request;
+        let Request { who, operation, op, came, deadline } = request;
         let (outcomes, batch) = match (outcome, op) {
             (Ok(Done::Batch(outcomes)), Op::Batch(batch)) => (outcomes, batch),
             (Ok(other), _) => unreachable!("a batch ended as {other:?}"),
@@ -55,8 +55,8 @@ impl Core {
                 // From here on it is a request like any other: it waits for an intent.
                 Ok(Done::Pending(_)) | Err(Reject::Covered { .. }) => {
                     let operation = operation.map(|operation| operation.of_item(number));
-                    let alone = Request { who: who.clone(), operation, op: op.into(), deadline };
-                    self.client_outcome(now, ticket, Proposal::new(now, Origin::Client(ticket), alone), outcome);
+                    let alone = Request { who: who.clone(), operation, op: op.into(), came, deadline };
+                    self.client_outcome(now, ticket, Proposal::new(Origin::Client(ticket), alone), outcome);
                 }
                 outcome => self.reply(ticket, outcome.map_err(Error::from)),
             }

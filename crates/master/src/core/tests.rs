@@ -256,9 +256,10 @@ impl World {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let operation = Some(OperationId(u128::from(self.dice.next_u64())));
-        let deadline = self.clock.monotonic() + Duration::from_secs(5);
+        let came = self.clock.monotonic();
+        let deadline = came + Duration::from_secs(5);
         self.asked.insert(ticket, op.clone());
-        self.step(Event::Request(ticket, Request { who: Caller::system(), operation, op, deadline }));
+        self.step(Event::Request(ticket, Request { who: Caller::system(), operation, op, came, deadline }));
     }
 
     /// Asks for an unknown name, as the wire does.

@@ -122,7 +122,8 @@ mod tests {
 
     fn request() -> Message {
         let op = Op::Collect(Collect { directory: InodeId(7), limit: 1 });
-        let request = Request { who: Caller::system(), operation: None, op, deadline: Monotonic::default() };
+        let (came, deadline) = (Monotonic::default(), Monotonic::default());
+        let request = Request { who: Caller::system(), operation: None, op, came, deadline };
         Message::Ask(Ticket(1), Event::Request(Ticket(1), request), oneshot::channel().0)
     }
 

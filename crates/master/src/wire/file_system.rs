@@ -13,18 +13,18 @@ use prost::Message;
 use proto::convert;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
 use proto::grpc::file::*;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response};
 use types::{BlockId, FileId, GfsPath, InodeId, LoadMetadata, MAX_DEPTH, Mode, Name, OperationId, Principal, WorkerId};
 
-/// Entries read from the namespace at once, and sent in one message at most.
-const LIST_STEP: usize = 1_000;
+/// Entries read from the namespace at once, and sent in one message at most: about half a millisecond of a thread that has
+/// other calls to answer.
+const LIST_STEP: usize = 250;
 /// Bytes of one listing message; official clients refuse 4 MiB.
 const LIST_MESSAGE_BYTES: usize = 1 << 20;
-/// Listing messages made ahead of a slow reader.
-const LIST_AHEAD: usize = 4;
 /// Default mode of files and directories when a call says none.
 const FILE_MODE: u16 = 0o644;
 const DIRECTORY_MODE: u16 = 0o755;
@@ -172,6 +172,7 @@ impl FileSystem {
         operation: Option<OperationId>,
         path: &GfsPath,
     ) -> Result<Hold, Error> {
+        self.handle.admit_change()?;
         let who = self.who(principal);
         for _ in 0..LOOK_TRIES {
             let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
@@ -483,31 +484,11 @@ impl FileSystemMasterClientService for FileSystem {
             return Ok(Response::new(Box::pin(tokio_stream::empty())));
         }
         let who = self.who(&principal);
-        let first =
-            self.handle.read(|read| meta::list(read, &who, &path, None, LIST_STEP)).await?.map_err(Error::from)?;
-        let (sender, receiver) = tokio::sync::mpsc::channel(LIST_AHEAD);
-        let this = self.clone();
-        tokio::spawn(async move {
-            let mut page = first;
-            loop {
-                for message in messages(this.shared(), &page) {
-                    if sender.send(Ok(message)).await.is_err() {
-                        return;
-                    }
-                }
-                let Some(after) = page.next.clone() else { return };
-                let next = this.handle.read(|read| meta::list(read, &who, &path, Some(&after), LIST_STEP)).await;
-                page = match next.and_then(|page| page.map_err(Error::from)) {
-                    Ok(page) => page,
-                    Err(err) => {
-                        // The receiver may be gone; then nobody needs to know.
-                        let _ = sender.send(Err(err.into())).await;
-                        return;
-                    }
-                };
-            }
-        });
-        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+        let mut listing =
+            Listing { fs: self.clone(), who, path, after: None, is_over: false, ready: VecDeque::default() };
+        // What is wrong with it is the answer, not the end of one.
+        listing.read().await?;
+        Ok(Response::new(Box::pin(stream::try_unfold(listing, Listing::next))))
     }
 
     async fn create_file(&self, request: Request<CreateFilePRequest>) -> Answer<CreateFilePResponse> {
@@ -824,6 +805,39 @@ pub(super) fn checksum(kind: Option<i32>, value: i64) -> Result<Option<Checksum>
     let kind = kind.ok_or_else(|| Error::Invalid("the checksum type is unknown; pass 0, 1 or 2".to_owned()))?;
     let value = u32::try_from(value & 0xFFFF_FFFF).expect("masked to 32 bits");
     Ok(Some(Checksum { kind, value }))
+}
+
+/// A listing under way, at the pace of who reads it: a message is made when there is room to send it, and others have
+/// their turn before the next one.
+struct Listing {
+    fs: FileSystem,
+    who: Caller,
+    path: GfsPath,
+    /// The name to go on after.
+    after: Option<Name>,
+    /// All pages were read.
+    is_over: bool,
+    /// Of the page that was read last.
+    ready: VecDeque<ListStatusPResponse>,
+}
+
+impl Listing {
+    async fn next(mut self) -> Result<Option<(ListStatusPResponse, Listing)>, tonic::Status> {
+        while self.ready.is_empty() && !self.is_over {
+            tokio::task::yield_now().await;
+            self.read().await?;
+        }
+        Ok(self.ready.pop_front().map(|message| (message, self)))
+    }
+
+    /// Reads one more page.
+    async fn read(&mut self) -> Result<(), Error> {
+        let list = |read: &dyn meta::Read| meta::list(read, &self.who, &self.path, self.after.as_ref(), LIST_STEP);
+        let page = self.fs.handle.read(list).await?.map_err(Error::from)?;
+        self.ready.extend(messages(self.fs.shared(), &page));
+        (self.after, self.is_over) = (page.next.clone(), page.next.is_none());
+        Ok(())
+    }
 }
 
 /// Cuts a page into messages that stay well below what clients accept.

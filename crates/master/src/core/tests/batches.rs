@@ -23,9 +23,10 @@ impl World {
         let tickets: Vec<Ticket> = ops.iter().zip(self.next_ticket..).map(|(_, ticket)| Ticket(ticket)).collect();
         self.next_ticket += u64::try_from(ops.len()).expect("a few");
         let items = ops.into_iter().zip(0..).map(|(op, number)| BatchItem { number, op }).collect();
-        let deadline = self.clock.monotonic() + Duration::from_secs(5);
+        let came = self.clock.monotonic();
+        let deadline = came + Duration::from_secs(5);
         let (operation, op) = (Some(OperationId(operation)), Op::Batch(Batch { items }));
-        let request = Request { who: Caller::system(), operation, op, deadline };
+        let request = Request { who: Caller::system(), operation, op, came, deadline };
         self.step(Event::Batch(tickets.clone(), request));
         tickets
     }

@@ -296,8 +296,9 @@ impl Group {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.asked.insert(ticket, (at, operation, op.clone()));
-        let deadline = self.clock.monotonic() + Duration::from_secs(5);
-        let request = Request { who: Caller::system(), operation: Some(operation), op, deadline };
+        let came = self.clock.monotonic();
+        let deadline = came + Duration::from_secs(5);
+        let request = Request { who: Caller::system(), operation: Some(operation), op, came, deadline };
         self.tell(at, Event::Request(ticket, request));
     }
 
@@ -493,8 +494,9 @@ fn a_standby_refuses_at_once_and_names_the_reason() {
     let at = (group.leader() + 1) % group.members.len();
     group.live();
     let op = CreateDirectory { path: in_root("a"), recursive: false, allow_exists: false, mode: Mode::new(0o755) };
-    let deadline = group.clock.monotonic() + Duration::from_secs(5);
-    let request = Request { who: Caller::system(), operation: None, op: Op::CreateDirectory(op), deadline };
+    let came = group.clock.monotonic();
+    let deadline = came + Duration::from_secs(5);
+    let request = Request { who: Caller::system(), operation: None, op: Op::CreateDirectory(op), came, deadline };
     for event in [Event::Request(Ticket(1), request), Event::Confirm(Ticket(2))] {
         group.tell(at, event);
     }
@@ -578,8 +580,12 @@ fn newer_rules_come_into_force_by_an_entry_when_every_member_can_apply_them() {
         };
         let op = meta::BatchOp::CreateDirectory(directory("/in-a-batch"));
         let op = Op::Batch(meta::Batch { items: vec![meta::BatchItem { number: 0, op }] });
-        let deadline = group.now().mono + Duration::from_secs(5);
-        Event::Batch(vec![ticket], Request { who: Caller::system(), operation: Some(OperationId(9)), op, deadline })
+        let came = group.now().mono;
+        let deadline = came + Duration::from_secs(5);
+        Event::Batch(
+            vec![ticket],
+            Request { who: Caller::system(), operation: Some(OperationId(9)), op, came, deadline },
+        )
     };
     group.tell(leader, batch(&group, Ticket(9_001)));
     group.tell(leader, said(others[1], meta::RULES_VERSION, 0));

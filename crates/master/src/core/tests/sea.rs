@@ -133,8 +133,9 @@ impl Sea {
     pub fn ask(&mut self, operation: OperationId, op: &Op) -> Ticket {
         let ticket = Ticket(self.world.next_ticket);
         self.world.next_ticket += 1;
-        let deadline = self.world.clock.monotonic() + Duration::from_secs(5);
-        let request = Request { who: Caller::system(), operation: Some(operation), op: op.clone(), deadline };
+        let came = self.world.clock.monotonic();
+        let deadline = came + Duration::from_secs(5);
+        let request = Request { who: Caller::system(), operation: Some(operation), op: op.clone(), came, deadline };
         self.world.step(Event::Request(ticket, request));
         ticket
     }
