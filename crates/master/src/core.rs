@@ -540,6 +540,9 @@ impl Core {
             }
             let (mut changes, applied) =
                 self.namespace.apply(&self.shared.state.latest(), &batch).map_err(|err| err.to_string())?;
+            if batch.iter().any(|(_, entry)| matches!(entry.op, Op::Expire(_))) {
+                self.shared.holds.expires();
+            }
             changes.applied = last;
             changes.changes.extend(members.as_ref().map(group::record));
             self.shared.state.publish(changes).map_err(|err| err.to_string())?;

@@ -12,7 +12,7 @@ use crate::shared::Shared;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use types::ContainerId;
@@ -23,6 +23,8 @@ pub struct Holds {
     on: AtomicBool,
     sets: Mutex<Sets>,
     ended: Notify,
+    /// Entries that made something expire, on whatever master's word.
+    expiries: AtomicU64,
 }
 
 #[derive(Default)]
@@ -60,6 +62,17 @@ impl Holds {
         }
         drop(sets);
         self.ended.notify_waiters();
+    }
+
+    /// Something is about to be seen as expired.
+    pub fn expires(&self) {
+        self.expiries.fetch_add(1, Ordering::Release);
+    }
+
+    /// A name that was not there is not in the store either if it is still not there after that was asked for, and if this
+    /// was the same before the first look and is after the last. Else it may have come, and expired.
+    pub fn expiries(&self) -> u64 {
+        self.expiries.load(Ordering::Acquire)
     }
 
     /// Ready when some of what was going has gone or stays: of all that ends from now on.

@@ -12,7 +12,7 @@ use types::{
 };
 
 /// Newest version of the rules of `apply` this release knows.
-pub const RULES_VERSION: u32 = 3;
+pub const RULES_VERSION: u32 = 4;
 /// In force until an entry raises them, whatever release began the log.
 pub const FIRST_RULES: u32 = 1;
 /// From these on a persist that waits for another try is tried at once when it is asked for.
@@ -23,6 +23,10 @@ pub const REPAIRS: u32 = 3;
 pub const EXPIRIES: u32 = 3;
 /// From these on an entry may hold many mutations, and a load remembers how far it got.
 pub const BATCHES: u32 = 3;
+
+/// From these on a directory in which names came or went says so by its times, however the wall clock goes: what is forgotten
+/// before cannot be told from one that its store has as it is.
+pub const TOLD_CHANGES: u32 = 4;
 
 /// Ids the leader gives to what an entry may make: `count` inode ids from `inode` and as many containers from
 /// `container`. A rejected entry consumes them too.

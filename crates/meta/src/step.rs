@@ -4,7 +4,7 @@
 //! Never:  refuses, but for ids that ran out.
 
 use crate::effect::{Done, Effect};
-use crate::entry::{BATCHES, Ids};
+use crate::entry::{BATCHES, Ids, TOLD_CHANGES};
 use crate::index::{Index, Went};
 use crate::key::{
     container_key, edge_key, edge_range, incomplete_key, inode_key, intent_key, mount_key, operation_age_key,
@@ -241,9 +241,10 @@ impl<'r> Step<'_, 'r> {
 
     /// As [`Step::edit_directory`], when entries came or went: it was modified now.
     pub fn edit_entries(&mut self, spot: &Spot, change: impl FnOnce(&mut Directory)) -> Result<(), StoreError> {
-        let wall = self.wall;
+        let (wall, tells) = (self.wall, self.counters.rules >= TOLD_CHANGES);
         self.edit(spot, |inode| {
-            inode.modified = wall;
+            // The wall clock stands still after somebody has set it back.
+            inode.modified = if tells && wall == inode.created { UnixMs(wall.0 + 1) } else { wall };
             if let Node::Directory(directory) = &mut inode.node {
                 change(directory);
             }

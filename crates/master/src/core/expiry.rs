@@ -2,7 +2,7 @@
 //! and proposes what its walk finds unused, at a bounded rate. Whether that goes each master decides by the records alone.
 
 use super::{Core, Now, Origin};
-use meta::{Done, EXPIRIES, Expire, Inode, NoteUse, Op, Reject, UsedSince};
+use meta::{Done, Expire, Inode, NoteUse, Op, Reject, TOLD_CHANGES, UsedSince};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub struct Expiry {
 
 impl Core {
     fn expiry(&self) -> Option<ExpiryConfig> {
-        self.config.expiry.filter(|_| self.namespace.counters().rules >= EXPIRIES)
+        self.config.expiry.filter(|_| self.namespace.counters().rules >= TOLD_CHANGES)
     }
 
     pub(super) fn begin_expiry(&mut self) {

@@ -113,6 +113,18 @@ impl FileSystem {
 
     /// The status of a path as fresh as asked for, or why not.
     pub async fn status(&self, principal: &Principal, path: &GfsPath, fresh: Freshness) -> Result<Status, Error> {
+        for _ in 0..LOOK_TRIES {
+            let expiries = self.shared().holds.expiries();
+            match self.status_once(principal, path, fresh).await {
+                Err(Error::Rejected(Reject::NotFound(_))) if self.shared().holds.expiries() != expiries => {}
+                other => return other,
+            }
+        }
+        let why = format!("Busy: {path} expires faster than its store can be asked for it; try again");
+        Err(Error::Rejected(Reject::Busy(why)))
+    }
+
+    async fn status_once(&self, principal: &Principal, path: &GfsPath, fresh: Freshness) -> Result<Status, Error> {
         let who = self.who(principal);
         let known = self.handle.read(|read| meta::status(read, &who, path)).await?;
         let fresh = match &known {
@@ -175,6 +187,7 @@ impl FileSystem {
         self.handle.admit_change()?;
         let who = self.who(principal);
         for _ in 0..LOOK_TRIES {
+            let expiries = self.shared().holds.expiries();
             let resolved = self.handle.read(|read| meta::resolve(read, &who, path)).await?;
             let Ok(resolved) = resolved else { return Ok(Hold::none()) };
             let is_known = resolved.missing.is_empty();
@@ -185,7 +198,8 @@ impl FileSystem {
                 true => self.hold(&who, path, is_known).await?,
                 false => Some(Hold::none()),
             };
-            if let Some(hold) = hold {
+            let has_expired = !is_known && self.shared().holds.expiries() != expiries;
+            if let Some(hold) = hold.filter(|_| !has_expired) {
                 return Ok(hold);
             }
         }
@@ -484,8 +498,8 @@ impl FileSystemMasterClientService for FileSystem {
             return Ok(Response::new(Box::pin(tokio_stream::empty())));
         }
         let who = self.who(&principal);
-        let mut listing =
-            Listing { fs: self.clone(), who, path, after: None, is_over: false, ready: VecDeque::default() };
+        let (after, is_over, ready) = (None, false, VecDeque::default());
+        let mut listing = Listing { fs: self.clone(), principal, who, path, fresh, after, is_over, ready };
         // What is wrong with it is the answer, not the end of one.
         listing.read().await?;
         Ok(Response::new(Box::pin(stream::try_unfold(listing, Listing::next))))
@@ -811,8 +825,10 @@ pub(super) fn checksum(kind: Option<i32>, value: i64) -> Result<Option<Checksum>
 /// their turn before the next one.
 struct Listing {
     fs: FileSystem,
+    principal: Arc<Principal>,
     who: Caller,
     path: GfsPath,
+    fresh: Freshness,
     /// The name to go on after.
     after: Option<Name>,
     /// All pages were read.
@@ -830,13 +846,28 @@ impl Listing {
         Ok(self.ready.pop_front().map(|message| (message, self)))
     }
 
-    /// Reads one more page.
+    /// Reads one more page, of a directory whose entries are all known at that moment.
     async fn read(&mut self) -> Result<(), Error> {
-        let list = |read: &dyn meta::Read| meta::list(read, &self.who, &self.path, self.after.as_ref(), LIST_STEP);
-        let page = self.fs.handle.read(list).await?.map_err(Error::from)?;
-        self.ready.extend(messages(self.fs.shared(), &page));
-        (self.after, self.is_over) = (page.next.clone(), page.next.is_none());
-        Ok(())
+        for _ in 0..LIST_TRIES {
+            let list = |read: &dyn meta::Read| meta::list(read, &self.who, &self.path, self.after.as_ref(), LIST_STEP);
+            let page = self.fs.handle.read(list).await?.map_err(Error::from)?;
+            if self.has_expired(&page.parent) {
+                self.fs.list(&self.principal, &self.path, self.fresh).await?;
+                continue;
+            }
+            self.ready.extend(messages(self.fs.shared(), &page));
+            (self.after, self.is_over) = (page.next.clone(), page.next.is_none());
+            return Ok(());
+        }
+        let why = format!("Busy: entries of {} expire faster than they can be listed; try again", self.path);
+        Err(Error::Rejected(Reject::Busy(why)))
+    }
+
+    /// Whether entries of what was listed from its store before may have been forgotten since.
+    fn has_expired(&self, parent: &Status) -> bool {
+        let is_partly_known = parent.spot.inode.directory().is_some_and(|d| d.persisted && !d.loaded);
+        let takes_what_is_there = self.fs.effective(parent.mount.read_policy, self.fresh) == Freshness::Never;
+        is_partly_known && !takes_what_is_there && self.fs.shared().holds.is_on()
     }
 }
 

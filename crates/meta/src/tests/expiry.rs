@@ -116,6 +116,21 @@ fn a_directory_that_was_changed_here_stays_and_one_whose_files_expired_has_its_t
     assert_eq!((expire(&mut world), world.tree().as_str()), (Ok(0), "/d/"));
 }
 
+/// Somebody has set the wall clock back: the masters' stands still until it has caught up.
+#[test]
+fn a_directory_that_was_changed_here_stays_though_the_wall_clock_stands_still() {
+    let mut world = noted("");
+    load(&mut world, "/", &["d/", "e/"]);
+    load(&mut world, "/d", &["x"]);
+    let made = world.status("/d").spot.inode.created;
+    world.wall = Some(made);
+    world.must("create /d/mine MUST_CACHE");
+    world.must("rm /d/mine");
+    later(&mut world, 2 * UNUSED_MS);
+    assert_eq!(expire(&mut world), Ok(2), "x and e");
+    assert_eq!((expire(&mut world), world.tree().as_str()), (Ok(0), "/d/"));
+}
+
 #[test]
 fn what_an_operation_on_the_store_covers_stays_until_that_has_ended() {
     let mut world = noted("");

@@ -24,6 +24,8 @@ pub struct World {
     pub log: Vec<(LogIndex, Entry)>,
     pub effects: Vec<Effect>,
     pub age: AgeMs,
+    /// Where the wall clock stands; None: it goes on with the log.
+    pub wall: Option<UnixMs>,
 }
 
 pub fn path(text: &str) -> GfsPath {
@@ -81,7 +83,7 @@ impl World {
     pub fn unformatted() -> World {
         let store = MemoryStore::default();
         let namespace = Namespace::open(&store).expect("an empty map answers");
-        World { store, namespace, log: Vec::new(), effects: Vec::new(), age: AgeMs(0) }
+        World { store, namespace, log: Vec::new(), effects: Vec::new(), age: AgeMs(0), wall: None }
     }
 
     pub fn with(setup: &str) -> World {
@@ -137,7 +139,7 @@ impl World {
         let at = LogIndex(counters.applied.0 + 1);
         self.age = AgeMs(self.age.0 + 1);
         let ids = Ids { inode: counters.next_inode, container: counters.next_container, count: IDS };
-        let wall = UnixMs(1_000 + i64::try_from(at.0).expect("a short history"));
+        let wall = self.wall.unwrap_or(UnixMs(1_000 + i64::try_from(at.0).expect("a short history")));
         (at, Entry { wall, age: self.age, who, operation, ids, op })
     }
 
