@@ -168,6 +168,22 @@ fn a_leader_with_a_slow_disk_finds_its_way_back_after_a_power_cut() {
     }
 }
 
+/// A listing lacked what had expired since its directory was loaded; and a directory of the store that was emptied here expired, while the
+/// wall clock stood still: its store does not have it any more.
+#[test]
+fn what_expires_is_never_missing_where_its_store_has_it_and_what_is_made_here_never_expires() {
+    let forgets = |seed| Plan { forgets: true, ..Plan::new(seed) };
+    let plans = [
+        Plan::new(2_377),
+        Plan { changes: true, log_rot: true, ..forgets(2_646) },
+        Plan { workers: 2, ..forgets(5_157) },
+        Plan { workers: 2, ..forgets(5_232) },
+    ];
+    for plan in plans {
+        must_hold(plan, &plan.schedule());
+    }
+}
+
 // --- planted bugs ---
 
 /// The first seed, of at most `within`, that shows the bug must fail as one of `kinds`.
