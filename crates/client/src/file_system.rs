@@ -2,7 +2,7 @@
 
 use crate::master::Master;
 use crate::workers::Workers;
-use crate::{ClientConfig, Result};
+use crate::{ClientConfig, Result, Way};
 use std::sync::Arc;
 
 /// A connection to a cluster. Cheap to clone; clones share connections and the worker list.
@@ -30,6 +30,14 @@ impl FileSystem {
         master.connect().await?;
         let workers = Workers::new(config.clone());
         Ok(FileSystem { shared: Arc::new(Shared { config, master, workers }) })
+    }
+
+    /// A client whose masters are reached by `way`, found when something is first asked of them. Only what has one answer
+    /// can be asked of them.
+    pub fn over(config: ClientConfig, way: Arc<dyn Way>) -> FileSystem {
+        let config = Arc::new(config);
+        let (master, workers) = (Master::over(config.clone(), way), Workers::new(config.clone()));
+        FileSystem { shared: Arc::new(Shared { config, master, workers }) }
     }
 
     /// What this handle was told.

@@ -13,6 +13,7 @@ mod op;
 mod read;
 mod status;
 mod transport;
+mod way;
 mod workers;
 mod write;
 
@@ -38,6 +39,7 @@ pub use proto::admin::{
 };
 pub use read::Reader;
 pub use status::{BlockStatus, FileStatus, Location, WorkerState, WorkerStatus};
+pub use way::Way;
 pub use write::{WriteOptions, Writer};
 
 /// What calls of this crate give back.

@@ -1,13 +1,15 @@
 //! Connections, as this crate opens and judges them.
 
-use crate::{Auth, ClientConfig};
+use crate::{Auth, ClientConfig, Way};
+use prost::Message;
 use proto::Unary;
 use rpc::{AuthType, Connection, Frames, Identity};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tonic::Status;
-use types::{Entropy, ErrorKind};
+use types::ErrorKind;
 
 pub(crate) use rpc::{Service, kind_of};
 
@@ -22,6 +24,8 @@ pub(crate) struct Link {
     address: String,
     identity: Identity,
     connect_timeout: Duration,
+    /// Instead of all that follows.
+    way: Option<Arc<dyn Way>>,
     frames: Option<Frames>,
     /// Opened when first needed.
     grpc: OnceCell<Connection>,
@@ -29,8 +33,14 @@ pub(crate) struct Link {
 
 impl Link {
     /// Connects and says who we are. Error: what went wrong, with a kind that tells whether it may pass.
-    pub(crate) async fn open(host: &str, port: u16, config: &ClientConfig, until: Instant) -> Result<Link, rpc::Error> {
-        Link::connect(host, port, identity(config), config, until).await
+    pub(crate) async fn open(
+        host: &str,
+        port: u16,
+        config: &ClientConfig,
+        way: Option<&Arc<dyn Way>>,
+        until: Instant,
+    ) -> Result<Link, rpc::Error> {
+        Link::connect(host, port, identity(config), config, way, until).await
     }
 
     /// Connects without saying who we are.
@@ -38,10 +48,11 @@ impl Link {
         host: &str,
         port: u16,
         config: &ClientConfig,
+        way: Option<&Arc<dyn Way>>,
         until: Instant,
     ) -> Result<Link, rpc::Error> {
         let identity = Identity { user: config.user.clone(), auth: AuthType::NoSasl };
-        Link::connect(host, port, identity, config, until).await
+        Link::connect(host, port, identity, config, way, until).await
     }
 
     async fn connect(
@@ -49,14 +60,14 @@ impl Link {
         port: u16,
         identity: Identity,
         config: &ClientConfig,
+        way: Option<&Arc<dyn Way>>,
         until: Instant,
     ) -> Result<Link, rpc::Error> {
         let until = until.min(Instant::now() + config.connect_timeout);
-        let address = address(host, port);
-        let frames = Frames::open(&address, &identity, until).await?;
-        let grpc = OnceCell::new();
-        let link = Link { address, identity, connect_timeout: config.connect_timeout, frames, grpc };
-        if link.frames.is_none() {
+        let (address, way, grpc) = (address(host, port), way.cloned(), OnceCell::new());
+        let frames = if way.is_some() { None } else { Frames::open(&address, &identity, until).await? };
+        let link = Link { address, identity, connect_timeout: config.connect_timeout, way, frames, grpc };
+        if link.way.is_none() && link.frames.is_none() {
             link.connection(until).await?;
         }
         Ok(link)
@@ -78,6 +89,10 @@ impl Link {
 
     /// Asks a method with one answer.
     pub(crate) async fn ask<M: Unary>(&self, request: &M) -> Result<M::Answer, Status> {
+        if let Some(way) = &self.way {
+            let answer = way.ask(&self.address, M::PATH, request.encode_to_vec().into()).await?;
+            return M::Answer::decode(answer).map_err(|error| rpc::status(ErrorKind::Internal, error.to_string()));
+        }
         match &self.frames {
             Some(frames) if frames.has::<M>() => frames.call(request).await,
             Some(_) | None => {
@@ -88,6 +103,9 @@ impl Link {
 
     /// For a generated client, for what is more than one answer.
     pub(crate) async fn service(&self) -> Result<Service, Status> {
+        if self.way.is_some() {
+            return Err(rpc::status(ErrorKind::Unimplemented, "this way carries only what has one answer"));
+        }
         Ok(self.grpc().await?.service())
     }
 
@@ -122,8 +140,4 @@ pub(crate) fn status_of(error: &rpc::Error) -> Status {
 /// Whether the connection itself is in doubt after such an answer.
 pub(crate) fn spoils_connection(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unavailable | ErrorKind::Unauthenticated)
-}
-
-pub(crate) fn chance() -> u64 {
-    rpc::SystemEntropy.next_u64()
 }

@@ -1,10 +1,11 @@
 //! Calls to the leading master: finds it, asks it, finds the next one when it no longer leads.
 
-use crate::link::{self, Link, RETRIES, Service, chance, kind_of};
-use crate::{ClientConfig, Error, Result};
+use crate::link::{self, Link, RETRIES, Service, kind_of};
+use crate::{ClientConfig, Error, Result, Way};
 use futures::stream::{FuturesUnordered, StreamExt};
 use proto::Unary;
 use proto::grpc::version::{GetServiceVersionPRequest, ServiceType};
+use rpc::SystemEntropy;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tonic::{Code, Status};
-use types::{ErrorKind, OperationId};
+use types::{Entropy, ErrorKind, OperationId};
 
 /// A call that has no answer after this long has its master asked, as often, whether it is still there.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -28,19 +29,29 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// The way to the leading master. One connection carries all calls.
 pub(crate) struct Master {
     config: Arc<ClientConfig>,
+    /// None: the network.
+    way: Option<Arc<dyn Way>>,
     /// Held while connecting, so that callers wait for one connection instead of opening many.
     current: Mutex<Option<Arc<Link>>>,
     was_connected: AtomicBool,
 }
 
-/// A fresh operation id: the same on every retry of one mutation.
-pub(crate) fn operation_id() -> OperationId {
-    OperationId(uuid::Uuid::new_v4().as_u128())
-}
-
 impl Master {
     pub(crate) fn new(config: Arc<ClientConfig>) -> Master {
-        Master { config, current: Mutex::new(None), was_connected: AtomicBool::new(false) }
+        Master { config, way: None, current: Mutex::new(None), was_connected: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn over(config: Arc<ClientConfig>, way: Arc<dyn Way>) -> Master {
+        Master { way: Some(way), ..Master::new(config) }
+    }
+
+    /// A fresh operation id: the same on every retry of one mutation.
+    pub(crate) fn operation_id(&self) -> OperationId {
+        OperationId(self.way.as_ref().map_or_else(|| SystemEntropy.next_u128(), |way| way.next_u128()))
+    }
+
+    fn chance(&self) -> u64 {
+        self.way.as_ref().map_or_else(|| SystemEntropy.next_u64(), |way| way.next_u64())
     }
 
     /// Connects if need be. Errors: [`Error::NoMaster`] after the patience for it ran out.
@@ -95,7 +106,7 @@ impl Master {
                 self.forget(&link).await;
             }
             let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.config.polling_timeout);
-            let pause = RETRIES.pause(number, kind, chance()).map(|pause| Instant::now() + pause);
+            let pause = RETRIES.pause(number, kind, self.chance()).map(|pause| Instant::now() + pause);
             let Some(next) = pause.filter(|next| *next < give_up.min(deadline)) else {
                 return Err(Error::refused(verb, subject, &status));
             };
@@ -138,7 +149,7 @@ impl Master {
                 }
                 Err(sought) => sought,
             };
-            let pause = SEARCH.pause(number.saturating_sub(QUICK_ROUNDS), kind, chance());
+            let pause = SEARCH.pause(number.saturating_sub(QUICK_ROUNDS), kind, self.chance());
             match pause.map(|pause| Instant::now() + pause).filter(|next| *next < until) {
                 Some(next) => sleep_until(next).await,
                 None => return Err(self.no_master(why)),
@@ -158,7 +169,7 @@ impl Master {
     async fn find(&self, round: u32, until: Instant) -> std::result::Result<Arc<Link>, Sought> {
         let mut sought = (String::from("none is configured"), ErrorKind::Invalid);
         let open = async |host: &str, port: u16| {
-            let opened = Link::open(host, port, &self.config, until).await.map(Arc::new);
+            let opened = Link::open(host, port, &self.config, self.way.as_ref(), until).await.map(Arc::new);
             opened.map_err(|error| (types::sentence(&error), error.kind()))
         };
         if let [(host, port)] = self.config.masters.as_slice() {
@@ -184,7 +195,7 @@ impl Master {
 
     /// Whether the master at this address leads, asked without a handshake.
     async fn leads(&self, host: &str, port: u16, until: Instant) -> std::result::Result<bool, Sought> {
-        let opened = Link::open_plain(host, port, &self.config, until).await;
+        let opened = Link::open_plain(host, port, &self.config, self.way.as_ref(), until).await;
         let link = opened.map_err(|error| (types::sentence(&error), error.kind()))?;
         match timeout_at(until, ask_whether_it_leads(&link)).await {
             Ok(Ok(leads)) => Ok(leads),

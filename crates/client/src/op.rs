@@ -13,14 +13,20 @@ mod rename;
 pub(crate) mod set_attributes;
 pub(crate) mod status;
 
-use crate::master::operation_id;
+use crate::FileSystem;
 use proto::convert;
 use proto::grpc::file::FileSystemMasterCommonPOptions;
 use types::OperationId;
 
-/// Options every mutation carries: a fresh operation id, to be sent alike on each retry.
-pub(crate) fn mutation() -> Option<FileSystemMasterCommonPOptions> {
-    mutation_as(operation_id())
+impl FileSystem {
+    pub(crate) fn operation_id(&self) -> OperationId {
+        self.shared.master.operation_id()
+    }
+
+    /// Options every mutation carries: a fresh operation id, to be sent alike on each retry.
+    pub(crate) fn mutation(&self) -> Option<FileSystemMasterCommonPOptions> {
+        mutation_as(self.operation_id())
+    }
 }
 
 /// The same for a mutation that was perhaps sent before.

@@ -2,7 +2,6 @@
 
 mod block;
 
-use crate::master::operation_id;
 use crate::op::{mutation_as, status::Freshness};
 use crate::transport::{WriteStream, WriteTarget, signed};
 use crate::{Error, FileStatus, FileSystem, Remove, Result, WorkerStatus, link};
@@ -63,7 +62,7 @@ impl FileSystem {
     ///
     /// Errors: AlreadyExists, NotFound for a missing parent, Denied, Unavailable without a worker.
     pub async fn create(&self, path: &GfsPath, options: WriteOptions) -> Result<Writer> {
-        self.create_as(path, options, operation_id()).await
+        self.create_as(path, options, self.operation_id()).await
     }
 
     pub(crate) async fn create_as(
@@ -402,7 +401,7 @@ impl Writer {
     }
 
     async fn complete_at_master(&self) -> Result<()> {
-        self.fs.complete(&self.status.path, self.completion(operation_id())).await
+        self.fs.complete(&self.status.path, self.completion(self.fs.operation_id())).await
     }
 
     /// What completes the file as it is now.
@@ -461,7 +460,7 @@ impl Writer {
         let shared = &self.fs.shared;
         let live = shared.workers.live(&shared.master, "write", path).await?;
         let mut candidates: Vec<&WorkerStatus> = live.members.iter().collect();
-        let turn = usize::try_from(operation_id().0 % 1_000_000_007).unwrap_or(0) % candidates.len().max(1);
+        let turn = usize::try_from(self.fs.operation_id().0 % 1_000_000_007).unwrap_or(0) % candidates.len().max(1);
         candidates.rotate_left(turn);
         candidates.sort_by_key(|worker| shared.workers.has_failed(worker.worker));
         self.store = Some(open_first(&self.fs, path, candidates.into_iter().cloned(), target).await?.1);

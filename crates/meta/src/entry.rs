@@ -24,8 +24,8 @@ pub const EXPIRIES: u32 = 3;
 /// From these on an entry may hold many mutations, and a load remembers how far it got.
 pub const BATCHES: u32 = 3;
 
-/// From these on a directory in which names came or went says so by its times, however the wall clock goes: what is forgotten
-/// before cannot be told from one that its store has as it is.
+/// From these on a directory in which names came or went, and a file that was written here, say so by their times, however the wall
+/// clock goes: they can be told from what their store has as it is.
 pub const TOLD_CHANGES: u32 = 4;
 
 /// Ids the leader gives to what an entry may make: `count` inode ids from `inode` and as many containers from

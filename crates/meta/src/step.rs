@@ -241,14 +241,20 @@ impl<'r> Step<'_, 'r> {
 
     /// As [`Step::edit_directory`], when entries came or went: it was modified now.
     pub fn edit_entries(&mut self, spot: &Spot, change: impl FnOnce(&mut Directory)) -> Result<(), StoreError> {
-        let (wall, tells) = (self.wall, self.counters.rules >= TOLD_CHANGES);
+        let modified = self.modified_now(spot);
         self.edit(spot, |inode| {
-            // The wall clock stands still after somebody has set it back.
-            inode.modified = if tells && wall == inode.created { UnixMs(wall.0 + 1) } else { wall };
+            inode.modified = modified;
             if let Node::Directory(directory) = &mut inode.node {
                 change(directory);
             }
         })
+    }
+
+    /// The time of a change made now, which is another one than that of its making: the wall clock stands still after somebody
+    /// has set it back, and a millisecond holds more than one change.
+    pub fn modified_now(&self, spot: &Spot) -> UnixMs {
+        let tells = self.counters.rules >= TOLD_CHANGES && self.wall == spot.inode.created;
+        UnixMs(self.wall.0 + i64::from(tells))
     }
 
     pub fn edit_file(&mut self, spot: &Spot, change: impl FnOnce(&mut File)) -> Result<(), StoreError> {

@@ -8,7 +8,6 @@
 
 use super::make_directory::MakeDirectory;
 use super::remove::Remove;
-use crate::master::operation_id;
 use crate::{Error, FileStatus, FileSystem, Result, WriteOptions, Writer};
 use futures::stream::{self, Stream, StreamExt};
 use proto::admin::batch_item::Change;
@@ -146,7 +145,7 @@ impl FileSystem {
         result: impl Fn(&GfsPath, BatchOutcome) -> Result<T>,
         alone: impl Fn(FileSystem, GfsPath, OperationId) -> Alone<T>,
     ) -> Paged<T> {
-        let operation = operation_id();
+        let operation = self.operation_id();
         if paths.len() == 1 {
             return self.one_by_one(paths, operation, alone).await;
         }
@@ -304,7 +303,8 @@ impl FileSystem {
             ends[place].1 = closed;
         }
         let paths = cached.iter().map(|(place, _)| ends[*place].0.clone()).collect();
-        let completions = cached.iter().map(|(_, writer)| (writer.path().clone(), writer.completion(operation_id())));
+        let completions =
+            cached.iter().map(|(_, writer)| (writer.path().clone(), writer.completion(self.operation_id())));
         let completions: HashMap<GfsPath, CompleteFilePRequest> = completions.collect();
         let alone = move |fs: FileSystem, path: GfsPath, operation| -> Alone<()> {
             let mut completion = completions[&path].clone();

@@ -1,6 +1,5 @@
 //! Drops cached blocks.
 
-use super::mutation;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{FreePOptions, FreePRequest};
 use types::GfsPath;
@@ -22,7 +21,7 @@ impl FileSystem {
             options: Some(FreePOptions {
                 recursive: Some(how.recursive),
                 forced: Some(how.forced),
-                common_options: mutation(),
+                common_options: self.mutation(),
                 ..FreePOptions::default()
             }),
         };

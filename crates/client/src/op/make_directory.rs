@@ -1,7 +1,6 @@
 //! Makes a directory.
 
 use super::mutation_as;
-use crate::master::operation_id;
 use crate::{FileSystem, Result};
 use proto::convert;
 use proto::grpc::file::{CreateDirectoryPOptions, CreateDirectoryPRequest};
@@ -20,7 +19,7 @@ pub struct MakeDirectory {
 impl FileSystem {
     /// Makes `path` a directory. Errors: AlreadyExists, NotFound for a missing parent, Denied.
     pub async fn make_directory(&self, path: &GfsPath, how: MakeDirectory) -> Result<()> {
-        self.make_directory_as(path, how, operation_id()).await
+        self.make_directory_as(path, how, self.operation_id()).await
     }
 
     pub(crate) async fn make_directory_as(

@@ -1,7 +1,6 @@
 //! Namespaces: stores mounted under a top-level name.
 
-use super::{map, mutation};
-use crate::master::operation_id;
+use super::map;
 use crate::{Error, FileSystem, Result};
 use proto::admin::{CreateNamespaceRequest, ListNamespacesRequest, Namespace, SetPolicyRequest};
 use proto::convert;
@@ -56,7 +55,7 @@ impl FileSystem {
             write_policy: convert::write_type::to_wire(new.write_policy),
             read_policy: convert::read_policy::to_admin(new.read_policy),
             properties: map(new.properties),
-            operation: Some(convert::operation_id::to_admin(operation_id())),
+            operation: Some(convert::operation_id::to_admin(self.operation_id())),
             name: new.name.clone(),
         };
         self.shared.master.ask("create namespace", &new.name, request).await.map(drop)
@@ -66,7 +65,7 @@ impl FileSystem {
     pub async fn delete_namespace(&self, name: &str) -> Result<()> {
         let request = DeleteNamespacePRequest {
             namespace: Some(name.to_owned()),
-            options: Some(DeleteNamespacePOptions { common_options: mutation() }),
+            options: Some(DeleteNamespacePOptions { common_options: self.mutation() }),
         };
         self.shared.master.ask("delete namespace", name, request).await.map(drop)
     }
@@ -87,7 +86,7 @@ impl FileSystem {
             name: name.to_owned(),
             write_policy: write.map(convert::write_type::to_wire),
             read_policy: read.map(convert::read_policy::to_admin),
-            operation: Some(convert::operation_id::to_admin(operation_id())),
+            operation: Some(convert::operation_id::to_admin(self.operation_id())),
         };
         self.shared.master.ask("set the policy of namespace", name, request).await.map(drop)
     }
@@ -102,7 +101,7 @@ impl FileSystem {
                 properties: properties.collect::<Result<_>>()?,
                 read_only: change.read_only,
                 shared: change.shared,
-                common_options: mutation(),
+                common_options: self.mutation(),
             }),
         };
         self.shared.master.ask("update namespace", name, request).await.map(drop)

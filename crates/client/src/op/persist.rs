@@ -1,6 +1,5 @@
 //! Asks for a cached file to be uploaded.
 
-use super::mutation;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{ScheduleAsyncPersistencePOptions, ScheduleAsyncPersistencePRequest};
 use std::time::Duration;
@@ -13,7 +12,7 @@ impl FileSystem {
         let request = ScheduleAsyncPersistencePRequest {
             path: Some(path.to_string()),
             options: Some(ScheduleAsyncPersistencePOptions {
-                common_options: mutation(),
+                common_options: self.mutation(),
                 persistence_wait_time: Some(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
             }),
         };

@@ -1,7 +1,6 @@
 //! Removes a file or directory.
 
 use super::mutation_as;
-use crate::master::operation_id;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{DeletePOptions, DeletePRequest};
 use types::{GfsPath, OperationId};
@@ -20,7 +19,7 @@ pub struct Remove {
 impl FileSystem {
     /// Removes `path`. Errors: NotFound, Precondition for a directory with entries, Denied.
     pub async fn remove(&self, path: &GfsPath, how: Remove) -> Result<()> {
-        self.remove_as(path, how, operation_id()).await
+        self.remove_as(path, how, self.operation_id()).await
     }
 
     pub(crate) async fn remove_as(&self, path: &GfsPath, how: Remove, operation: OperationId) -> Result<()> {

@@ -1,6 +1,5 @@
 //! Moves a file or directory to another name.
 
-use super::mutation;
 use crate::{FileSystem, Result};
 use proto::grpc::file::{RenamePOptions, RenamePRequest};
 use types::GfsPath;
@@ -13,7 +12,7 @@ impl FileSystem {
             path: Some(from.to_string()),
             dst_path: Some(to.to_string()),
             options: Some(RenamePOptions {
-                common_options: mutation(),
+                common_options: self.mutation(),
                 persist: Some(self.config().persist_on_rename),
             }),
         };

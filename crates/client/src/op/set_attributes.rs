@@ -1,6 +1,5 @@
 //! Changes owner, group or mode.
 
-use super::mutation;
 use crate::{FileSystem, Result};
 use proto::convert;
 use proto::grpc::file::{SetAttributePOptions, SetAttributePRequest};
@@ -26,7 +25,7 @@ impl FileSystem {
                 group: change.group,
                 mode: change.mode.map(convert::mode::to_wire),
                 recursive: Some(change.recursive),
-                common_options: mutation(),
+                common_options: self.mutation(),
                 ..SetAttributePOptions::default()
             }),
         };

@@ -38,9 +38,9 @@ pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CompleteFile) -> Outcome {
 
     let (container, inode) = (spot.inode.container, spot.inode.id);
     step.txn.delete(Family::Incomplete, incomplete_key(file.opened, container));
-    let (wall, at) = (step.wall, step.at);
+    let (modified, at) = (step.modified_now(spot), step.at);
     step.edit(spot, |inode| {
-        inode.modified = wall;
+        inode.modified = modified;
         inode.changed = at;
     })?;
     step.edit_file(spot, |file| *file = done)?;

@@ -3,7 +3,7 @@
 use super::loads::load;
 use super::world::*;
 use crate::*;
-use types::{AgeMs, InodeId};
+use types::{AgeMs, InodeId, UnixMs};
 
 const UNUSED_MS: u64 = 4_000;
 
@@ -126,6 +126,7 @@ fn a_directory_that_was_changed_here_stays_though_the_wall_clock_stands_still() 
     world.wall = Some(made);
     world.must("create /d/mine MUST_CACHE");
     world.must("rm /d/mine");
+    assert_eq!(world.status("/d").spot.inode.modified, UnixMs(made.0 + 1));
     later(&mut world, 2 * UNUSED_MS);
     assert_eq!(expire(&mut world), Ok(2), "x and e");
     assert_eq!((expire(&mut world), world.tree().as_str()), (Ok(0), "/d/"));
