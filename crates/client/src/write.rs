@@ -15,7 +15,7 @@ use proto::grpc::file::{
 use proto::shared::dataserver::CreateUfsFileOptions;
 use proto::shared::shared::FileLocation;
 use tonic::Status;
-use types::{BlockId, ChecksumKind, ErrorKind, FileId, GfsPath, Mode, OperationId, WriteType};
+use types::{BlockId, ChecksumKind, ErrorKind, FileId, GfsPath, LoadMetadata, Mode, OperationId, WriteType};
 
 /// Workers tried for a stream before its first byte.
 const MAX_OPEN_TRIES: usize = 3;
@@ -246,7 +246,15 @@ impl Writer {
             self.fs.shared.master.ask("free the blocks of", path.as_str(), request).await?;
         }
         let how = Remove { recursive: false, goosefs_only: false, unchecked: true };
-        match self.fs.remove(&path, how).await {
+        let known = Freshness { load: LoadMetadata::Never, sync_interval: None };
+        let taken = async {
+            match self.fs.status_with(&path, known).await? {
+                there if there.file == self.status.file => self.fs.remove(&path, how).await,
+                // Ours was moved or removed, and somebody else has the name.
+                _ => Ok(()),
+            }
+        };
+        match taken.await {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }

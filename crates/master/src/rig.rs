@@ -13,11 +13,14 @@ use crate::shared::Shared;
 use crate::stores::Stores;
 use crate::wire::batches::Batches;
 use crate::wire::file_system::{Checks, FileSystem};
+use crate::wire::version::Version;
 use crate::wire::worker_master::WorkerGate;
 use journal::{Boot, LogReader, MemberId, Membership, Node, Recovered};
 use meta::{Family, MountSpec, ROOT_MOUNT, Read, StoreError};
-use proto::admin::batches_server;
+use proto::admin::{batches_calls, batches_server};
+use proto::grpc::file::file_system_master_client_service_calls;
 use proto::grpc::file::file_system_master_client_service_server::FileSystemMasterClientService;
+use proto::grpc::version::service_version_client_service_calls;
 use proto::internal::worker_master_server::WorkerMasterServer;
 use rpc::ClusterKey;
 use std::collections::BTreeMap;
@@ -103,6 +106,13 @@ impl Rig {
     /// The service our own clients send many changes to.
     pub fn batches(&self) -> Arc<dyn batches_server::Batches> {
         Arc::new(Batches(self.fs.clone()))
+    }
+
+    /// What clients of ours ask by frames, as far as a cluster without a network has it.
+    pub fn calls<C: proto::Calls>(&self, calls: C) -> C {
+        let calls = service_version_client_service_calls(&Arc::new(Version(self.shared.clone())), calls);
+        let calls = file_system_master_client_service_calls(&Arc::new(self.fs.clone()), calls);
+        batches_calls(&Arc::new(Batches(self.fs.clone())), calls)
     }
 
     /// Serves a request of a worker, as the internal port hands it over. What it asks for is taken up by the next

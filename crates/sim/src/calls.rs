@@ -23,7 +23,7 @@ const OWNER: &str = "owner-";
 /// A name that is never there.
 const NOBODY: &str = "nobody";
 /// How a master says that what a call made is gone again.
-const VANISHED: &str = "removed meanwhile";
+pub const VANISHED: &str = "removed meanwhile";
 
 pub type Service = Arc<dyn FileSystemMasterClientService>;
 /// For many changes at once.
@@ -261,7 +261,7 @@ pub async fn perform(
         }
         Call::SetOwner { path, owner, recursive } => {
             let options = SetAttributePOptions {
-                owner: Some(format!("{OWNER}{owner}")),
+                owner: Some(owner_name(owner)),
                 recursive: Some(recursive),
                 common_options: common(),
                 ..Default::default()
@@ -347,7 +347,12 @@ pub fn asked<T>(message: T) -> Request<T> {
     request
 }
 
-fn owner_of(name: &str) -> u64 {
+/// The name of the owner of this number.
+pub fn owner_name(owner: u64) -> String {
+    format!("{OWNER}{owner}")
+}
+
+pub fn owner_of(name: &str) -> u64 {
     let number = || name.strip_prefix(OWNER)?.parse().ok();
     if name == MAKER { 0 } else { number().unwrap_or(u64::MAX) }
 }

@@ -42,6 +42,8 @@ pub struct Client {
     unfinished: Option<(String, i64)>,
     /// It only looks, and asks whichever master first.
     pub watches: bool,
+    /// It is one of ours, which finds its master and tries again by itself.
+    pub is_own: bool,
 }
 
 impl Client {
@@ -53,8 +55,9 @@ impl Client {
         self.open.as_ref().is_some_and(|open| open.asking == Some(master))
     }
 
-    pub fn lists(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| matches!(open.call, Call::List { .. }))
+    /// The call that one of ours has to make.
+    pub fn own_call(&self) -> Option<Call> {
+        self.open.as_ref().filter(|_| self.is_own).map(|open| open.call.clone())
     }
 
     /// What this try asks for; None if it was given up.
@@ -151,10 +154,16 @@ impl Crowd {
                 room_name: rooms[room].name.clone(),
                 unfinished: None,
                 watches: at >= workers,
+                is_own: plan.own_clients && plan.clients_per_room > 1 && at < workers && at + plan.rooms >= workers,
             }
         };
         let clients = (0..workers + plan.rooms).map(client).collect();
         Crowd { clients, rooms }
+    }
+
+    /// The room of a client.
+    pub fn room(&self, client: usize) -> &Room {
+        &self.rooms[self.clients[client].room].name
     }
 
     pub fn rooms_are_ready(&self) -> bool {
@@ -172,7 +181,7 @@ impl Crowd {
         let is_first = at < self.rooms.len();
         let client = &mut self.clients[at];
         let room = &mut self.rooms[client.room];
-        if client.open.is_some() {
+        if client.open.is_some() || (reading && client.is_own) {
             return false;
         }
         let operation = OperationId(client.dice.next_u128());
@@ -202,7 +211,7 @@ impl Crowd {
         let client = &mut self.clients[at];
         let room = &mut self.rooms[client.room];
         let open = client.open.take().expect("an outcome belongs to a call");
-        if let (Call::Create { path }, Answer::Made(id)) = (&open.call, &answer) {
+        if let (Call::Create { path }, Answer::Made(id), false) = (&open.call, &answer, client.is_own) {
             client.unfinished = Some((path.clone(), *id));
         }
         if let (Call::List { path }, Answer::Entries(entries), true) = (&open.call, &answer, room.is_reading) {
@@ -304,6 +313,8 @@ impl Client {
                 recursive: !is_stored && self.owners.once_in(2),
             },
             13..=17 => Call::Status { path },
+            // Ours list in more than one message, which their way here does not carry.
+            _ if self.is_own => Call::Status { path },
             _ if self.dice.once_in(2) => Call::List { path: String::new() },
             _ => Call::List { path },
         }

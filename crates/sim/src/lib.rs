@@ -21,6 +21,7 @@ mod home;
 mod judge;
 mod machine;
 mod model;
+mod own;
 mod porters;
 mod post;
 mod schedule;
@@ -70,6 +71,8 @@ pub struct Plan {
     pub forgets: bool,
     /// All masters say that they know the first rules alone, as one of an older release does: the group never raises them.
     pub first_rules: bool,
+    /// One client of each room is one of ours, of the `client` crate.
+    pub own_clients: bool,
     pub bug: Option<Bug>,
 }
 
@@ -88,6 +91,7 @@ impl Plan {
             changes: false,
             forgets: false,
             first_rules: false,
+            own_clients: false,
             bug: None,
         }
     }
@@ -99,7 +103,8 @@ impl Plan {
 
     /// What a seed is when nobody asks for anything else: each of the mixes in turn, all of them at once among them.
     pub fn mixed(seed: u64) -> Plan {
-        let plan = Plan { forgets: seed % 5 == 1, first_rules: seed % 7 == 2, ..Plan::new(seed) };
+        let (forgets, first_rules, own_clients) = (seed % 5 == 1, seed % 7 == 2, (seed / 6).is_multiple_of(2));
+        let plan = Plan { forgets, first_rules, own_clients, ..Plan::new(seed) };
         match seed % 6 {
             0 => Plan { changes: true, log_rot: true, ..plan },
             1 => plan,
@@ -165,6 +170,8 @@ pub struct Statistics {
     pub snapshots: u64,
     /// Inodes forgotten because nobody used them, as far as the masters that run in the end had that done.
     pub expired: u64,
+    /// Calls of clients of ours that had an outcome.
+    pub own_calls: u64,
     pub healed_after_ms: u64,
 }
 

@@ -7,9 +7,12 @@ use crate::database::{FileDisk, Watched};
 use crate::dice::Dice;
 use crate::fetching::Fetching;
 use crate::home::{Home, JOURNAL};
+use crate::own::Desk;
 use crate::porters::Reply;
 use crate::time::{MachineClock, StoppedClock, Timeline};
 use crate::under::Under;
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use journal::disk::SimDisk;
 use journal::{AppendBatch, HardState, JournalLog, MemberId, SegmentLog, SegmentOptions};
 use master::core::{JobId, Now};
@@ -70,6 +73,11 @@ pub enum Work {
         call: Option<crate::world::Call>,
         answer: AnswerWork,
     },
+    /// What a client of ours asked.
+    Own {
+        number: u64,
+        answer: BoxFuture<'static, Result<Bytes, tonic::Status>>,
+    },
     /// Nobody waits for it: see [`Bug::CollectorLate`].
     Forgotten {
         result: master::rig::Work,
@@ -86,6 +94,7 @@ pub struct Process {
     pub log: SegmentLog<SimDisk>,
     pub fs: Service,
     pub batches: BatchService,
+    pub desk: Desk,
     pub database: Arc<Watched>,
     pub work: Vec<Work>,
     pub applied: LogIndex,
@@ -308,12 +317,14 @@ impl Machine {
         database.opened();
         self.installing = None;
         let (fs, batches, applied) = (rig.file_system(), rig.batches(), rig.applied());
+        let desk = rig.calls(Desk::default());
         self.life += 1;
         self.process = Some(Process {
             rig,
             log,
             fs,
             batches,
+            desk,
             database,
             work: Vec::new(),
             applied,

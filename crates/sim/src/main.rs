@@ -42,6 +42,9 @@ struct Cli {
     /// Masters never apply newer rules than the first, as beside one of an older release
     #[arg(long)]
     first_rules: bool,
+    /// One client of each room is one of ours, as they are, instead of one that asks as official clients do
+    #[arg(long)]
+    own_clients: bool,
     /// Let masters' clocks drift further than a lease allows: reads may then be old, nothing else may be wrong
     #[arg(long)]
     wild_clocks: bool,
@@ -52,7 +55,7 @@ struct Cli {
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..=5))]
     workers: Option<u8>,
     /// Nothing of all that: masters and rooms alone
-    #[arg(long, conflicts_with_all = ["log_rot", "changes", "forgets", "first_rules", "wild_clocks", "workers"])]
+    #[arg(long, conflicts_with_all = ["log_rot", "changes", "forgets", "first_rules", "own_clients", "wild_clocks", "workers"])]
     plain: bool,
     /// How long there are faults, in simulated milliseconds
     #[arg(long, default_value_t = 10_000)]
@@ -72,8 +75,8 @@ impl Cli {
         let usual =
             Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) };
         if !self.is_told() {
-            let Plan { workers, clocks, log_rot, changes, forgets, first_rules, .. } = Plan::mixed(seed);
-            return Plan { workers, clocks, log_rot, changes, forgets, first_rules, ..usual };
+            let Plan { workers, clocks, log_rot, changes, forgets, first_rules, own_clients, .. } = Plan::mixed(seed);
+            return Plan { workers, clocks, log_rot, changes, forgets, first_rules, own_clients, ..usual };
         }
         Plan {
             workers: self.workers.map_or(if self.bug.is_some_and(Bug::needs_workers) { 2 } else { 0 }, usize::from),
@@ -81,6 +84,7 @@ impl Cli {
             log_rot: self.log_rot,
             forgets: self.forgets,
             first_rules: self.first_rules,
+            own_clients: self.own_clients,
             changes: self.changes || self.bug.is_some_and(Bug::needs_changes),
             ..usual
         }
@@ -88,20 +92,23 @@ impl Cli {
 
     /// Whether it was said what the plan is. Bugs are looked for where that is.
     fn is_told(&self) -> bool {
-        let more = self.log_rot || self.changes || self.forgets || self.first_rules || self.wild_clocks;
+        let more = [self.log_rot, self.changes, self.forgets, self.first_rules, self.own_clients, self.wild_clocks];
+        let more = more.contains(&true);
         self.plain || more || self.workers.is_some() || self.bug.is_some()
     }
 
     /// What else is to be said for the plan of this seed.
     fn flags(&self, seed: u64) -> String {
-        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, forgets, first_rules, .. } = self.plan(seed);
+        let plan = self.plan(seed);
+        let Plan { masters, workers, faults_ms, clocks, log_rot, changes, .. } = plan;
         let usual = Plan::new(seed);
         let mut flags = String::new();
         let mut flag = |is_meant: bool, text: String| flags.push_str(if is_meant { &text } else { "" });
         flag(log_rot, " --log-rot".to_owned());
         flag(changes, " --changes".to_owned());
-        flag(forgets, " --forgets".to_owned());
-        flag(first_rules, " --first-rules".to_owned());
+        flag(plan.forgets, " --forgets".to_owned());
+        flag(plan.first_rules, " --first-rules".to_owned());
+        flag(plan.own_clients, " --own-clients".to_owned());
         flag(clocks != usual.clocks, " --wild-clocks".to_owned());
         flag(workers != usual.workers, format!(" --workers {workers}"));
         if let Some(bug) = self.bug.as_ref().and_then(ValueEnum::to_possible_value) {
@@ -138,7 +145,7 @@ impl Cli {
         let until = self.minutes.map(|minutes| Duration::from_secs(60 * minutes));
         let (mut ran, mut failed, mut simulated_ms, mut calls, mut slowest_ms) = (0, 0_u64, 0, 0, 0);
         let (mut refused, mut admitted, mut removed, mut snapshots, mut read_bytes) = (0, 0, 0, 0, 0);
-        let mut expired = 0;
+        let (mut expired, mut own_calls) = (0, 0);
         for seed in self.from..self.from.saturating_add(self.seeds) {
             if until.is_some_and(|until| began.elapsed() >= until) {
                 break;
@@ -154,6 +161,7 @@ impl Cli {
             read_bytes += report.statistics.read_bytes;
             snapshots += report.statistics.snapshots;
             expired += report.statistics.expired;
+            own_calls += report.statistics.own_calls;
             slowest_ms = slowest_ms.max(report.statistics.healed_after_ms);
             if let Err(failure) = report.verdict {
                 failed += 1;
@@ -176,7 +184,7 @@ impl Cli {
         );
         println!(
             "{refused} logs refused for a flipped bit, {admitted} masters taken in, {removed} removed, {snapshots} snapshots \
-             installed, {read_bytes} bytes read through workers, {expired} inodes forgotten"
+             installed, {read_bytes} bytes read through workers, {expired} inodes forgotten, {own_calls} calls of clients of ours"
         );
         if failed > 0 { bail!("{failed} of {ran} seeds failed") } else { Ok(()) }
     }

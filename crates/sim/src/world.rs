@@ -4,6 +4,7 @@
 mod faults;
 mod masters;
 mod members;
+mod own;
 mod snapshots;
 mod traffic;
 mod workers;
@@ -15,6 +16,7 @@ use crate::dice::Dice;
 use crate::fetching::{self, Ask, Fetching, Got};
 use crate::judge::{Failure, Judge, Kind};
 use crate::machine::{Machine, NoStart, Work};
+use crate::own::{Own, Ways};
 use crate::schedule::{Fault, Schedule};
 use crate::time::{Clocks, MachineClock, Timeline};
 use crate::trace::Trace;
@@ -109,6 +111,8 @@ enum Happening {
         attempt: u64,
     },
     Look,
+    /// Something comes to clients of ours.
+    Own(own::Way),
     /// Something around workers.
     Errand(Box<Errand>),
 }
@@ -156,6 +160,12 @@ enum Inside {
         porter: usize,
         attempt: u64,
     },
+    /// A client of ours asks.
+    Own {
+        number: u64,
+        method: &'static str,
+        request: Bytes,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,6 +202,12 @@ pub struct World {
     key: Arc<ClusterKey>,
     network: Network,
     crowd: Crowd,
+    /// Those of the crowd that are ours.
+    own: BTreeMap<usize, Own>,
+    ways: Ways,
+    /// Theirs: its clock stands still while nobody looks after them, and how far it has come.
+    own_runtime: tokio::runtime::Runtime,
+    own_us: u64,
     yard: Yard,
     queue: BTreeMap<(u64, u64), Happening>,
     next: u64,
@@ -227,9 +243,13 @@ impl World {
             rain: (0, 0, 0),
         };
         let crowd = Crowd::new(&plan, &under);
+        let ways = Ways::default();
+        let own = |client: usize| {
+            let dice = Dice::new(plan.seed, &format!("client {client}, of ours"));
+            (client, Own::new(crowd.room(client), count, &ways, dice))
+        };
+        let own = (0..crowd.clients.len()).filter(|client| crowd.clients[*client].is_own).map(own).collect();
         let yard = Yard::new(&plan, &line, &under, &key);
-        // Its clock stands: masters end what waits by their own clocks, whatever time a run takes.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let mut world = World {
             judge: Judge::new(),
             machines,
@@ -239,13 +259,18 @@ impl World {
             key,
             network,
             crowd,
+            own,
+            ways,
+            own_runtime: standing_runtime(),
+            own_us: 0,
             yard,
             queue: BTreeMap::new(),
             next: 0,
             phase: Phase::Begin,
             healing_since_us: 0,
             trace,
-            runtime: runtime.expect("a runtime without IO"),
+            // Masters end what waits by their own clocks, whatever time a run takes.
+            runtime: standing_runtime(),
             statistics: Statistics::default(),
             changed: LogIndex(0),
             reached: LogIndex(0),
@@ -264,6 +289,7 @@ impl World {
             world.after(0, Happening::Next { client });
         }
         world.begin_workers();
+        world.begin_own();
         world.after(LOOK_US, Happening::Look);
         world
     }
@@ -346,7 +372,7 @@ impl World {
             Happening::Admit { master, life, id } => self.admit(master, life, id)?,
             Happening::Begin(at) => self.begin(at)?,
             Happening::End(at) => self.end(at),
-            Happening::Next { client } => self.next_call(client),
+            Happening::Next { client } => self.next_call(client)?,
             Happening::Heard { client, attempt, heard } => self.heard(client, attempt, heard)?,
             Happening::Broken { client, attempt, why } => self.broken(client, attempt, why),
             Happening::Again { client, attempt } => {
@@ -355,6 +381,7 @@ impl World {
                 }
             }
             Happening::Look => self.look()?,
+            Happening::Own(way) => self.own(way)?,
             Happening::Errand(errand) => self.errand(*errand)?,
         }
         Ok(())
@@ -463,6 +490,12 @@ impl World {
     fn look_at_leases(&mut self) -> Result<(), Failure> {
         if self.plan.clocks == Clocks::Wild { Ok(()) } else { self.judge.leases(&self.machines) }
     }
+}
+
+/// One whose clock stands still.
+fn standing_runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime of one thread")
 }
 
 fn hash<T: Hash + ?Sized>(of: &T) -> u64 {

@@ -33,7 +33,7 @@ fn every_seed_keeps_what_was_promised_and_heals() {
 fn two_runs_of_a_seed_say_the_same_byte_for_byte() {
     for (seed, more) in [(3, false), (1_000_003, true)] {
         let workers = if more { 2 } else { 0 };
-        let plan = Plan { changes: more, log_rot: more, workers, ..Plan::new(seed) };
+        let plan = Plan { changes: more, log_rot: more, own_clients: more, workers, ..Plan::new(seed) };
         let (first, second) = (run(plan, &plan.schedule(), Keep::Lines), run(plan, &plan.schedule(), Keep::Lines));
         assert!(first.log.lines().count() > 1_000, "a run says what happens");
         assert!(first.log == second.log, "seed {seed} says something else the second time");
@@ -65,6 +65,17 @@ fn members_that_are_replaced_and_snapshots_keep_every_promise() {
     }
     assert!(admitted > 0 && snapshots > 0, "{admitted} were taken in, {snapshots} snapshots arrived");
     assert!(removed > 0, "nobody left");
+}
+
+/// One client of each room is of the `client` crate: how it finds its master, tries again and gives up is its own.
+#[test]
+fn clients_of_ours_ride_through_and_nothing_of_theirs_is_lost_or_doubled() {
+    let mut calls = 0;
+    for seed in 1..=seeds() {
+        let plan = Plan { own_clients: true, workers: if seed % 4 == 0 { 2 } else { 0 }, ..Plan::new(seed) };
+        calls += must_hold(plan, &plan.schedule()).own_calls;
+    }
+    assert!(calls > 50 * seeds(), "{calls} calls had an outcome");
 }
 
 /// One after the other: from three to five and back, the leader among those who go, twice over.

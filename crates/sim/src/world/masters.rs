@@ -70,6 +70,7 @@ impl World {
             }
         }
         self.break_calls_at(master);
+        self.break_own_at(master);
     }
 
     pub(super) fn wake(&mut self, master: usize, life: u64) -> Result<(), Failure> {
@@ -121,6 +122,9 @@ impl World {
                 }
                 Inside::FromWorker { call, .. } => self.nobody_listens(call),
                 Inside::Porter { porter, attempt } => self.nobody_listens_to(porter, attempt),
+                Inside::Own { number, .. } => {
+                    self.after(2_000, Happening::Own(own::Way::Back { number, answer: Err(crate::own::broken()) }));
+                }
                 Inside::Tick
                 | Inside::Deliver { .. }
                 | Inside::Unreachable { .. }
@@ -183,6 +187,10 @@ impl World {
             Inside::Request { client, attempt } => self.serve(master, client, attempt),
             Inside::FromWorker { call, request } => self.serve_worker(master, call, *request),
             Inside::Porter { porter, attempt } => self.serve_porter(master, porter, attempt),
+            Inside::Own { number, method, request } => {
+                let answer = process.desk.ask(method, request);
+                process.work.push(Work::Own { number, answer });
+            }
         }
         self.pump(master)
     }
@@ -224,18 +232,19 @@ impl World {
     fn work(&mut self, master: usize) -> bool {
         let now = self.machines[master].now();
         let (mut ended, mut refused) = (Vec::new(), Vec::new());
-        let (mut replies, mut answers) = (Vec::new(), Vec::new());
+        let (mut replies, mut answers, mut own) = (Vec::new(), Vec::new(), Vec::new());
         let Some(process) = &mut self.machines[master].process else { return false };
         let mut context = Context::from_waker(Waker::noop());
-        let (mut any, mut lists) = (false, false);
+        let mut any = false;
         for mut work in std::mem::take(&mut process.work) {
             match &mut work {
                 Work::Call { client, attempt, answer } => match answer.as_mut().poll(&mut context) {
                     Poll::Ready(result) => ended.push((*client, *attempt, Heard::of(result))),
-                    Poll::Pending => {
-                        lists |= self.crowd.clients[*client].lists();
-                        process.work.push(work);
-                    }
+                    Poll::Pending => process.work.push(work),
+                },
+                Work::Own { number, answer } => match answer.as_mut().poll(&mut context) {
+                    Poll::Ready(answer) => own.push((*number, answer)),
+                    Poll::Pending => process.work.push(work),
                 },
                 Work::Job { id, result } => match result.as_mut().poll(&mut context) {
                     Poll::Ready(result) => {
@@ -265,13 +274,12 @@ impl World {
         for why in refused {
             self.note(format_args!("master {} hears from the store: {why}", master + 1));
         }
-        if lists {
-            // A listing is made by a task of its own.
-            self.runtime.block_on(tokio::task::yield_now());
-        }
-        any |= !ended.is_empty() || !replies.is_empty() || !answers.is_empty();
+        any |= !ended.is_empty() || !replies.is_empty() || !answers.is_empty() || !own.is_empty();
         for (client, attempt, heard) in ended {
             self.answer(master, client, attempt, heard);
+        }
+        for (number, answer) in own {
+            self.answer_own(master, number, answer);
         }
         for (porter, attempt, reply) in replies {
             self.answer_to_porter(master, porter, attempt, reply);

@@ -41,15 +41,19 @@ impl World {
         self.network.isolated[master] > 0 || self.dice.per_mille(self.network.rain.0)
     }
 
-    pub(super) fn next_call(&mut self, client: usize) {
+    pub(super) fn next_call(&mut self, client: usize) -> Result<(), Failure> {
         let is_open = matches!(self.phase, Phase::Begin | Phase::Faults | Phase::Reading);
         let now_us = self.line.now_us();
         if is_open && self.crowd.begin(client, now_us, self.phase == Phase::Reading) {
-            self.try_call(client);
+            match self.crowd.clients[client].own_call() {
+                Some(call) => return self.own_call(client, call),
+                None => self.try_call(client),
+            }
         } else if self.phase == Phase::Begin || self.phase == Phase::Faults {
             // Its room is not there yet.
             self.after(20_000, Happening::Next { client });
         }
+        Ok(())
     }
 
     pub(super) fn try_call(&mut self, client: usize) {
