@@ -181,7 +181,8 @@ impl Crowd {
         let is_first = at < self.rooms.len();
         let client = &mut self.clients[at];
         let room = &mut self.rooms[client.room];
-        if client.open.is_some() || (reading && client.is_own) {
+        // Whoever else gave up would take a path with it that is still to be read.
+        if client.open.is_some() || (reading && !is_first) {
             return false;
         }
         let operation = OperationId(client.dice.next_u128());
