@@ -1,10 +1,12 @@
 //! Runs test programs, shows what they print as they print it, and counts what they say.
 
+use crate::tree;
 use anyhow::{Context, Result};
 use rustix::process::Pid;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, ErrorKind, Write as _};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(50);
 /// How long output may still arrive after the program has ended: something it left behind may hold the pipe open.
 const DRAIN: Duration = Duration::from_secs(2);
+/// In what is said when rustc fails itself: at once, or by code that does not fit together.
+const COMPILER_BROKE: [&str; 2] = ["internal compiler error", "undefined hidden symbol"];
 
 /// What one suite came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,12 +97,41 @@ impl Report {
 
 /// Runs a program to its end and hands over each line it prints, on either stream, after echoing it. After `limit` it
 /// is killed with all it started; so is what it leaves behind when it ends.
-pub fn run(mut command: Command, limit: Duration, mut on_line: impl FnMut(&str)) -> Result<ExitStatus> {
+///
+/// Where it is the compiler that breaks, it is run once more without what the compiler kept of earlier builds: that is what
+/// it breaks over, and a checkout that is built where another one was finds a lot of it.
+pub fn run(command: Command, limit: Duration, on_line: impl FnMut(&str)) -> Result<ExitStatus> {
+    run_in(command, limit, on_line, &tree::target(&tree::root()?))
+}
+
+fn run_in(mut command: Command, limit: Duration, mut on_line: impl FnMut(&str), target: &Path) -> Result<ExitStatus> {
+    let mut compiler_broke = false;
+    let status = run_once(&mut command, limit, |line| {
+        compiler_broke |= COMPILER_BROKE.iter().any(|words| line.contains(words));
+        on_line(line);
+    })?;
+    if status.success() || !compiler_broke {
+        return Ok(status);
+    }
+    println!("the compiler broke: once more without what it kept of earlier builds");
+    for profile in ["debug", "release"] {
+        let kept = target.join(profile).join("incremental");
+        match std::fs::remove_dir_all(&kept) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", kept.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    run_once(&mut command, limit, on_line)
+}
+
+fn run_once(command: &mut Command, limit: Duration, mut on_line: impl FnMut(&str)) -> Result<ExitStatus> {
     let shown = format!("{command:?}");
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
     let mut child = command.spawn().with_context(|| format!("start {shown}"))?;
-    drop(command); // it holds the writing end
+    command.stdout(Stdio::null()).stderr(Stdio::null()); // it held the writing end
     let group = Group::new(child.id());
 
     let (lines, inbox) = mpsc::channel();
@@ -319,6 +352,22 @@ mod tests {
     fn what_does_not_come_to_its_end_has_failed() {
         let suites = count("error: could not compile `tier`\n", false);
         assert_eq!(suites, [("program (did not run to its end)".to_owned(), 0, 1)]);
+    }
+
+    #[test]
+    fn a_compiler_that_breaks_is_run_again_without_what_it_kept() {
+        let target = tempfile::tempdir().unwrap();
+        let kept = target.path().join("debug/incremental/krate");
+        std::fs::create_dir_all(&kept).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "[ ! -e \"$0\" ] || { echo \"error: $1: evaluate\"; exit 101; }"]);
+        command.arg(&kept).arg(COMPILER_BROKE[0]);
+        let mut lines = Vec::new();
+        let status =
+            run_in(command, Duration::from_secs(60), |line| lines.push(line.to_owned()), target.path()).unwrap();
+        assert!(status.success());
+        assert_eq!(lines.concat(), format!("error: {}: evaluate", COMPILER_BROKE[0]));
+        assert!(!kept.exists());
     }
 
     #[test]

@@ -36,28 +36,6 @@ impl Link {
     pub(crate) async fn open(
         host: &str,
         port: u16,
-        config: &ClientConfig,
-        way: Option<&Arc<dyn Way>>,
-        until: Instant,
-    ) -> Result<Link, rpc::Error> {
-        Link::connect(host, port, identity(config), config, way, until).await
-    }
-
-    /// Connects without saying who we are.
-    pub(crate) async fn open_plain(
-        host: &str,
-        port: u16,
-        config: &ClientConfig,
-        way: Option<&Arc<dyn Way>>,
-        until: Instant,
-    ) -> Result<Link, rpc::Error> {
-        let identity = Identity { user: config.user.clone(), auth: AuthType::NoSasl };
-        Link::connect(host, port, identity, config, way, until).await
-    }
-
-    async fn connect(
-        host: &str,
-        port: u16,
         identity: Identity,
         config: &ClientConfig,
         way: Option<&Arc<dyn Way>>,

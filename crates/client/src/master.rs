@@ -5,7 +5,7 @@ use crate::{ClientConfig, Error, Result, Way};
 use futures::stream::{FuturesUnordered, StreamExt};
 use proto::Unary;
 use proto::grpc::version::{GetServiceVersionPRequest, ServiceType};
-use rpc::SystemEntropy;
+use rpc::{AuthType, Identity, SystemEntropy};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,11 +47,14 @@ impl Master {
 
     /// A fresh operation id: the same on every retry of one mutation.
     pub(crate) fn operation_id(&self) -> OperationId {
-        OperationId(self.way.as_ref().map_or_else(|| SystemEntropy.next_u128(), |way| way.next_u128()))
+        OperationId(self.entropy().next_u128())
     }
 
-    fn chance(&self) -> u64 {
-        self.way.as_ref().map_or_else(|| SystemEntropy.next_u64(), |way| way.next_u64())
+    fn entropy(&self) -> &dyn Entropy {
+        match &self.way {
+            Some(way) => way.as_ref(),
+            None => &SystemEntropy,
+        }
     }
 
     /// Connects if need be. Errors: [`Error::NoMaster`] after the patience for it ran out.
@@ -106,7 +109,7 @@ impl Master {
                 self.forget(&link).await;
             }
             let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.config.polling_timeout);
-            let pause = RETRIES.pause(number, kind, self.chance()).map(|pause| Instant::now() + pause);
+            let pause = RETRIES.pause(number, kind, self.entropy().next_u64()).map(|pause| Instant::now() + pause);
             let Some(next) = pause.filter(|next| *next < give_up.min(deadline)) else {
                 return Err(Error::refused(verb, subject, &status));
             };
@@ -149,7 +152,7 @@ impl Master {
                 }
                 Err(sought) => sought,
             };
-            let pause = SEARCH.pause(number.saturating_sub(QUICK_ROUNDS), kind, self.chance());
+            let pause = SEARCH.pause(number.saturating_sub(QUICK_ROUNDS), kind, self.entropy().next_u64());
             match pause.map(|pause| Instant::now() + pause).filter(|next| *next < until) {
                 Some(next) => sleep_until(next).await,
                 None => return Err(self.no_master(why)),
@@ -169,7 +172,8 @@ impl Master {
     async fn find(&self, round: u32, until: Instant) -> std::result::Result<Arc<Link>, Sought> {
         let mut sought = (String::from("none is configured"), ErrorKind::Invalid);
         let open = async |host: &str, port: u16| {
-            let opened = Link::open(host, port, &self.config, self.way.as_ref(), until).await.map(Arc::new);
+            let (config, way) = (&self.config, self.way.as_ref());
+            let opened = Link::open(host, port, link::identity(config), config, way, until).await.map(Arc::new);
             opened.map_err(|error| (types::sentence(&error), error.kind()))
         };
         if let [(host, port)] = self.config.masters.as_slice() {
@@ -195,7 +199,8 @@ impl Master {
 
     /// Whether the master at this address leads, asked without a handshake.
     async fn leads(&self, host: &str, port: u16, until: Instant) -> std::result::Result<bool, Sought> {
-        let opened = Link::open_plain(host, port, &self.config, self.way.as_ref(), until).await;
+        let unproven = Identity { user: self.config.user.clone(), auth: AuthType::NoSasl };
+        let opened = Link::open(host, port, unproven, &self.config, self.way.as_ref(), until).await;
         let link = opened.map_err(|error| (types::sentence(&error), error.kind()))?;
         match timeout_at(until, ask_whether_it_leads(&link)).await {
             Ok(Ok(leads)) => Ok(leads),

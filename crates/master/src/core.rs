@@ -617,7 +617,7 @@ impl Core {
                 }
             }
             Effect::Evictable(container) => {
-                self.persists.ended(container);
+                self.persist_ended(container);
                 self.shared.pauses.lock().forget(container);
                 for worker in self.shared.locations.holders(container) {
                     self.shared.registry.lock().evictable(worker, container);

@@ -273,6 +273,13 @@ impl Registry {
         }
     }
 
+    /// Nobody needs to be told of it any more.
+    pub fn persisted(&mut self, id: WorkerId, container: ContainerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.persist.remove(&container);
+        }
+    }
+
     pub fn cancel_persist(&mut self, id: WorkerId, container: ContainerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.persist.remove(&container);

@@ -264,6 +264,34 @@ async fn one_that_vanishes_is_noticed_though_nobody_asks_it_anything() {
 }
 
 #[tokio::test]
+async fn a_client_that_was_held_up_reads_what_has_come_before_it_calls_a_server_silent() {
+    let (asked, is_asked) = tokio::sync::oneshot::channel();
+    let (asked_again, is_asked_again) = tokio::sync::oneshot::channel();
+    let (answered, is_answered) = std::sync::mpsc::channel();
+    let (address, silent) = silent(move |stream| {
+        assert_eq!(read_frame(stream).0, 7, "whether it is there");
+        asked.send(()).expect("somebody waits");
+        stream.write_all(&frame(8, 0, 0, &[])).expect("sent");
+        answered.send(()).expect("somebody waits");
+        assert_eq!(read_frame(stream).0, 7, "it goes on");
+        asked_again.send(()).expect("somebody waits");
+    });
+    let watch = Watch { ask_after: Duration::from_millis(20), silence: LONG, always: true };
+    let frames = Frames::open_unnamed(&address, watch, Instant::now() + LONG).await.expect("connects");
+    let frames = frames.expect("it knows frames");
+    is_asked.await.expect("no panic");
+    // Nothing else runs on this thread, until more time has passed than a server may take.
+    is_answered.recv().expect("no panic");
+    tokio::time::pause();
+    tokio::time::advance(2 * LONG).await;
+    tokio::time::resume();
+    is_asked_again.await.expect("no panic");
+    assert!(!frames.is_over());
+    drop(frames);
+    tokio::task::spawn_blocking(|| silent.join().expect("no panic")).await.expect("no panic");
+}
+
+#[tokio::test]
 async fn notes_to_one_that_does_not_read_wait_up_to_a_bound() {
     let (leave, stays) = std::sync::mpsc::channel::<()>();
     let (address, silent) = silent(move |_| stays.recv().is_err());

@@ -72,13 +72,14 @@ fn main() -> Result<()> {
 
 impl Cli {
     fn plan(&self, seed: u64) -> Plan {
-        let usual =
-            Plan { bug: self.bug, masters: usize::from(self.masters), faults_ms: self.faults_ms, ..Plan::new(seed) };
+        let (masters, faults_ms) = (usize::from(self.masters), self.faults_ms);
         if !self.is_told() {
-            let Plan { workers, clocks, log_rot, changes, forgets, first_rules, own_clients, .. } = Plan::mixed(seed);
-            return Plan { workers, clocks, log_rot, changes, forgets, first_rules, own_clients, ..usual };
+            return Plan { masters, faults_ms, ..Plan::mixed(seed) };
         }
         Plan {
+            bug: self.bug,
+            masters,
+            faults_ms,
             workers: self.workers.map_or(if self.bug.is_some_and(Bug::needs_workers) { 2 } else { 0 }, usize::from),
             clocks: if self.wild_clocks { Clocks::Wild } else { Clocks::Bounded },
             log_rot: self.log_rot,
@@ -86,7 +87,7 @@ impl Cli {
             first_rules: self.first_rules,
             own_clients: self.own_clients,
             changes: self.changes || self.bug.is_some_and(Bug::needs_changes),
-            ..usual
+            ..Plan::new(seed)
         }
     }
 

@@ -53,6 +53,14 @@ fn power_that_goes_in_the_middle_of_a_write_takes_nothing_that_was_acknowledged(
     }
 }
 
+/// A master began anew between a worker's hello and its proof. The worker took that for a refusal, gave up an upload and
+/// could tell nobody, and the leader waited for it.
+#[test]
+fn an_upload_that_a_restart_of_a_master_cuts_off_is_done_all_the_same() {
+    let plan = Plan::with_workers(103);
+    must_hold(plan, &plan.schedule());
+}
+
 /// A worker had evicted one block of a file that went, and the standby that came to lead then forgot the others.
 #[test]
 fn what_a_worker_holds_of_a_file_that_is_gone_goes_whoever_leads_by_then() {

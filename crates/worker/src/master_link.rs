@@ -435,7 +435,11 @@ impl MasterLink {
         same_cluster(address, &own, cluster, Incarnation(answer.incarnation))?;
         let proof = Bytes::copy_from_slice(&self.token.prove(Side::Worker, &transcript));
         let prove = wire::ProveRequest { session: answer.session.clone(), proof };
-        client.prove(prove).await.map_err(words)?;
+        client.prove(prove).await.map_err(|status| match rpc::kind_of(&status) {
+            // Both have the same key, as its proof showed: it began anew in between, and has forgotten what it said.
+            ErrorKind::Unauthenticated => words(Status::unavailable(status.message())),
+            _ => words(status),
+        })?;
         let key = self.token.session(&transcript);
         let header = MetadataValue::from_bytes(&answer.session);
         Ok(Session { client, header, key })

@@ -82,7 +82,7 @@ fn started(binary: &Path, dir: &Path, settings: &[&str]) -> Result<Servers> {
     let one_thread = ["goosefs.master.rpc.executor.core.pool.size=1"];
     let mut servers = Servers::start(binary, dir, &[&one_thread[..], settings].concat(), &[])?;
     servers.stop_worker()?;
-    pin("-p", &["-a"], ITS_CORE, &servers.master()?.pid().to_string())?;
+    pin(&["-a"], ITS_CORE, &servers.master()?.pid().to_string())?;
     Ok(servers)
 }
 
@@ -98,8 +98,9 @@ async fn too_much(address: &str, pid: u32) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn pin(of: &str, more: &[&str], core: &str, id: &str) -> Result<()> {
-    let pinned = Command::new("taskset").args(more).args(["-c", of, core, id]).output();
+/// Keeps what has the number `id` on one core.
+fn pin(more: &[&str], core: &str, id: &str) -> Result<()> {
+    let pinned = Command::new("taskset").args(more).args(["-c", "-p", core, id]).output();
     let pinned = pinned.context("run taskset (package util-linux)")?;
     ensure!(pinned.status.success(), "taskset: {}", String::from_utf8_lossy(&pinned.stderr));
     Ok(())
@@ -110,7 +111,7 @@ async fn on_our_core<T: Send + 'static>(work: impl AsyncFnOnce() -> Result<T> + 
     let thread = std::thread::Builder::new().name("asks".to_owned()).spawn(move || {
         let own = std::fs::read_link("/proc/thread-self").context("find the number of a thread")?;
         let own = own.file_name().and_then(|number| number.to_str()).context("a thread has a number")?.to_owned();
-        pin("-p", &[], OUR_CORE, &own)?;
+        pin(&[], OUR_CORE, &own)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, work())
     })?;
@@ -165,10 +166,10 @@ async fn ask<M: Unary>(connections: Rc<Vec<Frames>>, n: u64, request: M) -> Resu
     Ok(match answer {
         Err(_) => Ended { late: 1, ..Ended::default() },
         Ok(Ok(_)) => Ended { done: 1, took: vec![took], ..Ended::default() },
-        Ok(Err(status)) if status.code() == Code::Unavailable => {
+        Ok(Err(status)) if status.code() == Code::Unavailable && !connection.is_over() => {
             Ended { refused: 1, refused_after: vec![took], ..Ended::default() }
         }
-        Ok(Err(status)) => return Err(status.into()),
+        Ok(Err(status)) => return Err(status).with_context(|| format!("after {:.0} ms", ms(took))),
     })
 }
 

@@ -3,8 +3,10 @@
 
 use super::{Core, Now, Origin};
 use meta::{BeginPersist, Done, FailPersist, Op, Persist, Reject};
+use proto::internal::{BlockPlace, PersistTask};
 use std::collections::{BTreeMap, BTreeSet};
-use types::{AgeMs, Attempt, ContainerId, WorkerId};
+use std::time::Duration;
+use types::{AgeMs, Attempt, ContainerId, Monotonic, WorkerId};
 
 /// Scheduled persists held in memory; the rest is found by the next scan.
 const WINDOW: usize = 100_000;
@@ -16,11 +18,21 @@ pub const RETRY_MS: u64 = 1_000;
 /// How long a new leader waits for the end of an upload that an earlier one let complete: its worker may still be there to
 /// tell, and two uploads of one file are not to overlap without need.
 const GRANTED_WAIT_MS: u64 = 3_000;
+/// After which a worker that has not told how an attempt ended is given it again. What it still works on it goes on with;
+/// when that is over, its report has been lost.
+const AGAIN: Duration = Duration::from_secs(10);
 
 enum Stage {
     Beginning,
-    At(WorkerId),
+    At(Given),
     Ending,
+}
+
+/// What a worker was told to do.
+struct Given {
+    worker: WorkerId,
+    task: PersistTask,
+    at: Monotonic,
 }
 
 struct Run {
@@ -57,14 +69,11 @@ impl Persists {
     pub fn wake(&mut self) {
         self.rescan = true;
     }
-    pub fn ended(&mut self, container: ContainerId) {
-        self.runs.remove(&container);
-    }
     /// Tasks given to this worker will not come back, or are not known to: they end at the next tick.
     pub fn worker_lost(&mut self, worker: WorkerId) {
         for run in self.runs.values_mut() {
             match run.stage {
-                Stage::At(at) if at == worker => run.stage = Stage::Ending,
+                Stage::At(Given { worker: at, .. }) if at == worker => run.stage = Stage::Ending,
                 Stage::At(_) | Stage::Beginning | Stage::Ending => {}
             }
         }
@@ -73,17 +82,24 @@ impl Persists {
 }
 
 impl Core {
+    pub(super) fn persist_ended(&mut self, container: ContainerId) {
+        if let Some(Run { stage: Stage::At(Given { worker, .. }), .. }) = self.persists.runs.remove(&container) {
+            self.shared.registry.lock().persisted(worker, container);
+        }
+    }
+
     pub(super) fn cancel_persist(&mut self, container: ContainerId) {
         self.shared.pauses.lock().forget(container);
         self.persists.named.remove(&container);
         self.persists.due.retain(|(_, due)| *due != container);
-        if let Some(Run { stage: Stage::At(worker), .. }) = self.persists.runs.remove(&container) {
+        if let Some(Run { stage: Stage::At(Given { worker, .. }), .. }) = self.persists.runs.remove(&container) {
             self.shared.registry.lock().cancel_persist(worker, container);
         }
     }
 
     pub(super) fn tick_persists(&mut self, now: Now) {
         self.end_lost_persists(now);
+        self.give_persists_again(now);
         if std::mem::take(&mut self.persists.rescan) {
             self.scan_persists(now);
         }
@@ -119,6 +135,16 @@ impl Core {
         for (container, attempt) in lost {
             self.persists.runs.remove(&container);
             self.fail_persist(now, container, attempt, "the worker that did it was lost, or began anew".to_owned());
+        }
+    }
+
+    fn give_persists_again(&mut self, now: Now) {
+        for run in self.persists.runs.values_mut() {
+            let Stage::At(given) = &mut run.stage else { continue };
+            if now.mono - given.at >= AGAIN {
+                given.at = now.mono;
+                self.shared.registry.lock().persist(given.worker, given.task.clone());
+            }
         }
     }
 
@@ -172,10 +198,11 @@ impl Core {
             }
             return;
         }
-        match self.give_persist(container, attempt) {
-            Ok(worker) => {
+        match self.persist_task(container, attempt) {
+            Ok((worker, task)) => {
+                self.shared.registry.lock().persist(worker, task.clone());
                 if let Some(run) = self.persists.runs.get_mut(&container) {
-                    run.stage = Stage::At(worker);
+                    run.stage = Stage::At(Given { worker, task, at: now.mono });
                 }
             }
             Err(why) => {
@@ -185,8 +212,8 @@ impl Core {
         }
     }
 
-    /// Chooses the live worker that holds the most of the file and queues the task for its next heartbeat.
-    fn give_persist(&mut self, container: ContainerId, attempt: Attempt) -> Result<WorkerId, String> {
+    /// The live worker that holds the most of the file, and what it is to be told.
+    fn persist_task(&self, container: ContainerId, attempt: Attempt) -> Result<(WorkerId, PersistTask), String> {
         let status = meta::by_container(&self.shared.state.latest(), container)
             .map_err(|err| err.to_string())?
             .ok_or("the file is gone")?;
@@ -196,7 +223,7 @@ impl Core {
         for (index, workers) in &file.locations {
             places.extend(workers.iter().map(|worker| (u64::from(*index), *worker, 0)));
         }
-        let mut registry = self.shared.registry.lock();
+        let registry = self.shared.registry.lock();
         places.retain(|(_, worker, _)| registry.is_live(*worker));
         places.sort_unstable();
         places.dedup_by_key(|(index, worker, _)| (*index, *worker));
@@ -220,10 +247,10 @@ impl Core {
                 let block = container.block(index)?;
                 let at = places.iter().filter(|(i, _, _)| *i == index);
                 let addresses = at.filter_map(|(_, worker, _)| address(worker)).collect();
-                Some(proto::internal::BlockPlace { block: block.to_wire().cast_unsigned(), addresses })
+                Some(BlockPlace { block: block.to_wire().cast_unsigned(), addresses })
             })
             .collect();
-        let task = proto::internal::PersistTask {
+        let task = PersistTask {
             container: container.0,
             attempt: attempt.0,
             key: record.key,
@@ -235,7 +262,6 @@ impl Core {
             group: status.spot.inode.group.clone(),
             mode: u32::from(status.spot.inode.mode.bits()),
         };
-        registry.persist(best.worker, task);
-        Ok(best.worker)
+        Ok((best.worker, task))
     }
 }

@@ -23,6 +23,7 @@ mod sea;
 
 mod crash_points;
 mod landing;
+mod persists;
 mod races;
 
 const CLUSTER: ClusterId = ClusterId(7);

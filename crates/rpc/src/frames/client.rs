@@ -407,10 +407,10 @@ impl Carrier {
     fn carry(&mut self, cx: &mut Context<'_>) -> Result<(), Status> {
         loop {
             self.send(cx).map_err(|error| self.broke(&error))?;
-            self.look_at_the_clock(cx)?;
             self.input.reserve(READ_BYTES);
             match pin!(self.read.read_buf(&mut self.input)).poll(cx) {
-                Poll::Pending => return Ok(()),
+                // Only now: a server whose words have come was not silent, however late we read them.
+                Poll::Pending => return self.look_at_the_clock(cx),
                 Poll::Ready(Ok(0)) => return Err(self.broke(&io::ErrorKind::UnexpectedEof.into())),
                 Poll::Ready(Err(error)) => return Err(self.broke(&error)),
                 Poll::Ready(Ok(_)) => self.hear()?,

@@ -55,6 +55,8 @@ pub struct State {
     /// What a file becomes when it is reported changed.
     pub after_change: BTreeMap<u64, File>,
     pub sessions: BTreeSet<Vec<u8>>,
+    /// It begins anew when it has given a persist, and then so many times between a hello and the proof that follows.
+    pub forgets_hellos: u64,
 }
 
 /// What was said, and the key once the worker has proven itself.
@@ -157,12 +159,17 @@ impl WorkerMaster for Master {
     async fn prove(&self, request: Request<ProveRequest>) -> Result<Response<ProveResponse>, Status> {
         let request = request.into_inner();
         let mut handshakes = self.handshakes.lock();
+        let mut state = self.state.lock();
+        if state.forgets_hellos > 0 {
+            state.forgets_hellos -= 1;
+            return Err(Status::unauthenticated("this session is unknown; say hello again"));
+        }
         let (transcript, key) = handshakes.get_mut(request.session.as_ref()).expect("a hello came before");
         self.token
             .verify(Side::Worker, transcript, &request.proof)
             .map_err(|e| Status::unauthenticated(e.to_string()))?;
         *key = Some(self.token.session(transcript));
-        self.state.lock().sessions.insert(request.session.to_vec());
+        state.sessions.insert(request.session.to_vec());
         Ok(Response::new(ProveResponse {}))
     }
 
@@ -216,6 +223,9 @@ impl WorkerMaster for Master {
             }
             state.directories = beat.directories;
             state.last_answer = std::mem::take(&mut state.orders);
+            if state.forgets_hellos > 0 && !state.last_answer.persist.is_empty() {
+                state.sessions.clear();
+            }
         } else {
             assert_eq!(beat.sequence, state.sequence, "a repeat or the next one");
         }

@@ -86,6 +86,21 @@ async fn without_a_grant_nothing_appears_in_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_an_attempt_ended_is_told_to_a_master_that_begins_anew_while_it_is_greeted() {
+    let cluster = Cluster::start().await;
+    let data = pattern(1, 0);
+    write(&cluster, 1, &data).await;
+    cluster.master.state.lock().forgets_hellos = 3;
+    order(&cluster, HeartbeatResponse { persist: vec![task(1, 1, &data)], ..Default::default() });
+    let ended = eventually_async(PATIENCE, || async { cluster.master.state.lock().ended.first().cloned() }).await;
+    assert_eq!((ended.container, ended.attempt), (1, 1));
+    // Given once more, it is done.
+    order(&cluster, HeartbeatResponse { persist: vec![task(1, 1, &data)], ..Default::default() });
+    let ended = eventually_async(PATIENCE, || async { cluster.master.state.lock().ended.get(1).cloned() }).await;
+    assert_eq!((ended.attempt, ended.error.as_str()), (1, ""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blocks_of_other_workers_are_fetched_from_them() {
     let one = Cluster::start().await;
     let two = Cluster::start().await;

@@ -59,7 +59,8 @@ fn with_a_cut(seed: u64, at: (usize, Moment)) -> bool {
 
 #[test]
 fn a_power_cut_at_every_boundary_of_every_flush_leaves_what_the_log_says() {
-    for seed in 1..=testkit::rounds(3) {
+    let (seeds, mut all) = (testkit::rounds(3), 0);
+    for seed in 1..=seeds {
         let (mut cuts, mut flush) = (0, 1);
         loop {
             let found = MOMENTS.iter().filter(|moment| with_a_cut(seed, (flush, **moment))).count();
@@ -69,5 +70,7 @@ fn a_power_cut_at_every_boundary_of_every_flush_leaves_what_the_log_says() {
             (cuts, flush) = (cuts + found, flush + 1);
         }
         assert!(cuts >= 2 * MOMENTS.len(), "seed {seed}: {cuts} moments");
+        all += cuts;
     }
+    assert!(u64::try_from(all).expect("few") > 20 * seeds, "{all} moments of {seeds} seeds");
 }
