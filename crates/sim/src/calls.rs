@@ -339,12 +339,13 @@ async fn in_a_batch(
 
 pub fn asked<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.extensions_mut().insert(Arc::new(Principal {
-        user: MAKER.into(),
-        groups: Vec::new(),
-        proof: Proof::Claimed,
-    }));
+    request.extensions_mut().insert(maker());
     request
+}
+
+/// Who asks.
+pub fn maker() -> Arc<Principal> {
+    Arc::new(Principal { user: MAKER.into(), groups: Vec::new(), proof: Proof::Claimed })
 }
 
 /// The name of the owner of this number.

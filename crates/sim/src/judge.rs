@@ -5,10 +5,14 @@ use crate::history::Verdict;
 use crate::machine::Machine;
 use crate::porters::is_porters;
 use crate::under::{Gone, Under};
+use meta::Audit;
 use std::collections::BTreeMap;
 use std::fmt;
 use types::{LogIndex, Term};
 use ufs::Verb;
+
+/// Records an audit looks at in one step.
+const AUDIT_STEP: usize = 16;
 
 /// What kind of promise was broken. Shrinking looks for the same kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -25,6 +29,8 @@ pub enum Kind {
     Backwards,
     /// The records contradict themselves.
     Recount,
+    /// An audit finds something in records that are well.
+    Audit,
     /// An object went that nobody asked to go, or stayed though it was to go.
     Store,
     /// A worker gave other bytes than were written.
@@ -140,6 +146,28 @@ impl Judge {
         }
         let what = format!("the records of master {} contradict themselves: {}", machine.id.0, broken.join("; "));
         Err(Failure::new(Kind::Recount, what))
+    }
+
+    /// The next step of an audit, as an operator has it made while the records change: nothing is to be found. Whether it was
+    /// the last one.
+    pub fn audit(&self, machine: &mut Machine) -> Result<bool, Failure> {
+        let Some(process) = &mut machine.process else { return Ok(true) };
+        let before = std::mem::take(&mut process.audit);
+        let looked = process.rig.look(|read| {
+            let mut audit = before.clone();
+            let faults = audit.step(read, AUDIT_STEP)?;
+            Ok((audit, faults))
+        });
+        let wrong = match looked {
+            Ok((audit, faults)) if faults.is_empty() => {
+                let is_done = audit.is_done();
+                process.audit = if is_done { Audit::default() } else { audit };
+                return Ok(is_done);
+            }
+            Ok((_, faults)) => faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            Err(err) => err.to_string(),
+        };
+        Err(Failure::new(Kind::Audit, format!("an audit of master {} finds: {wrong}", machine.id.0)))
     }
 
     pub fn histories(&self, crowd: &Crowd) -> Result<(), Failure> {

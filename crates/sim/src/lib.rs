@@ -172,6 +172,8 @@ pub struct Statistics {
     pub expired: u64,
     /// Calls of clients of ours that had an outcome.
     pub own_calls: u64,
+    /// Audits that masters came to the end of while their records changed, without a finding.
+    pub audits: u64,
     pub healed_after_ms: u64,
 }
 

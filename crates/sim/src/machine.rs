@@ -7,19 +7,18 @@ use crate::database::{FileDisk, Watched};
 use crate::dice::Dice;
 use crate::fetching::Fetching;
 use crate::home::{Home, JOURNAL};
-use crate::own::Desk;
 use crate::porters::Reply;
 use crate::time::{MachineClock, StoppedClock, Timeline};
 use crate::under::Under;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use journal::disk::SimDisk;
 use journal::{AppendBatch, HardState, JournalLog, MemberId, SegmentLog, SegmentOptions};
 use master::core::{JobId, Now};
 use master::rig::{InstallError, Parts, Place, Rig, Snapshot};
 use master::{ExpiryConfig, GroupConfig, MasterConfig, WalkConfig};
+use meta::Audit;
 use proto::internal::CheckpointResponse;
-use rpc::ClusterKey;
+use rpc::{ClusterKey, FrameService};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
@@ -76,7 +75,7 @@ pub enum Work {
     /// What a client of ours asked.
     Own {
         number: u64,
-        answer: BoxFuture<'static, Result<Bytes, tonic::Status>>,
+        answer: BoxFuture<'static, Result<Vec<u8>, tonic::Status>>,
     },
     /// Nobody waits for it: see [`Bug::CollectorLate`].
     Forgotten {
@@ -94,7 +93,8 @@ pub struct Process {
     pub log: SegmentLog<SimDisk>,
     pub fs: Service,
     pub batches: BatchService,
-    pub desk: Desk,
+    /// What clients of ours ask.
+    pub frames: FrameService,
     pub database: Arc<Watched>,
     pub work: Vec<Work>,
     pub applied: LogIndex,
@@ -104,6 +104,8 @@ pub struct Process {
     pub fetching: Option<Fetching>,
     /// Checkpoints that others may fetch.
     pub sent: Vec<CheckpointResponse>,
+    /// Of its records, as far as it has come.
+    pub audit: Audit,
     stopped_clock: Option<Arc<StoppedClock>>,
 }
 
@@ -317,20 +319,21 @@ impl Machine {
         database.opened();
         self.installing = None;
         let (fs, batches, applied) = (rig.file_system(), rig.batches(), rig.applied());
-        let desk = rig.calls(Desk::default());
+        let frames = rig.calls(FrameService::without_identity());
         self.life += 1;
         self.process = Some(Process {
             rig,
             log,
             fs,
             batches,
-            desk,
+            frames,
             database,
             work: Vec::new(),
             applied,
             met: BTreeSet::new(),
             fetching: None,
             sent: Vec::new(),
+            audit: Audit::default(),
             stopped_clock,
         });
         Ok(())

@@ -146,7 +146,7 @@ impl Cli {
         let until = self.minutes.map(|minutes| Duration::from_secs(60 * minutes));
         let (mut ran, mut failed, mut simulated_ms, mut calls, mut slowest_ms) = (0, 0_u64, 0, 0, 0);
         let (mut refused, mut admitted, mut removed, mut snapshots, mut read_bytes) = (0, 0, 0, 0, 0);
-        let (mut expired, mut own_calls) = (0, 0);
+        let (mut expired, mut own_calls, mut audits) = (0, 0, 0);
         for seed in self.from..self.from.saturating_add(self.seeds) {
             if until.is_some_and(|until| began.elapsed() >= until) {
                 break;
@@ -163,6 +163,7 @@ impl Cli {
             snapshots += report.statistics.snapshots;
             expired += report.statistics.expired;
             own_calls += report.statistics.own_calls;
+            audits += report.statistics.audits;
             slowest_ms = slowest_ms.max(report.statistics.healed_after_ms);
             if let Err(failure) = report.verdict {
                 failed += 1;
@@ -185,7 +186,7 @@ impl Cli {
         );
         println!(
             "{refused} logs refused for a flipped bit, {admitted} masters taken in, {removed} removed, {snapshots} snapshots \
-             installed, {read_bytes} bytes read through workers, {expired} inodes forgotten, {own_calls} calls of clients of ours"
+             installed, {read_bytes} bytes read through workers, {expired} inodes forgotten, {own_calls} calls of clients of ours, {audits} audits"
         );
         if failed > 0 { bail!("{failed} of {ran} seeds failed") } else { Ok(()) }
     }

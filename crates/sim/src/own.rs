@@ -1,25 +1,22 @@
 //! Clients of ours: those of the `client` crate, with their own search for a leader, retries and deadlines, in a cluster
 //! without a network.
 //!
-//! Is:     [`Own`], one client with the call it has under way; [`Ways`], what all of them ask and have not heard of yet;
-//!         [`Desk`], where a master takes that.
+//! Is:     [`Own`], one client with the call it has under way; [`Ways`], what all of them ask and have not heard of yet.
 //! Never:  tries anything again: that is what is simulated.
 
-use crate::calls::{Answer, Call, Refusal, Room, Shown, VANISHED, asked, owner_name, owner_of};
+use crate::calls::{Answer, Call, Refusal, Room, Shown, VANISHED, owner_name, owner_of};
 use crate::dice::Dice;
 use bytes::Bytes;
 use client::{ClientConfig, Error, FileStatus, FileSystem, MakeDirectory, Remove, SetAttributes, Way, WriteOptions};
-use futures::future::{BoxFuture, FutureExt, ready};
+use futures::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
-use prost::Message;
-use proto::{Calls, Unary};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tonic::{Request, Response, Status};
+use tonic::Status;
 use types::{Entropy, ErrorKind, GfsPath, LoadMetadata, Mode, WriteType};
 
 /// How long one of its calls may take, and how long it looks for a leader: within what a cluster may take to heal.
@@ -174,40 +171,5 @@ fn shown(status: &FileStatus) -> Shown {
         directory: status.folder,
         owner: owner_of(&status.owner),
         length: (status.completed && !status.folder).then(|| i64::try_from(status.length).unwrap_or(i64::MAX)),
-    }
-}
-
-type Handler = Box<dyn Fn(Bytes) -> BoxFuture<'static, Result<Bytes, Status>>>;
-
-/// The methods of a master that have one answer, by their paths.
-#[derive(Default)]
-pub struct Desk(HashMap<&'static str, Handler>);
-
-impl Calls for Desk {
-    fn with<M, F>(mut self, method: impl Fn(Request<M>) -> F + Send + Sync + 'static) -> Desk
-    where
-        M: Unary,
-        F: Future<Output = Result<Response<M::Answer>, Status>> + Send + 'static,
-    {
-        let handler = move |body: Bytes| -> BoxFuture<'static, Result<Bytes, Status>> {
-            match M::decode(body) {
-                Ok(message) => {
-                    let answer = method(asked(message));
-                    async move { Ok(answer.await?.into_inner().encode_to_vec().into()) }.boxed()
-                }
-                Err(error) => ready(Err(rpc::status(ErrorKind::Invalid, error.to_string()))).boxed(),
-            }
-        };
-        self.0.insert(M::PATH, Box::new(handler));
-        self
-    }
-}
-
-impl Desk {
-    pub fn ask(&self, method: &str, request: Bytes) -> BoxFuture<'static, Result<Bytes, Status>> {
-        self.0.get(method).map_or_else(
-            || ready(Err(rpc::status(ErrorKind::Unimplemented, format!("there is no method {method}")))).boxed(),
-            |handler| handler(request),
-        )
     }
 }

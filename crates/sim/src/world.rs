@@ -420,8 +420,9 @@ impl World {
             }
             Phase::Reading => {
                 if self.crowd.has_read_all() && self.yard.crew.has_read_all() {
-                    for machine in &self.machines {
+                    for machine in &mut self.machines {
                         self.judge.recount(machine)?;
+                        while self.plan.bug.is_none() && !self.judge.audit(machine)? {}
                     }
                     self.phase = Phase::Over;
                 } else if now_us - self.healing_since_us > 2 * 1000 * self.plan.heals_within_ms() {

@@ -1,6 +1,7 @@
 //! Masters: their processes start, stop, stand still, and do what their cores ask for.
 
 use super::*;
+use crate::calls::maker;
 use crate::porters::Reply;
 
 impl World {
@@ -17,7 +18,7 @@ impl World {
                     self.cut_power(master, RESTART_US);
                     return Ok(());
                 }
-                Err(no) => return Err(Failure::new(Kind::Start, format!("master {}: {no}", master + 1))),
+                Err(no) => return self.refuses_to_start(master, &no),
             }
         }
         let dice = Dice::new(self.plan.seed, &format!("process {master} {}", self.machines[master].life));
@@ -38,18 +39,23 @@ impl World {
                 self.after(RESTART_US, Happening::Start { master });
                 Ok(())
             }
-            Err(no) if !self.machines[master].is_wanted && no.is_removal() => {
-                self.note(format_args!("master {} stays away: {no}", master + 1));
-                Ok(())
-            }
-            Err(no) if self.machines[master].is_rotten && no.is_rot() => {
-                self.note(format_args!("master {} refuses its log: {no}", master + 1));
-                self.statistics.refused += 1;
-                self.lose_disks(master);
-                Ok(())
-            }
-            Err(no) => Err(Failure::new(Kind::Start, format!("master {} cannot start: {no}", master + 1))),
+            Err(no) => self.refuses_to_start(master, &no),
         }
+    }
+
+    /// There is a reason, or it is a failure.
+    fn refuses_to_start(&mut self, master: usize, no: &NoStart) -> Result<(), Failure> {
+        let machine = &self.machines[master];
+        if !machine.is_wanted && no.is_removal() {
+            self.note(format_args!("master {} stays away: {no}", master + 1));
+        } else if machine.is_rotten && no.is_rot() {
+            self.note(format_args!("master {} refuses its log: {no}", master + 1));
+            self.statistics.refused += 1;
+            self.lose_disks(master);
+        } else {
+            return Err(Failure::new(Kind::Start, format!("master {} cannot start: {no}", master + 1)));
+        }
+        Ok(())
     }
 
     /// The process ends by itself, and is started again.
@@ -109,6 +115,14 @@ impl World {
         process.work.push(Work::Call { client, attempt, answer });
     }
 
+    /// Bugs are to be seen by what they do.
+    fn audit(&mut self, master: usize) -> Result<(), Failure> {
+        if self.plan.bug.is_none() && self.judge.audit(&mut self.machines[master])? {
+            self.statistics.audits += 1;
+        }
+        Ok(())
+    }
+
     pub(super) fn happen_at(&mut self, master: usize, life: Option<u64>, what: Inside) -> Result<(), Failure> {
         let machine = &mut self.machines[master];
         let now = machine.now();
@@ -155,6 +169,7 @@ impl World {
             Inside::Tick => {
                 process.rig.step(now, Event::Tick);
                 self.at(master, TICK_US, Inside::Tick);
+                self.audit(master)?;
             }
             Inside::Synced(batch) => match process.log.sync() {
                 Ok(()) => {
@@ -188,7 +203,7 @@ impl World {
             Inside::FromWorker { call, request } => self.serve_worker(master, call, *request),
             Inside::Porter { porter, attempt } => self.serve_porter(master, porter, attempt),
             Inside::Own { number, method, request } => {
-                let answer = process.desk.ask(method, request);
+                let answer = process.frames.ask(method, request, Some(maker()));
                 process.work.push(Work::Own { number, answer });
             }
         }
@@ -243,7 +258,7 @@ impl World {
                     Poll::Pending => process.work.push(work),
                 },
                 Work::Own { number, answer } => match answer.as_mut().poll(&mut context) {
-                    Poll::Ready(answer) => own.push((*number, answer)),
+                    Poll::Ready(answer) => own.push((*number, answer.map(Bytes::from))),
                     Poll::Pending => process.work.push(work),
                 },
                 Work::Job { id, result } => match result.as_mut().poll(&mut context) {
