@@ -61,6 +61,14 @@ fn an_upload_that_a_restart_of_a_master_cuts_off_is_done_all_the_same() {
     must_hold(plan, &plan.schedule());
 }
 
+/// A worker that stood still wrote to the store for a file that was gone by then: by its name it took another one for it, which
+/// is in no store. The object stayed.
+#[test]
+fn a_write_that_comes_late_leaves_no_object_to_a_file_that_is_in_no_store() {
+    let plan = Plan { own_clients: true, ..Plan::with_workers(516) };
+    must_hold(plan, &plan.schedule());
+}
+
 /// A worker had evicted one block of a file that went, and the standby that came to lead then forgot the others.
 #[test]
 fn what_a_worker_holds_of_a_file_that_is_gone_goes_whoever_leads_by_then() {

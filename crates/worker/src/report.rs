@@ -46,8 +46,9 @@ pub async fn take_back(
     written: Option<&Fingerprint>,
 ) {
     match standing(link, mount, key).await {
-        Ok(true) => return,
-        Ok(false) => {}
+        // An object of this version is not one of a file that is in no store.
+        Ok(Some(in_store)) if in_store || written.is_none() => return,
+        Ok(_) => {}
         Err(error) => {
             tracing::warn!(%mount, %key, error = %error.sentence(), "an object of a file that is gone stays in its store");
             return;
@@ -68,7 +69,7 @@ pub async fn take_back(
 async fn take_back_directories(link: &MasterLink, store: &dyn UnderStore, mount: MountId, key: &Key) {
     let mut above = key.parent();
     while let Some(directory) = above.filter(|directory| !directory.is_root()) {
-        if !matches!(standing(link, mount, &directory).await, Ok(false)) {
+        if !matches!(standing(link, mount, &directory).await, Ok(None)) {
             return;
         }
         if let Err(error) = store.delete_dir(&directory).await {
@@ -79,8 +80,8 @@ async fn take_back_directories(link: &MasterLink, store: &dyn UnderStore, mount:
     }
 }
 
-/// Whether the master knows of something at a key.
-async fn standing(link: &MasterLink, mount: MountId, key: &Key) -> Result<bool, WorkerError> {
+/// Whether the master knows of something at a key, and if so, whether that is in the store.
+async fn standing(link: &MasterLink, mount: MountId, key: &Key) -> Result<Option<bool>, WorkerError> {
     let question = ResolveRequest {
         mount: mount.0,
         key: key.as_str().to_owned(),
@@ -88,8 +89,8 @@ async fn standing(link: &MasterLink, mount: MountId, key: &Key) -> Result<bool, 
         ..ResolveRequest::default()
     };
     match link.resolve(question).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Ok(file) => Ok(Some(!file.key.is_empty())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
