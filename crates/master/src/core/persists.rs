@@ -69,6 +69,13 @@ impl Persists {
     pub fn wake(&mut self) {
         self.rescan = true;
     }
+    /// Nothing more is to be done about it here. Who was told to do it, if anybody was.
+    fn ended(&mut self, container: ContainerId) -> Option<WorkerId> {
+        match self.runs.remove(&container)?.stage {
+            Stage::At(given) => Some(given.worker),
+            Stage::Beginning | Stage::Ending => None,
+        }
+    }
     /// Tasks given to this worker will not come back, or are not known to: they end at the next tick.
     pub fn worker_lost(&mut self, worker: WorkerId) {
         for run in self.runs.values_mut() {
@@ -83,7 +90,7 @@ impl Persists {
 
 impl Core {
     pub(super) fn persist_ended(&mut self, container: ContainerId) {
-        if let Some(Run { stage: Stage::At(Given { worker, .. }), .. }) = self.persists.runs.remove(&container) {
+        if let Some(worker) = self.persists.ended(container) {
             self.shared.registry.lock().persisted(worker, container);
         }
     }
@@ -92,7 +99,7 @@ impl Core {
         self.shared.pauses.lock().forget(container);
         self.persists.named.remove(&container);
         self.persists.due.retain(|(_, due)| *due != container);
-        if let Some(Run { stage: Stage::At(Given { worker, .. }), .. }) = self.persists.runs.remove(&container) {
+        if let Some(worker) = self.persists.ended(container) {
             self.shared.registry.lock().cancel_persist(worker, container);
         }
     }

@@ -446,9 +446,8 @@ impl WorkerMaster for WorkerGate {
                 return Err(Error::from(meta::Reject::Complete { path: spot.path.clone() }).into());
             }
             // By its place in the store a file is asked for that is to be written there.
-            if request.container == 0 && !meta::reaches_store(file.write_type) {
-                let (path, kind) = (&spot.path, file.write_type.name());
-                return Err(Error::Refused(format!("{path} is written as {kind}, which goes to no store")).into());
+            if request.container == 0 {
+                meta::check_reaches_store(&spot.path, file.write_type).map_err(Error::from)?;
             }
             if status.mount.read_only && file.write_type.is_through() {
                 return Err(Error::from(meta::Reject::ReadOnly(status.mount.path.clone())).into());

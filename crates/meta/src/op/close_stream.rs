@@ -5,7 +5,7 @@ use crate::entry::CloseStream;
 use crate::reject::Reject;
 use crate::step::{Outcome, Step};
 use crate::walk::{Resolved, Stop};
-use types::{ContainerId, WriteType};
+use types::{ContainerId, GfsPath, WriteType};
 
 pub(crate) fn apply(step: &mut Step<'_, '_>, op: &CloseStream) -> Outcome {
     let resolved = being_written(step, op.container)?;
@@ -26,10 +26,7 @@ pub(crate) fn being_written(step: &Step<'_, '_>, container: ContainerId) -> Resu
     let Some(found) = spot.inode.file().filter(|found| !found.complete) else {
         return Err(Reject::Stale(format!("{} ({file}) is not being written any more", spot.path)).into());
     };
-    if !reaches_store(found.write_type) {
-        let kind = found.write_type.name();
-        return Err(Reject::Refused(format!("{} is written as {kind}, which goes to no store", spot.path)).into());
-    }
+    check_reaches_store(&spot.path, found.write_type)?;
     // The stream's key was taken when the file was made. A directory moved since then took the name elsewhere.
     if resolved.spots.iter().any(|above| above.inode.changed > spot.inode.changed) {
         return Err(Reject::Stale(format!("a directory above {} was renamed while it was written", spot.path)).into());
@@ -38,8 +35,16 @@ pub(crate) fn being_written(step: &Step<'_, '_>, container: ContainerId) -> Resu
     Ok(resolved)
 }
 
+/// Refuses a stream to the under store for a file whose writer may have none.
+pub fn check_reaches_store(path: &GfsPath, write_type: WriteType) -> Result<(), Reject> {
+    if reaches_store(write_type) {
+        return Ok(());
+    }
+    Err(Reject::Refused(format!("{path} is written as {}, which goes to no store", write_type.name())))
+}
+
 /// Whether a writer of this type may have a stream to the under store.
-pub fn reaches_store(write_type: WriteType) -> bool {
+pub(crate) fn reaches_store(write_type: WriteType) -> bool {
     match write_type {
         WriteType::CacheThrough | WriteType::Through | WriteType::AsyncThrough => true,
         WriteType::MustCache | WriteType::TryCache | WriteType::None => false,
