@@ -25,10 +25,12 @@ const FACTS_KEPT: usize = 50_000;
 /// Rights kept; at most twice as many.
 const RIGHTS_KEPT: usize = 100_000;
 
-/// How long a write waits for a master: it cannot begin without, and a restart is over soon. Reads do not wait, they have
-/// rights that stay valid.
+/// How long a write waits for a master: it cannot begin without, and a restart is over soon.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-const WRITE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a read waits for one that was granted no right before: longer than an election, and shorter than a write, since
+/// another worker may know.
+const READ_PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long a read waits for a right to be confirmed that was granted before: about an election.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(1);
 /// How long such a right is not asked about again when no master answered.
@@ -112,7 +114,8 @@ impl Resolver {
     }
 
     /// The facts for a read by `who`. Asks the master unless the right was granted lately; while no master answers, a
-    /// right once granted stays valid, and costs a read [`CONFIRM_PATIENCE`] every [`UNCONFIRMED_FOR`] at most.
+    /// right once granted stays valid, and costs a read [`CONFIRM_PATIENCE`] every [`UNCONFIRMED_FOR`] at most. Without one it
+    /// waits a while for a master.
     pub async fn for_read(&self, who: &Principal, container: ContainerId) -> Result<Arc<Facts>, WorkerError> {
         let user = user_of(who)?;
         let right = (container, Arc::clone(&user));
@@ -123,9 +126,9 @@ impl Resolver {
         {
             return Ok(Arc::clone(facts));
         }
-        let asked = self.ask(container, &user, Access::Read);
-        let Some(known) = known else { return asked.await };
-        match timeout(CONFIRM_PATIENCE, asked).await {
+        let ask = || self.ask(container, &user, Access::Read);
+        let Some(known) = known else { return patiently(READ_PATIENCE, ask).await };
+        match timeout(CONFIRM_PATIENCE, ask()).await {
             Ok(Ok(facts)) => Ok(facts),
             Ok(Err(error)) if !is_silence(&error) => {
                 self.rights.lock().remove(&right);
@@ -141,13 +144,14 @@ impl Resolver {
     /// The same, asked anew: the store contradicts what is known.
     pub async fn again(&self, who: &Principal, container: ContainerId) -> Result<Arc<Facts>, WorkerError> {
         self.forget(container);
-        self.ask(container, &user_of(who)?, Access::Read).await
+        let user = user_of(who)?;
+        patiently(READ_PATIENCE, || self.ask(container, &user, Access::Read)).await
     }
 
     /// The facts for a write by `who`, who waits a while for a master.
     pub async fn for_write(&self, who: &Principal, container: ContainerId) -> Result<Arc<Facts>, WorkerError> {
         let user = user_of(who)?;
-        patiently(|| self.ask(container, &user, Access::Write)).await
+        patiently(WRITE_PATIENCE, || self.ask(container, &user, Access::Write)).await
     }
 
     /// Lets the master hear that a stream lives, without waiting.
@@ -167,7 +171,7 @@ impl Resolver {
     }
 
     async fn ask_for_writer(&self, question: &ResolveRequest) -> Result<Arc<Facts>, WorkerError> {
-        patiently(|| async {
+        patiently(WRITE_PATIENCE, || async {
             self.metrics.resolves.inc();
             Facts::read(self.link.resolve(question.clone()).await?).map(Arc::new)
         })
@@ -224,14 +228,14 @@ fn writer_of(who: &Principal, mount: MountId, key: &str) -> Result<ResolveReques
 }
 
 /// Asks until a master answers, whatever it says.
-async fn patiently<F>(ask: impl Fn() -> F) -> Result<Arc<Facts>, WorkerError>
+async fn patiently<F>(patience: Duration, ask: impl Fn() -> F) -> Result<Arc<Facts>, WorkerError>
 where
     F: Future<Output = Result<Arc<Facts>, WorkerError>>,
 {
-    let give_up = Instant::now() + WRITE_PATIENCE;
+    let give_up = Instant::now() + patience;
     loop {
         match ask().await {
-            Err(WorkerError::NoMaster { .. }) if Instant::now() < give_up => sleep(WRITE_PAUSE).await,
+            Err(WorkerError::NoMaster { .. }) if Instant::now() < give_up => sleep(PAUSE).await,
             answer => return answer,
         }
     }

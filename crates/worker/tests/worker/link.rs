@@ -22,8 +22,9 @@ async fn cached_reads_go_on_while_no_master_answers() {
     let (master, address) = cluster.listening.take().expect("it listens").die().await;
     assert!(client.read(block(1, 0), 0, BLOCK).await.expect("a right once given") == data);
     let other = Client::connect(cluster.worker().rpc_addr(), "bob").await;
-    assert_eq!(other.read(block(1, 0), 0, BLOCK).await.expect_err("never asked").code(), Code::Unavailable);
-    assert_eq!(client.read(block(2, 0), 0, BLOCK).await.expect_err("never asked").code(), Code::Unavailable);
+    let (of_other, of_another) = tokio::join!(other.read(block(1, 0), 0, BLOCK), client.read(block(2, 0), 0, BLOCK));
+    assert_eq!(of_other.expect_err("never asked").code(), Code::Unavailable);
+    assert_eq!(of_another.expect_err("never asked").code(), Code::Unavailable);
     let before = master.state.lock().registrations;
     // It comes back and knows nothing of the session's epoch.
     master.state.lock().epoch += 10;
@@ -31,6 +32,22 @@ async fn cached_reads_go_on_while_no_master_answers() {
     eventually_async(PATIENCE, || async { master.state.lock().registrations > before }).await;
     assert!(master.reported(block(1, 0)).is_some(), "the registration lists what is here");
     assert!(client.read(block(2, 0), 0, BLOCK).await.expect("asked again") == data);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_read_rides_over_a_restart_of_the_master() {
+    let mut cluster = Cluster::start().await;
+    let data = pattern(1, BLOCK);
+    cluster.object(1, &data).await;
+    let client = cluster.client().await;
+    let (master, address) = cluster.listening.take().expect("it listens").die().await;
+    let before = cluster.worker().metrics().resolves.get();
+    let (read, listening) = tokio::join!(client.read(block(1, 0), 0, BLOCK), async {
+        eventually_async(PATIENCE, || async { cluster.worker().metrics().resolves.get() > before + 1 }).await;
+        master.listen(&address)
+    });
+    assert!(read.expect("the master came back") == data);
+    cluster.listening = Some(listening);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
