@@ -16,6 +16,6 @@ mod tiers;
 pub use allocate::Allocator;
 pub use directory::{Directory, DirectorySpec, Medium, Permille, Volatile, Watermarks};
 pub use error::Full;
-pub use evict::{Lru, Move, Policy, Slot, plan, plan_ahead};
+pub use evict::{Eviction, Move, plan, plan_ahead};
 pub use presence::{MAX_PIECES, PIECE_BYTES, Presence, piece_count, piece_of};
 pub use tiers::{Class, Held, Placed, Settings, Stage, Tiers};

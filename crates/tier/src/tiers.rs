@@ -3,7 +3,7 @@
 use crate::allocate::Allocator;
 use crate::directory::{Directory, DirectorySpec, Permille, Volatile};
 use crate::error::Full;
-use crate::evict::{Lru, Move, Policy, Slot, plan};
+use crate::evict::{Eviction, Gone, Move, Policy, plan};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use types::{BlockId, ContainerId, DirIndex, Ordinal};
@@ -41,7 +41,7 @@ pub enum Stage {
 }
 
 /// What settings say about all directories together.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Settings {
     /// Share of all capacity that blocks which must stay never take: `goosefs.worker.read.cache.min.ratio`.
     pub read_share_min: Permille,
@@ -49,6 +49,7 @@ pub struct Settings {
     pub free_ahead_bytes: u64,
     pub volatile: Volatile,
     pub allocator: Allocator,
+    pub eviction: Eviction,
 }
 
 impl Default for Settings {
@@ -58,6 +59,7 @@ impl Default for Settings {
             free_ahead_bytes: 0,
             volatile: Volatile::Refuse,
             allocator: Allocator::MaxFree,
+            eviction: Eviction::Lru,
         }
     }
 }
@@ -85,8 +87,8 @@ pub struct Placed {
 
 struct Entry {
     held: Held,
-    /// In the policy's list: exactly when it may leave.
-    slot: Option<Slot>,
+    /// By the policy: exactly when it may leave.
+    listed: bool,
     /// When it was last used, counted in calls.
     used_at: u64,
 }
@@ -109,12 +111,12 @@ pub struct Tiers {
 }
 
 impl Tiers {
-    /// Nothing cached yet, least recently used leaves first. `specs` stand in the order of their indexes, 0 first.
+    /// Nothing cached yet. `specs` stand in the order of their indexes, 0 first.
     pub fn new(settings: Settings, specs: Vec<DirectorySpec>) -> Tiers {
         for (at, spec) in specs.iter().enumerate() {
             assert_eq!(usize::from(spec.index.0), at, "directories are numbered in order");
         }
-        let orders = specs.iter().map(|_| Box::new(Lru::default()) as Box<dyn Policy>).collect();
+        let orders = specs.iter().map(|_| settings.eviction.policy()).collect();
         let directories = specs.into_iter().map(Directory::new).collect();
         Tiers { settings, directories, orders, blocks: BTreeMap::new(), kept_bytes: 0, calls: 0, last_choice: 0 }
     }
@@ -160,9 +162,8 @@ impl Tiers {
     }
     /// Blocks that may leave `dir`, first to go first, with the bytes each would free.
     pub fn victims(&self, dir: DirIndex) -> impl Iterator<Item = (BlockId, u64)> {
-        let order = &self.orders[usize::from(dir.0)];
-        let slots = std::iter::successors(order.next(None), move |(slot, _)| order.next(Some(*slot)));
-        slots.map(|(_, block)| (block, self.blocks[&block].held.resident_bytes))
+        let victims = self.orders[usize::from(dir.0)].victims();
+        victims.map(|block| (block, self.blocks[&block].held.resident_bytes))
     }
 
     /// Where `need_bytes` of a new block go. Changes nothing: apply the moves, then [`Tiers::begin`].
@@ -207,7 +208,7 @@ impl Tiers {
     pub fn apply(&mut self, step: &Move) {
         match step {
             Move::Evict { block, .. } => {
-                let held = self.remove(*block).expect("a plan names blocks that are here");
+                let held = self.forget(*block, Gone::Evicted).expect("a plan names blocks that are here");
                 assert_eq!((held.class, held.stage), (Class::Evictable, Stage::Committed), "only these may leave");
             }
         }
@@ -287,10 +288,7 @@ impl Tiers {
 
     /// Forgets a block, whatever its class; None when it is not here.
     pub fn remove(&mut self, block: BlockId) -> Option<Held> {
-        let mut entry = self.blocks.remove(&block)?;
-        self.unlist(&mut entry);
-        self.count(&entry.held, false);
-        Some(entry.held)
+        self.forget(block, Gone::Removed)
     }
 
     /// The directory takes no new bytes from now on (`why`), or takes them again (None).
@@ -312,7 +310,7 @@ impl Tiers {
         let mut kept_bytes = 0;
         for (at, directory) in self.directories.iter().enumerate() {
             let here = || self.blocks.values().filter(|entry| usize::from(entry.held.dir.0) == at);
-            let listed = || here().filter(|entry| entry.slot.is_some());
+            let listed = || here().filter(|entry| entry.listed);
             let sum = |pick: fn(&Held) -> u64| here().map(|entry| pick(&entry.held)).sum::<u64>();
             assert_eq!(directory.used_bytes, sum(|held| held.resident_bytes), "used bytes of {at}");
             assert_eq!(directory.reserved_bytes, sum(|held| held.reserved_bytes), "reserved bytes of {at}");
@@ -322,7 +320,7 @@ impl Tiers {
             assert!(!directory.is_lost() || here().next().is_none(), "a lost directory holds nothing");
         }
         for (block, entry) in &self.blocks {
-            assert_eq!(entry.slot.is_some(), may_leave(&entry.held), "{block} is listed exactly when it may leave");
+            assert_eq!(entry.listed, may_leave(&entry.held), "{block} is listed exactly when it may leave");
             let idle = entry.held.stage == Stage::Committed && entry.held.opens == 0;
             assert!(!idle || entry.held.reserved_bytes == 0, "{block} holds no promise while idle");
             if entry.held.class.is_kept() {
@@ -330,6 +328,14 @@ impl Tiers {
             }
         }
         assert_eq!(self.kept_bytes, kept_bytes, "bytes that must stay");
+    }
+
+    fn forget(&mut self, block: BlockId, why: Gone) -> Option<Held> {
+        let mut entry = self.blocks.remove(&block)?;
+        self.unlist(block, &mut entry);
+        self.orders[usize::from(entry.held.dir.0)].forget(block, why);
+        self.count(&entry.held, false);
+        Some(entry.held)
     }
 
     fn check_share(&self, block: BlockId, need_bytes: u64, class: Class) -> Result<(), Full> {
@@ -358,7 +364,7 @@ impl Tiers {
 
     fn insert(&mut self, block: BlockId, held: Held) {
         self.calls += 1;
-        let mut entry = Entry { held, slot: None, used_at: self.calls };
+        let mut entry = Entry { held, listed: false, used_at: self.calls };
         self.count(&held, true);
         self.list(block, &mut entry);
         let before = self.blocks.insert(block, entry);
@@ -369,7 +375,7 @@ impl Tiers {
     fn change<T>(&mut self, block: BlockId, edit: impl FnOnce(&mut Held) -> T) -> Option<T> {
         let mut entry = self.blocks.remove(&block)?;
         self.calls += 1;
-        self.unlist(&mut entry);
+        self.unlist(block, &mut entry);
         self.count(&entry.held, false);
         let out = edit(&mut entry.held);
         self.count(&entry.held, true);
@@ -392,15 +398,16 @@ impl Tiers {
     fn list(&mut self, block: BlockId, entry: &mut Entry) {
         if may_leave(&entry.held) {
             let dir = usize::from(entry.held.dir.0);
-            entry.slot = Some(self.orders[dir].insert(block));
+            self.orders[dir].list(block, entry.held.resident_bytes);
+            entry.listed = true;
             self.directories[dir].evictable_bytes += entry.held.resident_bytes;
         }
     }
 
-    fn unlist(&mut self, entry: &mut Entry) {
-        if let Some(slot) = entry.slot.take() {
+    fn unlist(&mut self, block: BlockId, entry: &mut Entry) {
+        if std::mem::take(&mut entry.listed) {
             let dir = usize::from(entry.held.dir.0);
-            self.orders[dir].remove(slot);
+            self.orders[dir].unlist(block);
             self.directories[dir].evictable_bytes -= entry.held.resident_bytes;
         }
     }

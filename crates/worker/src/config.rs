@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tier::{Allocator, Medium, Permille, Settings, Volatile, Watermarks};
+use tier::{Allocator, Eviction, Medium, Permille, Settings, Volatile, Watermarks};
 use types::Ordinal;
 
 /// One storage directory.
@@ -40,6 +40,8 @@ pub struct WorkerConfig {
     pub volatile: Volatile,
     /// `goosefs.worker.allocator.class`
     pub allocator: Allocator,
+    /// `goosefs.worker.block.annotator.class`
+    pub eviction: Eviction,
     /// Small files of this worker: channel registrations.
     pub work_dir: PathBuf,
     /// `goosefs.security.secret.key.file`, or a token file made from it.
@@ -78,6 +80,7 @@ impl WorkerConfig {
             free_ahead_bytes: 0,
             volatile: Volatile::Refuse,
             allocator: Allocator::MaxFree,
+            eviction: Eviction::Lru,
             work_dir,
             key_file,
             nosasl: false,
@@ -97,6 +100,7 @@ impl WorkerConfig {
             free_ahead_bytes: self.free_ahead_bytes,
             volatile: self.volatile,
             allocator: self.allocator,
+            eviction: self.eviction,
         }
     }
 }

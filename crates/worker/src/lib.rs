@@ -40,5 +40,5 @@ pub use metrics::Metrics;
 pub use store::io::memory::{Fault, MemoryIo, On};
 pub use store::io::real::RealIo;
 pub use store::io::{BlockFile, BlockIo, DirectoryLock, Found, Space};
-pub use tier::{Allocator, Medium, Permille, Volatile, Watermarks};
+pub use tier::{Allocator, Eviction, Medium, Permille, Volatile, Watermarks};
 pub use worker::{Env, Worker};

@@ -42,7 +42,7 @@ pub fn markdown() -> String {
 
 fn kind(row: &Setting) -> String {
     match row.kind {
-        super::value::Kind::Choice(words) => words.join(" \\| "),
+        super::value::Kind::Choice(words) | super::value::Kind::Class(words) => words.join(" \\| "),
         other => other.name().to_owned(),
     }
 }

@@ -22,6 +22,8 @@ pub enum Kind {
     },
     /// A share between 0 and 1.
     Ratio,
+    /// A number of 1 or more.
+    Factor,
     Text,
     /// A file or directory; `~` is the home directory.
     Path,
@@ -31,6 +33,8 @@ pub enum Kind {
     Addresses,
     /// One of these words; case is ignored.
     Choice(&'static [&'static str]),
+    /// The same for names of classes, before which a package may stand.
+    Class(&'static [&'static str]),
 }
 
 /// A port a server may listen on; 0 lets the system choose.
@@ -46,6 +50,7 @@ pub enum Value {
     Duration(Option<Duration>),
     Bool(bool),
     Int(i64),
+    /// Of a factor, too.
     Ratio(f64),
     Text(String),
     List(Vec<String>),
@@ -62,13 +67,13 @@ impl Kind {
             Kind::Bool => switch(text).map(Value::Bool),
             Kind::Int { min, max } => text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Int),
             Kind::Ratio => text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).map(Value::Ratio),
+            Kind::Factor => text.parse().ok().filter(|factor| (1.0..=1e9).contains(factor)).map(Value::Ratio),
             Kind::Text => Some(Value::Text(text.to_owned())),
             Kind::Path => Some(Value::Text(expand_home(text))),
             Kind::List => Some(Value::List(items(text).map(expand_home).collect())),
             Kind::Addresses => items(text).map(address).collect::<Option<_>>().map(Value::Addresses),
-            Kind::Choice(words) => {
-                words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| Value::Text((*word).to_owned()))
-            }
+            Kind::Choice(words) => choice(words, text),
+            Kind::Class(words) => choice(words, text.rsplit('.').next().unwrap_or(text)),
         };
         parsed.ok_or_else(|| self.expected())
     }
@@ -87,11 +92,12 @@ impl Kind {
                 (min, max) => format!("a whole number from {min} to {max}"),
             },
             Kind::Ratio => "a number from 0 to 1".into(),
+            Kind::Factor => "a number, 1 or more".into(),
             Kind::Text => "a text".into(),
             Kind::Path => "a path".into(),
             Kind::List => "values separated by commas".into(),
             Kind::Addresses => "addresses such as host1:9200,host2:9200".into(),
-            Kind::Choice(words) => format!("one of {}", words.join(", ")),
+            Kind::Choice(words) | Kind::Class(words) => format!("one of {}", words.join(", ")),
         }
     }
 
@@ -103,17 +109,22 @@ impl Kind {
             Kind::Bool => "bool",
             Kind::Int { .. } => "int",
             Kind::Ratio => "ratio",
+            Kind::Factor => "factor",
             Kind::Text => "string",
             Kind::Path => "path",
             Kind::List => "list",
             Kind::Addresses => "addresses",
-            Kind::Choice(_) => "enum",
+            Kind::Choice(_) | Kind::Class(_) => "enum",
         }
     }
 }
 
 fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn choice(words: &[&str], text: &str) -> Option<Value> {
+    words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| Value::Text((*word).to_owned()))
 }
 
 fn switch(text: &str) -> Option<bool> {
@@ -265,7 +276,12 @@ mod tests {
         assert_eq!(PORT.parse("70000"), Err("a whole number from 0 to 65535".into()));
         assert_eq!(Kind::Choice(&["LRU", "RANDOM"]).parse("FIFO"), Err("one of LRU, RANDOM".into()));
         assert_eq!(Kind::Choice(&["LRU", "RANDOM"]).parse("lru"), Ok(Value::Text("LRU".into())));
+        assert_eq!(Kind::Class(&["LRUAnnotator"]).parse("com.example.LRUAnnotator"), Ok(Value::Text("LRUAnnotator".into())));
+        assert_eq!(Kind::Class(&["LRUAnnotator"]).parse("LRU"), Err("one of LRUAnnotator".into()));
         assert_eq!(Kind::Ratio.parse("1.1"), Err("a number from 0 to 1".into()));
+        assert_eq!(Kind::Factor.parse("2.5"), Ok(Value::Ratio(2.5)));
+        assert_eq!(Kind::Factor.parse("0.5"), Err("a number, 1 or more".into()));
+        assert_eq!(Kind::Factor.parse("NaN"), Err("a number, 1 or more".into()));
     }
 
     #[test]
