@@ -2,7 +2,7 @@
 
 use super::group::{Masters, Port};
 use super::metadata::{IN_FLIGHT, create, create_one};
-use super::{Figure, Ground, cpu, us_each};
+use super::{Figure, Ground, cpu, float, us_each};
 use anyhow::{Context, Result};
 use client::FileSystem;
 use goosefs_sdk::client::MasterClient;
@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Pause between two creates of the load that goes on meanwhile.
-const EVERY: Duration = Duration::from_millis(2);
+/// Clients that create files meanwhile, each with a pause after each.
+const CLIENTS: usize = 8;
+const PAUSE: Duration = Duration::from_millis(2);
 /// How often the leader is asked whether the follower is there: asking is to cost little.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 /// How often the senders' threads are looked at.
@@ -36,7 +37,7 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     let pid = masters.process(leader)?.pid();
 
     at_rest(pid).await?;
-    let load = Load::start(master);
+    let load = Load::start(&master);
     let nothing = async || {
         tokio::time::sleep(WATCHED).await;
         Ok(())
@@ -79,9 +80,11 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
             "HA 1.1",
             "the leader's CPU for a create meanwhile, without the threads that send the snapshot, against before",
             format!(
-                "{:.0} against {:.0} µs: {more:+.0} % (those threads: {:.1} s)",
+                "{:.0} against {:.0} µs at {:.0} and {:.0} a second: {more:+.0} % (those threads: {:.1} s)",
                 busy.each,
                 quiet.each,
+                busy.per_second,
+                quiet.per_second,
                 busy.senders.as_secs_f64()
             ),
         )
@@ -93,34 +96,40 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
 struct Used {
     /// For each create, in µs.
     each: f64,
+    per_second: f64,
     senders: Duration,
 }
 
-/// A client that creates one file after the other, at rest in between.
+/// Clients that create one file after the other, at rest in between.
 struct Load {
     made: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<Result<()>>,
+    tasks: Vec<tokio::task::JoinHandle<Result<()>>>,
 }
 
 impl Load {
-    fn start(master: Arc<MasterClient>) -> Load {
+    fn start(master: &Arc<MasterClient>) -> Load {
         let (made, stop): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
-        let (count, ends) = (made.clone(), stop.clone());
-        let task = tokio::spawn(async move {
-            while !ends.load(Ordering::Relaxed) {
-                create_one(&master, "load", count.load(Ordering::Relaxed)).await?;
-                count.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(EVERY).await;
-            }
-            Ok(())
-        });
-        Load { made, stop, task }
+        let task = |client: usize| {
+            let (master, made, stop) = (master.clone(), made.clone(), stop.clone());
+            let tree = format!("load-{client}");
+            tokio::spawn(async move {
+                let mut number = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    create_one(&master, &tree, number).await?;
+                    (number, _) = (number + 1, made.fetch_add(1, Ordering::Relaxed));
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(())
+            })
+        };
+        let tasks = (0..CLIENTS).map(task).collect();
+        Load { made, stop, tasks }
     }
 
     async fn watch(&self, pid: u32, during: impl AsyncFnOnce() -> Result<()>) -> Result<Used> {
         let made = || self.made.load(Ordering::Relaxed);
-        let (before, all) = (made(), cpu::of(pid)?);
+        let (began, before, all) = (Instant::now(), made(), cpu::of(pid)?);
         let mut during = pin!(during());
         // They end with what they send: what the last look did not see counts against the rest.
         let mut senders = BTreeMap::new();
@@ -134,12 +143,16 @@ impl Load {
         }
         let (count, all) = (made() - before, cpu::of(pid)?.saturating_sub(all));
         let senders = senders.into_values().sum();
-        Ok(Used { each: us_each(all.saturating_sub(senders), count.max(1)), senders })
+        let per_second = float(count) / began.elapsed().as_secs_f64();
+        Ok(Used { each: us_each(all.saturating_sub(senders), count.max(1)), per_second, senders })
     }
 
     async fn end(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await?
+        for task in self.tasks {
+            task.await??;
+        }
+        Ok(())
     }
 }
 

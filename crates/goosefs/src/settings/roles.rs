@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
-use tier::{Allocator, Eviction, Medium, Permille, Volatile, Watermarks};
+use tier::{Allocator, Medium, Permille, Volatile, Watermarks};
 use types::{ChecksumKind, LoadMetadata, Ordinal, Secret, WriteType};
 use worker::{DirectoryConfig, WorkerConfig};
 
@@ -264,13 +264,13 @@ pub fn worker(settings: &Settings) -> Result<WorkerConfig, Error> {
             _ => Allocator::MaxFree,
         },
         eviction: match settings.word("goosefs.worker.block.annotator.class").as_str() {
-            "LRFUAnnotator" => Eviction::Lrfu {
+            "LRFUAnnotator" => tier::Eviction::Lrfu {
                 step: settings.ratio("goosefs.worker.block.annotator.lrfu.step.factor"),
                 attenuation: settings.ratio("goosefs.worker.block.annotator.lrfu.attenuation.factor"),
             },
-            "S3FIFOAnnotator" => Eviction::S3Fifo,
-            "EpochAnnotator" => Eviction::Epoch,
-            _ => Eviction::Lru,
+            "S3FIFOAnnotator" => tier::Eviction::S3Fifo,
+            "EpochAnnotator" => tier::Eviction::Epoch,
+            _ => tier::Eviction::Lru,
         },
         work_dir: settings.path("goosefs.work.dir").join("worker"),
         key_file: settings.path("goosefs.security.secret.key.file"),

@@ -276,7 +276,10 @@ mod tests {
         assert_eq!(PORT.parse("70000"), Err("a whole number from 0 to 65535".into()));
         assert_eq!(Kind::Choice(&["LRU", "RANDOM"]).parse("FIFO"), Err("one of LRU, RANDOM".into()));
         assert_eq!(Kind::Choice(&["LRU", "RANDOM"]).parse("lru"), Ok(Value::Text("LRU".into())));
-        assert_eq!(Kind::Class(&["LRUAnnotator"]).parse("com.example.LRUAnnotator"), Ok(Value::Text("LRUAnnotator".into())));
+        assert_eq!(
+            Kind::Class(&["LRUAnnotator"]).parse("com.example.LRUAnnotator"),
+            Ok(Value::Text("LRUAnnotator".into()))
+        );
         assert_eq!(Kind::Class(&["LRUAnnotator"]).parse("LRU"), Err("one of LRUAnnotator".into()));
         assert_eq!(Kind::Ratio.parse("1.1"), Err("a number from 0 to 1".into()));
         assert_eq!(Kind::Factor.parse("2.5"), Ok(Value::Ratio(2.5)));
