@@ -204,12 +204,13 @@ impl Tiers {
         plan(self, held.dir, more_bytes).ok_or_else(|| no_room(&[directory], block, more_bytes))
     }
 
-    /// Carries out one move of a plan made since the last change.
-    pub fn apply(&mut self, step: &Move) {
+    /// Carries out one move of a plan made since the last change. Returns what the block was.
+    pub fn apply(&mut self, step: &Move) -> Held {
         match step {
             Move::Evict { block, .. } => {
                 let held = self.forget(*block, Gone::Evicted).expect("a plan names blocks that are here");
                 assert_eq!((held.class, held.stage), (Class::Evictable, Stage::Committed), "only these may leave");
+                held
             }
         }
     }
@@ -286,7 +287,7 @@ impl Tiers {
         });
     }
 
-    /// Forgets a block, whatever its class; None when it is not here.
+    /// Forgets a block for good, whatever its class; None when it is not here. One that goes to make room: [`Tiers::apply`].
     pub fn remove(&mut self, block: BlockId) -> Option<Held> {
         self.forget(block, Gone::Removed)
     }

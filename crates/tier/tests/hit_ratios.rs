@@ -40,7 +40,9 @@ impl Cache {
             return true;
         }
         let placed = tiers.place(block, BYTES, Class::Evictable).expect("something may leave");
-        placed.moves.iter().for_each(|step| tiers.apply(step));
+        for step in &placed.moves {
+            tiers.apply(step);
+        }
         tiers.begin(block, placed.dir, Class::Evictable, Stage::Committed, BYTES);
         tiers.fill(block, BYTES);
         tiers.close(block);

@@ -37,7 +37,7 @@ use std::io::ErrorKind as IoKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tier::{Class, DirectorySpec, Medium, Move, Presence, Settings, Stage, Tiers};
+use tier::{Class, DirectorySpec, Held, Medium, Move, Presence, Settings, Stage, Tiers};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 use types::{BlockId, ContainerId, DirIndex};
@@ -375,9 +375,7 @@ impl BlockStore {
         let (trash, dirty) = {
             let mut state = inner.state.lock();
             for step in tier::plan_ahead(&state.tiers) {
-                let Move::Evict { block, .. } = step;
-                inner.metrics.evicted_blocks.inc();
-                inner.forget(&mut state, block);
+                inner.evict(&mut state, &step);
             }
             state.tidyings = (state.tidyings + 1) % FORGIVE_EVERY;
             if state.tidyings == 0 {
@@ -545,6 +543,20 @@ impl Inner {
     /// Takes a block out of everything; its files go at the next tidying.
     fn forget(&self, state: &mut State, block: BlockId) -> bool {
         let Some(held) = state.tiers.remove(block) else { return false };
+        self.dismiss(state, block, &held);
+        true
+    }
+
+    /// The same as a plan made under the same lock says, to make room.
+    fn evict(&self, state: &mut State, step: &Move) {
+        let Move::Evict { block, .. } = step;
+        let held = state.tiers.apply(step);
+        self.metrics.evicted_blocks.inc();
+        self.dismiss(state, *block, &held);
+    }
+
+    /// The accounting has forgotten it.
+    fn dismiss(&self, state: &mut State, block: BlockId, held: &Held) {
         if let Some(stored) = state.stored.remove(&block) {
             let copy = Copy { block, serial: stored.serial };
             let dir = self.dir(held.dir);
@@ -555,16 +567,12 @@ impl Inner {
         state.open.remove(&block);
         state.dirty.remove(&block);
         state.changed.insert(block);
-        true
     }
 
     /// Makes the room a plan promises. Returns the files to remove before the room is used.
     fn make_room(&self, state: &mut State, moves: &[Move]) -> Vec<PathBuf> {
         let before = state.trash.len();
-        for Move::Evict { block, .. } in moves {
-            self.metrics.evicted_blocks.inc();
-            self.forget(state, *block);
-        }
+        moves.iter().for_each(|step| self.evict(state, step));
         state.trash.split_off(before)
     }
 

@@ -26,7 +26,9 @@ fn ssd(capacity_bytes: u64, count: u16) -> Tiers {
 fn put(tiers: &mut Tiers, block: BlockId, bytes: u64, class: Class) -> Result<Vec<BlockId>, Full> {
     let placed = tiers.place(block, bytes, class)?;
     let gone = placed.moves.iter().map(|Move::Evict { block, .. }| *block).collect();
-    placed.moves.iter().for_each(|step| tiers.apply(step));
+    for step in &placed.moves {
+        tiers.apply(step);
+    }
     tiers.begin(block, placed.dir, class, Stage::Writing, bytes);
     assert_eq!(tiers.fill(block, bytes), bytes);
     tiers.commit(block, class);
@@ -113,7 +115,9 @@ fn watermarks_and_free_ahead_make_room_before_it_is_needed() {
     put(&mut tiers, block(2, 0), 1, Class::Evictable).expect("there is room");
     let moves = plan_ahead(&tiers);
     assert_eq!(moves.len(), 6, "down to 700 of 951: six blocks of 50");
-    moves.iter().for_each(|step| tiers.apply(step));
+    for step in &moves {
+        tiers.apply(step);
+    }
     assert_eq!(plan_ahead(&tiers), []);
     tiers.settings.free_ahead_bytes = 400;
     assert_eq!(plan_ahead(&tiers).len(), 2, "651 down to 600");
@@ -144,6 +148,11 @@ enum Step {
     Remove { number: u64 },
     Ahead,
     Lose { dir: u16 },
+}
+
+fn eviction() -> impl Strategy<Value = Eviction> {
+    let lrfu = Eviction::Lrfu { step: 0.1, attenuation: 2.0 };
+    prop_oneof![Just(Eviction::Lru), Just(lrfu), Just(Eviction::S3Fifo), Just(Eviction::Epoch)]
 }
 
 fn class() -> impl Strategy<Value = Class> {
@@ -185,10 +194,10 @@ proptest! {
 
     /// The model: for each block the bytes and class it should have, unless the state said it left.
     #[test]
-    fn tiers_agree_with_the_model(steps in proptest::collection::vec(step(), 1..120)) {
+    fn tiers_agree_with_the_model(steps in proptest::collection::vec(step(), 1..120), eviction in eviction()) {
         let specs =
             vec![spec(0, 0, Medium::Mem, 100), spec(1, 1, Medium::Ssd, 120), spec(2, 1, Medium::Ssd, 90)];
-        let mut tiers = Tiers::new(Settings::default(), specs);
+        let mut tiers = Tiers::new(Settings { eviction, ..Settings::default() }, specs);
         let mut model: BTreeMap<BlockId, (u64, Class, Stage, u32)> = BTreeMap::new();
         for step in steps {
             let id = |number| block(1 + number / 4, number % 4);

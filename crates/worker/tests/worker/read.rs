@@ -5,11 +5,13 @@ use crate::cluster::{BLOCK, Cluster, MIB, PATIENCE, file, pattern};
 use crate::master::{File, block};
 use futures::future::join_all;
 use proto::grpc::block::{ReadRequest, RemoveBlockRequest, SyncCacheRequest};
+use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use testkit::eventually_async;
 use tonic::Code;
 use types::WriteType;
+use worker::{Eviction, Permille, Watermarks};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cold_reads_of_every_size_fill_the_cache() {
@@ -133,6 +135,55 @@ async fn a_full_cache_does_not_keep_anybody_from_reading() {
         assert!(client.read(block(2, index), 0, BLOCK).await.expect("read") == data.slice(at..at + 4_194_304));
     }
     cluster.idle().await;
+}
+
+/// Reads files of 1 MiB, one after the other, through a cache of 8 MiB; how many of those behind `before` came from the store.
+async fn fetched(eviction: Eviction, before: &[u64], then: &[u64]) -> u64 {
+    let never = Permille::new(1000).expect("a whole");
+    let cluster = Cluster::with(|config| {
+        config.eviction = eviction;
+        config.directories[0].quota_bytes = 8 * MIB;
+        config.directories[0].watermarks = Watermarks { high: never, low: never };
+    })
+    .await;
+    let client = cluster.client().await;
+    let files: BTreeSet<u64> = before.iter().chain(then).copied().collect();
+    for file in files {
+        cluster.object(file, &pattern(file, MIB)).await;
+    }
+    let read = async |file: u64| {
+        assert!(client.read(block(file, 0), 0, MIB).await.expect("read") == pattern(file, MIB));
+        cluster.idle().await;
+    };
+    for file in before {
+        read(*file).await;
+    }
+    let already = cluster.worker().metrics().fetch_bytes.get();
+    for file in then {
+        read(*file).await;
+    }
+    (cluster.worker().metrics().fetch_bytes.get() - already) / MIB
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_pushes_out_what_is_used_again_unless_the_policy_is_for_that() {
+    let before: Vec<u64> = [1, 2, 3, 4, 1, 2, 3, 4].into_iter().chain(10..30).collect();
+    assert_eq!(fetched(Eviction::Lru, &before, &[1, 2, 3, 4]).await, 4);
+    assert_eq!(fetched(Eviction::S3Fifo, &before, &[1, 2, 3, 4]).await, 0);
+    let back_again: Vec<u64> = [5].into_iter().chain(10..30).chain([5]).chain(30..50).collect();
+    assert_eq!(fetched(Eviction::S3Fifo, &back_again, &[5]).await, 0, "it came back, and is told from a scan by that");
+    assert_eq!(fetched(Eviction::Lrfu { step: 0.01, attenuation: 2.0 }, &before, &[1, 2, 3, 4]).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_that_are_read_in_turns_and_do_not_fit_are_kept_in_part_by_epochs() {
+    let (once, twice) = ((1..17).collect::<Vec<_>>(), (1..17).chain(1..17).collect::<Vec<_>>());
+    assert_eq!(fetched(Eviction::Lru, &once, &twice).await, 32);
+    assert_eq!(
+        fetched(Eviction::Epoch, &once, &twice).await,
+        2 * (16 - 7) - 1,
+        "the last one of a turn is there in the next"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
