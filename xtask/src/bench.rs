@@ -5,6 +5,7 @@ pub mod changes;
 pub mod cold;
 pub mod cpu;
 mod example;
+mod flood;
 pub mod group;
 pub mod load;
 pub mod metacache;

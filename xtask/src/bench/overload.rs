@@ -1,28 +1,24 @@
 //! Scale 10: twice as much is asked as a master can do, light calls beside heavy ones, and connections that ask nothing. The
 //! master has one core, who asks it the other one.
 
+use super::flood::{Flood, PATIENCE};
 use super::metadata::{IN_FLIGHT, create, path};
 use super::servers::Servers;
 use super::{Figure, Ground, cpu, float, ms, quantile};
 use anyhow::{Context, Result, ensure};
 use client::{FileSystem, WriteOptions};
-use futures::stream::{self, FuturesUnordered, StreamExt};
+use futures::stream::{self, StreamExt};
 use goosefs_sdk::client::MasterClient;
 use proto::Unary;
 use proto::grpc::file::file_system_master_client_service_client::FileSystemMasterClientServiceClient;
 use proto::grpc::file::{
     CreateFilePOptions, CreateFilePRequest, GetStatusPRequest, ListStatusPOptions, ListStatusPRequest,
 };
-use rpc::{AuthType, Frames, Identity};
-use std::ops::AddAssign;
 use std::path::Path;
 use std::process::Command;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep_until, timeout};
-use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use types::{GfsPath, WriteType};
 
@@ -30,20 +26,12 @@ const POINT: &str = "scale 10";
 /// Of the master, and of who asks it.
 const ITS_CORE: &str = "0";
 const OUR_CORE: &str = "1";
-/// Enough that what may be under way on each does not hold back who asks.
-const CONNECTIONS: usize = 48;
-/// Calls under way when the peak is looked for.
-const AT_THE_PEAK: usize = 256;
 const PEAK_FOR: Duration = Duration::from_secs(5);
 /// How long more is asked than can be done, and how much of that is not counted yet: until it is clear that it is no burst.
 const OVER_FOR: Duration = Duration::from_secs(20);
 const SETTLES: Duration = Duration::from_secs(5);
 /// How much more is asked than at the peak.
 const TIMES: f64 = 2.0;
-/// How long who asks waits.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Calls are begun so often, as many as are due.
-const EVERY: Duration = Duration::from_millis(1);
 const GOODPUT: f64 = 0.8;
 /// `goosefs.master.process.memory.budget`.
 const BUDGET: u64 = 2 << 30;
@@ -63,7 +51,7 @@ pub async fn measure(ground: &Ground) -> Result<Vec<Figure>> {
     {
         let servers = started(&ground.binary, &ground.directory("overload")?, &[])?;
         let (pid, address) = (servers.master()?.pid(), servers.master_address());
-        figures.extend(on_our_core(async move || too_much(&address, pid).await).await?);
+        figures.extend(on_our_core(async move || too_much(&address, pid)).await?);
     }
     {
         // Light calls of a client that repeats nothing and opens nothing anew: without a handshake.
@@ -86,15 +74,15 @@ fn started(binary: &Path, dir: &Path, settings: &[&str]) -> Result<Servers> {
     Ok(servers)
 }
 
-async fn too_much(address: &str, pid: u32) -> Result<Vec<Figure>> {
-    let connections = connect(address).await?;
+fn too_much(address: &str, pid: u32) -> Result<Vec<Figure>> {
+    let mut flood = Flood::connect(address)?;
     let create = |tree: &'static str| move |n| new_file(tree, n);
     let status = |n| GetStatusPRequest { path: Some(path("peak", n % FILES)), ..GetStatusPRequest::default() };
-    at_peak(&connections, create("warm-up"), Duration::from_secs(1)).await?;
-    let peak = at_peak(&connections, create("peak"), PEAK_FOR).await?;
-    let mut figures = over(&connections, pid, "durable create", peak, create("over")).await?;
-    let peak = at_peak(&connections, status, PEAK_FOR).await?;
-    figures.extend(over(&connections, pid, "GetStatus", peak, status).await?);
+    flood.at_peak(create("warm-up"), Duration::from_secs(1))?;
+    let peak = flood.at_peak(create("peak"), PEAK_FOR)?;
+    let mut figures = over(&mut flood, pid, "durable create", peak, create("over"))?;
+    let peak = flood.at_peak(status, PEAK_FOR)?;
+    figures.extend(over(&mut flood, pid, "GetStatus", peak, status)?);
     Ok(figures)
 }
 
@@ -119,131 +107,35 @@ async fn on_our_core<T: Send + 'static>(work: impl AsyncFnOnce() -> Result<T> + 
     joined.map_err(|_| anyhow::anyhow!("who asks panicked"))?
 }
 
-async fn connect(address: &str) -> Result<Rc<Vec<Frames>>> {
-    let identity = Identity { user: "root".to_owned(), auth: AuthType::Simple };
-    let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let opened = Frames::open(address, &identity, Instant::now() + PATIENCE).await?;
-        connections.push(opened.context("a master speaks frames")?);
-    }
-    Ok(Rc::new(connections))
-}
-
 fn new_file(tree: &str, n: u64) -> CreateFilePRequest {
     let options = CreateFilePOptions { block_size_bytes: Some(64 << 20), recursive: Some(true), ..Default::default() };
     CreateFilePRequest { path: Some(path(tree, n)), options: Some(options) }
 }
 
-/// What became of calls.
-#[derive(Default)]
-struct Ended {
-    done: u64,
-    /// Told that there is no time for them.
-    refused: u64,
-    /// Without an answer within our patience.
-    late: u64,
-    /// Of those that were done.
-    took: Vec<Duration>,
-    /// Until it was said.
-    refused_after: Vec<Duration>,
-}
-
-impl AddAssign for Ended {
-    fn add_assign(&mut self, more: Ended) {
-        self.done += more.done;
-        self.refused += more.refused;
-        self.late += more.late;
-        self.took.extend(more.took);
-        self.refused_after.extend(more.refused_after);
-    }
-}
-
-async fn ask<M: Unary>(connections: Rc<Vec<Frames>>, n: u64, request: M) -> Result<Ended> {
-    let connection = &connections[usize::try_from(n)? % connections.len()];
-    let began = Instant::now();
-    let answer = timeout(PATIENCE, connection.call(&request)).await;
-    let took = began.elapsed();
-    Ok(match answer {
-        Err(_) => Ended { late: 1, ..Ended::default() },
-        Ok(Ok(_)) => Ended { done: 1, took: vec![took], ..Ended::default() },
-        Ok(Err(status)) if status.code() == Code::Unavailable && !connection.is_over() => {
-            Ended { refused: 1, refused_after: vec![took], ..Ended::default() }
-        }
-        Ok(Err(status)) => return Err(status).with_context(|| format!("after {:.0} ms", ms(took))),
-    })
-}
-
-/// Calls in a second when always so many are under way that nobody has to wait for one.
-async fn at_peak<M: Unary>(connections: &Rc<Vec<Frames>>, request: impl Fn(u64) -> M, lasts: Duration) -> Result<f64> {
-    let (began, mut next, mut under_way, mut ended) = (Instant::now(), 0, FuturesUnordered::new(), Ended::default());
-    while began.elapsed() < lasts {
-        while under_way.len() < AT_THE_PEAK {
-            under_way.push(ask(connections.clone(), next, request(next)));
-            next += 1;
-        }
-        ended += under_way.next().await.context("some are under way")??;
-    }
-    let took = began.elapsed();
-    while let Some(rest) = under_way.next().await {
-        rest?;
-    }
-    ensure!(ended.refused + ended.late == 0, "{} refused, {} late at the peak", ended.refused, ended.late);
-    Ok(float(ended.done) / took.as_secs_f64())
-}
-
 /// Asks for [`TIMES`] of the peak, whatever becomes of it.
-async fn over<M: Unary>(
-    connections: &Rc<Vec<Frames>>,
+fn over<M: Unary>(
+    flood: &mut Flood,
     pid: u32,
     what: &str,
     peak: f64,
     request: impl Fn(u64) -> M,
 ) -> Result<Vec<Figure>> {
-    let (began, mut under_way, mut ended) = (Instant::now(), FuturesUnordered::new(), Ended::default());
-    let (mut next, mut asked_before, mut memory) = (0, 0, 0);
-    let (mut last, mut look_at) = (began, began + SETTLES);
-    let mut cpu_before = cpu::of(pid)?;
-    loop {
-        let now = Instant::now();
-        let since = now - began;
-        if since >= OVER_FOR {
-            break;
-        }
-        if now >= look_at {
-            if asked_before == 0 {
-                (asked_before, ended, last, cpu_before) = (next, Ended::default(), now, cpu::of(pid)?);
-            }
-            memory = memory.max(cpu::memory(pid)?);
-            look_at = now + Duration::from_millis(500);
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and some millions")]
-        let due = (since.as_secs_f64() * peak * TIMES) as u64;
-        while next < due {
-            under_way.push(ask(connections.clone(), next, request(next)));
-            next += 1;
-        }
-        let until = now + EVERY;
-        loop {
-            tokio::select! {
-                biased;
-                Some(one) = under_way.next(), if !under_way.is_empty() => ended += one?,
-                () = sleep_until(until) => break,
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-    }
-    let lasted = last.elapsed();
+    flood.open_loop(peak * TIMES, SETTLES, &request, || Ok(()))?;
+    flood.ended();
+    let (began, cpu_before, mut memory) = (Instant::now(), cpu::of(pid)?, 0);
+    let mut look = || {
+        memory = memory.max(cpu::memory(pid)?);
+        Ok(())
+    };
+    flood.open_loop(peak * TIMES, OVER_FOR - SETTLES, |n| request((1 << 32) + n), &mut look)?;
+    let lasted = began.elapsed();
     let spent = cpu::of(pid)?.saturating_sub(cpu_before);
-    let (per_second, asked) = (|count: u64| float(count) / lasted.as_secs_f64(), next - asked_before);
+    let per_second = |count: u64| float(count) / lasted.as_secs_f64();
+    let (mut ended, unanswered) = (flood.ended(), flood.under_way());
+    flood.wait()?;
+    ended.late += flood.ended().late;
     let goodput = per_second(ended.done) / peak;
-    let unanswered = under_way.len();
-    while let Some(rest) = under_way.next().await {
-        let rest = rest?;
-        ended.late += rest.late;
-    }
-    let times = per_second(asked) / peak;
+    let times = per_second(ended.asked) / peak;
     let measured = format!(
         "{:.0} % of {peak:.0}/s while {:.1} times that is asked; {:.0} % of a core; {:.0}/s refused",
         100.0 * goodput,
