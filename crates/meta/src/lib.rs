@@ -42,7 +42,7 @@ pub use key::{
     mount_key, operation_key, worker_key,
 };
 pub use namespace::{Mended, Namespace};
-pub use op::close_stream::check_reaches_store;
+pub use op::close_stream::{check_reaches_store, reaches_store};
 pub use permission::{Authority, Caller};
 pub use read::*;
 pub use record::*;

@@ -69,6 +69,16 @@ fn a_write_that_comes_late_leaves_no_object_to_a_file_that_is_in_no_store() {
     must_hold(plan, &plan.schedule());
 }
 
+/// What was taken back from a file that stays in the cache was taken from one that was still to be persisted, too: by another
+/// attempt, which equal bytes give the same version.
+#[test]
+fn an_upload_that_does_not_count_leaves_the_object_to_the_file_that_is_to_have_it() {
+    let changing = Plan { changes: true, forgets: true, first_rules: true, ..Plan::with_workers(10_131) };
+    for plan in [Plan::with_workers(10_220), Plan { own_clients: true, ..changing }] {
+        must_hold(plan, &plan.schedule());
+    }
+}
+
 /// A worker had evicted one block of a file that went, and the standby that came to lead then forgot the others.
 #[test]
 fn what_a_worker_holds_of_a_file_that_is_gone_goes_whoever_leads_by_then() {

@@ -46,9 +46,11 @@ pub async fn take_back(
     written: Option<&Fingerprint>,
 ) {
     match standing(link, mount, key).await {
-        // An object of this version is not one of a file that is in no store.
-        Ok(Some(in_store)) if in_store || written.is_none() => return,
-        Ok(_) => {}
+        Ok(None) => {}
+        // An object of this version is not one of a file that stays in the cache.
+        Ok(Some(Standing::InCache)) if written.is_some() => {}
+        // Of a file that is to be in the store it may be, though not by this upload: equal bytes may be one version.
+        Ok(Some(_)) => return,
         Err(error) => {
             tracing::warn!(%mount, %key, error = %error.sentence(), "an object of a file that is gone stays in its store");
             return;
@@ -80,8 +82,15 @@ async fn take_back_directories(link: &MasterLink, store: &dyn UnderStore, mount:
     }
 }
 
-/// Whether the master knows of something at a key, and if so, whether that is in the store.
-async fn standing(link: &MasterLink, mount: MountId, key: &Key) -> Result<Option<bool>, WorkerError> {
+/// What the master knows of at a key.
+enum Standing {
+    /// Something that is in the store, or will be.
+    InStore,
+    /// A file that is not, nor is meant to be.
+    InCache,
+}
+
+async fn standing(link: &MasterLink, mount: MountId, key: &Key) -> Result<Option<Standing>, WorkerError> {
     let question = ResolveRequest {
         mount: mount.0,
         key: key.as_str().to_owned(),
@@ -89,7 +98,7 @@ async fn standing(link: &MasterLink, mount: MountId, key: &Key) -> Result<Option
         ..ResolveRequest::default()
     };
     match link.resolve(question).await {
-        Ok(file) => Ok(Some(!file.key.is_empty())),
+        Ok(file) => Ok(Some(if file.stays_in_cache { Standing::InCache } else { Standing::InStore })),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -474,6 +474,7 @@ impl WorkerMaster for WorkerGate {
             owner: spot.inode.owner.clone(),
             group: spot.inode.group.clone(),
             mode: u32::from(spot.inode.mode.bits()),
+            stays_in_cache: file.persistence == PersistenceState::NotPersisted && !meta::reaches_store(file.write_type),
         }))
     }
 

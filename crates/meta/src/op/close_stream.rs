@@ -44,7 +44,7 @@ pub fn check_reaches_store(path: &GfsPath, write_type: WriteType) -> Result<(), 
 }
 
 /// Whether a writer of this type may have a stream to the under store.
-pub(crate) fn reaches_store(write_type: WriteType) -> bool {
+pub fn reaches_store(write_type: WriteType) -> bool {
     match write_type {
         WriteType::CacheThrough | WriteType::Through | WriteType::AsyncThrough => true,
         WriteType::MustCache | WriteType::TryCache | WriteType::None => false,

@@ -265,6 +265,7 @@ impl WorkerMaster for Master {
             owner: String::new(),
             group: String::new(),
             mode: 0o644,
+            stays_in_cache: file.key.is_empty() && file.write_type == WriteType::MustCache,
         }))
     }
 
