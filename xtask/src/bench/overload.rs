@@ -39,7 +39,7 @@ const FILES: u64 = 20_000;
 /// Entries of the directory that is listed, those who stop reading its listing, and light calls beside.
 const LISTED: u64 = 100_000;
 const LISTERS: usize = 64;
-const LIGHT: u64 = 20_000;
+const LIGHT: u64 = 1_000;
 const EXCESS: Duration = Duration::from_millis(10);
 /// Connections that ask nothing, of official clients and of ours each: together what a master takes, about.
 const IDLE: u64 = 4_900;
