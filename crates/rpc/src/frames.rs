@@ -7,7 +7,7 @@
 
 mod client;
 mod server;
-mod wire;
+pub mod wire;
 
 pub use client::{Frames, Watch};
 pub use server::FrameService;

@@ -31,7 +31,7 @@ pub use channels::{Channels, MAX_KNOWN, MAX_OPEN, Registration};
 pub use clock::{SystemClock, SystemEntropy};
 pub use connect::{CHANNEL_ID, Connection, Identity, Service, connect_apart};
 pub use error::{Cause, Error};
-pub use frames::{FrameService, Frames, MAX_CALLS, Watch};
+pub use frames::{FrameService, Frames, MAX_CALLS, Watch, wire};
 pub use groups::{GROUPS_TTL, Groups, MAX_CACHED_USERS};
 pub use identify::{AuthType, Identify, IdentifyService, IdentityRules, TOLERANT_METHODS, caller};
 pub use pool::{MAX_ADDRESSES, Pool};

@@ -2,6 +2,7 @@
 //! `cargo test -p tier --test hit_ratios -- --nocapture` prints them.
 
 use std::collections::BTreeSet;
+use testkit::Chance;
 use tier::{Class, DirectorySpec, Eviction, Medium, Permille, Settings, Stage, Tiers, Watermarks};
 use types::{BlockId, ContainerId, DirIndex, Ordinal};
 
@@ -9,6 +10,8 @@ use types::{BlockId, ContainerId, DirIndex, Ordinal};
 const BYTES: u64 = 64 << 20;
 /// Blocks that fit.
 const ROOM: u64 = 400;
+/// Numbers of blocks that are read once, from here on.
+const SCANNED: u64 = 1 << 32;
 
 const POLICIES: [(&str, Eviction); 4] = [
     ("LRU", Eviction::Lru),
@@ -54,25 +57,9 @@ fn block(number: u64) -> BlockId {
     ContainerId(1 + number).block(0).expect("a small index")
 }
 
-/// Random numbers: SplitMix64.
-struct Draw(u64);
-
-impl Draw {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-    fn shuffle(&mut self, numbers: &mut [u64]) {
-        for at in (1..numbers.len()).rev() {
-            let other = usize::try_from(self.below(u64::try_from(at).expect("small") + 1)).expect("small");
-            numbers.swap(at, other);
-        }
+fn shuffle(numbers: &mut [u64], chance: &mut Chance) {
+    for at in (1..numbers.len()).rev() {
+        numbers.swap(at, chance.below(at + 1));
     }
 }
 
@@ -91,17 +78,17 @@ impl Skewed {
                 .collect(),
         )
     }
-    fn draw(&self, draw: &mut Draw) -> u64 {
-        let share = f64::from(u32::try_from(draw.next() >> 32).expect("half of the bits")) / f64::from(u32::MAX);
+    fn draw(&self, chance: &mut Chance) -> u64 {
+        let share = f64::from(u32::try_from(chance.word() >> 32).expect("half of the bits")) / f64::from(u32::MAX);
         let sum = share * self.0.last().expect("not empty");
         u64::try_from(self.0.partition_point(|until| *until < sum)).expect("small")
     }
 }
 
 /// Hits in percent, for each policy.
-fn table(what: &str, measure: impl Fn(&mut Cache, &mut Draw) -> (u64, u64)) -> [f64; 4] {
+fn table(what: &str, measure: impl Fn(&mut Cache, &mut Chance) -> (u64, u64)) -> [f64; 4] {
     let measured = POLICIES.map(|(_, eviction)| {
-        let (hits, reads) = measure(&mut Cache::new(eviction), &mut Draw(7));
+        let (hits, reads) = measure(&mut Cache::new(eviction), &mut Chance::new(7));
         100.0 * f64::from(u32::try_from(hits).expect("few")) / f64::from(u32::try_from(reads).expect("few"))
     });
     let shown: Vec<_> = POLICIES.iter().zip(measured).map(|((name, _), hits)| format!("{name} {hits:.1}")).collect();
@@ -111,13 +98,12 @@ fn table(what: &str, measure: impl Fn(&mut Cache, &mut Draw) -> (u64, u64)) -> [
 
 #[test]
 fn scans_do_not_displace_what_is_used_again() {
-    const SCANNED: u64 = 1 << 32;
     let skewed = Skewed::new(4_000);
-    let [lru, _, s3fifo, _] = table("reads of what is used again, beside as many that are not", |cache, draw| {
+    let [lru, _, s3fifo, _] = table("reads of what is used again, beside as many that are not", |cache, chance| {
         let (mut hits, mut reads) = (0, 0);
         for n in 0..60_000 {
             cache.read(SCANNED + n);
-            let hit = cache.read(skewed.draw(draw));
+            let hit = cache.read(skewed.draw(chance));
             if n >= 10_000 {
                 (hits, reads) = (hits + u64::from(hit), reads + 1);
             }
@@ -129,14 +115,13 @@ fn scans_do_not_displace_what_is_used_again() {
 
 #[test]
 fn a_scan_by_small_reads_is_a_scan() {
-    const SCANNED: u64 = 1 << 32;
     const READERS: u64 = 16;
     let skewed = Skewed::new(4_000);
-    let [lru, _, s3fifo, _] = table("the same, each block in 16 reads, by 16 readers in turns", |cache, draw| {
+    let [lru, _, s3fifo, _] = table("the same, each block in 16 reads, by 16 readers in turns", |cache, chance| {
         let (mut hits, mut reads) = (0, 0);
         for n in 0..4_000 {
             let scanned: Vec<u64> = (0..READERS / 2).map(|reader| SCANNED + n * READERS + reader).collect();
-            let used: BTreeSet<u64> = (0..READERS / 2).map(|_| skewed.draw(draw)).collect();
+            let used: BTreeSet<u64> = (0..READERS / 2).map(|_| skewed.draw(chance)).collect();
             for piece in 0..16 {
                 for number in scanned.iter().chain(&used) {
                     let hit = cache.read(*number);
@@ -154,25 +139,25 @@ fn a_scan_by_small_reads_is_a_scan() {
 #[test]
 fn half_of_the_data_in_the_cache_is_half_of_the_reads_of_an_epoch() {
     let [.., epoch] =
-        table("epochs over twice what fits, each in another order", |cache, draw| epochs(cache, draw, 0, 20, 10));
+        table("epochs over twice what fits, each in another order", |cache, chance| epochs(cache, chance, 0, 20, 10));
     assert!(epoch >= 48.0, "{epoch:.1}");
 }
 
 #[test]
 fn another_data_set_takes_the_place_of_the_one_before() {
-    let [.., epoch] = table("the same after another such data set", |cache, draw| {
-        epochs(cache, draw, 0, 10, 10);
-        epochs(cache, draw, 1 << 32, 20, 15)
+    let [.., epoch] = table("the same after another such data set", |cache, chance| {
+        epochs(cache, chance, 0, 10, 10);
+        epochs(cache, chance, 1 << 32, 20, 15)
     });
     assert!(epoch >= 45.0, "{epoch:.1}");
 }
 
 /// Reads twice what fits, numbered from `first`, so often; hits and reads behind the first `settles`.
-fn epochs(cache: &mut Cache, draw: &mut Draw, first: u64, count: u64, settles: u64) -> (u64, u64) {
+fn epochs(cache: &mut Cache, chance: &mut Chance, first: u64, count: u64, settles: u64) -> (u64, u64) {
     let mut numbers: Vec<u64> = (first..first + 2 * ROOM).collect();
     let (mut hits, mut reads) = (0, 0);
     for epoch in 0..count {
-        draw.shuffle(&mut numbers);
+        shuffle(&mut numbers, chance);
         for number in &numbers {
             let hit = cache.read(*number);
             if epoch >= settles {

@@ -1,11 +1,12 @@
 //! Many calls by frames from one thread, each at a tenth of what a client of ours pays for it: who asks must not be what is
-//! measured, nor wait for answers before asking on. Speaks the frames of docs/design/0015-frames.md by itself.
+//! measured, nor wait for answers before asking on.
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BufMut, BytesMut};
 use prost::Message;
 use proto::Unary;
 use proto::internal::{FramesHello, FramesWelcome};
+use rpc::wire::{Frame, Kind, PREFACE, put, put_with, take};
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -20,14 +21,7 @@ const AT_THE_PEAK: usize = 512;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Rest when nothing came and nothing is due.
 const REST: Duration = Duration::from_micros(200);
-const PREFACE: &[u8] = b"GOOSEFS FRAMES\r\n";
-const HEAD_BYTES: usize = 16;
 const READ_BYTES: usize = 256 << 10;
-const HELLO: u8 = 1;
-const WELCOME: u8 = 2;
-const CALL: u8 = 3;
-const ANSWER: u8 = 4;
-const FAULT: u8 = 5;
 
 /// What became of calls.
 #[derive(Default)]
@@ -47,13 +41,14 @@ pub struct Ended {
 /// Connections to one master.
 pub struct Flood {
     lines: Vec<Line>,
+    /// By their numbers.
+    methods: Vec<String>,
     ended: Ended,
     buffer: Vec<u8>,
 }
 
 struct Line {
     stream: TcpStream,
-    methods: Vec<String>,
     out: BytesMut,
     input: BytesMut,
     last: u32,
@@ -63,8 +58,9 @@ struct Line {
 impl Flood {
     /// As root, without a password.
     pub fn connect(address: &str) -> Result<Flood> {
-        let lines = (0..CONNECTIONS).map(|_| Line::connect(address)).collect::<Result<_>>()?;
-        Ok(Flood { lines, ended: Ended::default(), buffer: vec![0; READ_BYTES] })
+        let mut methods = Vec::new();
+        let lines = (0..CONNECTIONS).map(|_| Line::connect(address, &mut methods)).collect::<Result<_>>()?;
+        Ok(Flood { lines, methods, ended: Ended::default(), buffer: vec![0; READ_BYTES] })
     }
 
     /// What ended since this was asked last.
@@ -78,11 +74,11 @@ impl Flood {
 
     /// Calls in a second when always so many are under way that nobody has to wait for one.
     pub fn at_peak<M: Unary>(&mut self, request: impl Fn(u64) -> M, lasts: Duration) -> Result<f64> {
-        let (began, mut next) = (Instant::now(), 0);
-        let mut under_way = 0;
+        let method = self.method::<M>()?;
+        let (began, mut next, mut under_way) = (Instant::now(), 0, 0);
         while began.elapsed() < lasts {
             for _ in under_way..AT_THE_PEAK {
-                self.ask(next, &request(next))?;
+                self.ask(method, next, &request(next))?;
                 next += 1;
             }
             self.turn()?;
@@ -103,6 +99,7 @@ impl Flood {
         request: impl Fn(u64) -> M,
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<()> {
+        let method = self.method::<M>()?;
         let (began, mut next, mut look_at) = (Instant::now(), 0, Duration::ZERO);
         loop {
             let since = began.elapsed();
@@ -116,7 +113,7 @@ impl Flood {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and some millions")]
             let due = (since.as_secs_f64() * per_second) as u64;
             while next < due {
-                self.ask(next, &request(next))?;
+                self.ask(method, next, &request(next))?;
                 next += 1;
             }
             if !self.turn()? {
@@ -140,14 +137,21 @@ impl Flood {
         Ok(())
     }
 
-    fn ask<M: Unary>(&mut self, n: u64, request: &M) -> Result<()> {
+    fn method<M: Unary>(&self) -> Result<u16> {
+        let number = self.methods.iter().position(|method| method == M::PATH);
+        Ok(u16::try_from(number.with_context(|| format!("the master does not have {}", M::PATH))?)?)
+    }
+
+    fn ask(&mut self, method: u16, n: u64, request: &impl Message) -> Result<()> {
         let count = self.lines.len();
         let line = &mut self.lines[usize::try_from(n)? % count];
-        let method = line.methods.iter().position(|method| method == M::PATH).context("the master has that method")?;
         line.last = line.last.wrapping_add(1).max(1);
         line.under_way.insert(line.last, Instant::now());
-        let call = line.last;
-        put(&mut line.out, CALL, u16::try_from(method)?, call, request)?;
+        let mut written = Ok(());
+        put_with(&mut line.out, Kind::Call, method, line.last, request.encoded_len(), |out| {
+            written = request.encode(out);
+        });
+        written?;
         self.ended.asked += 1;
         Ok(())
     }
@@ -178,27 +182,29 @@ impl Flood {
 }
 
 impl Line {
-    fn connect(address: &str) -> Result<Line> {
+    /// - `methods`: become those of the master.
+    fn connect(address: &str, methods: &mut Vec<String>) -> Result<Line> {
         let mut stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
-        let hello = FramesHello {
-            oldest: 1,
-            newest: 1,
-            release: "bench".to_owned(),
-            plain: Some(b"\0root\0noPassword".to_vec().into()),
-        };
-        let mut out = BytesMut::from(PREFACE);
-        put(&mut out, HELLO, 0, 0, &hello)?;
+        let plain = Some(b"\0root\0noPassword".to_vec().into());
+        let hello = FramesHello { oldest: 1, newest: 1, release: "bench".to_owned(), plain };
+        let (mut out, mut input) = (BytesMut::from(PREFACE), BytesMut::new());
+        put(&mut out, Kind::Hello, 0, 0, &hello.encode_to_vec());
         stream.write_all(&out)?;
-        let mut head = [0; HEAD_BYTES];
-        stream.read_exact(&mut head)?;
-        ensure!(head[4] == WELCOME, "the master does not welcome us: kind {}", head[4]);
-        let mut body = vec![0; length(&head)];
-        stream.read_exact(&mut body)?;
-        let welcome = FramesWelcome::decode(&body[..])?;
+        out.clear();
+        let welcome = loop {
+            if let Some(frame) = take(&mut input, rpc::MAX_MESSAGE_BYTES)? {
+                break frame;
+            }
+            let mut more = [0; 4096];
+            let count = stream.read(&mut more)?;
+            ensure!(count > 0, "the master ended the handshake");
+            input.put_slice(&more[..count]);
+        };
+        ensure!(welcome.kind == Kind::Welcome, "the master does not welcome us, but says {:?}", welcome.kind);
+        *methods = FramesWelcome::decode(welcome.body)?.methods;
         stream.set_nonblocking(true)?;
-        let (out, input) = (BytesMut::new(), BytesMut::new());
-        Ok(Line { stream, methods: welcome.methods, out, input, last: 0, under_way: HashMap::new() })
+        Ok(Line { stream, out, input, last: 0, under_way: HashMap::new() })
     }
 
     fn send(&mut self) -> Result<()> {
@@ -213,48 +219,22 @@ impl Line {
     }
 
     fn take(&mut self, ended: &mut Ended) -> Result<()> {
-        while let Some(head) = self.input.first_chunk::<HEAD_BYTES>() {
-            let (kind, whole) = (head[4], HEAD_BYTES + length(head));
-            let (number, call) = (u16::from_le_bytes([head[6], head[7]]), &head[8..12]);
-            let call = u32::from_le_bytes(call.try_into().expect("four bytes"));
-            if self.input.len() < whole {
-                break;
-            }
-            let frame = self.input.split_to(whole);
+        while let Some(Frame { kind, number, call, body }) = take(&mut self.input, rpc::MAX_MESSAGE_BYTES)? {
             let Some(began) = self.under_way.remove(&call) else { continue };
             let took = began.elapsed();
             match kind {
                 _ if took > PATIENCE => ended.late += 1,
-                ANSWER => {
+                Kind::Answer => {
                     ended.done += 1;
                     ended.took.push(took);
                 }
-                FAULT if Code::from_i32(i32::from(number)) == Code::Unavailable => {
+                Kind::Fault if Code::from_i32(i32::from(number)) == Code::Unavailable => {
                     ended.refused += 1;
                     ended.refused_after.push(took);
                 }
-                _ => bail!("the master answers {number}: {}", String::from_utf8_lossy(&frame[HEAD_BYTES..])),
+                _ => bail!("the master answers {number}: {}", String::from_utf8_lossy(&body)),
             }
         }
         Ok(())
     }
-}
-
-fn length(head: &[u8; HEAD_BYTES]) -> usize {
-    let length = u32::from_le_bytes(head[..4].try_into().expect("four bytes"));
-    usize::try_from(length).expect("32 bits fit a usize here")
-}
-
-fn put(out: &mut BytesMut, kind: u8, number: u16, call: u32, body: &impl Message) -> Result<()> {
-    let begin = out.len();
-    out.put_u32_le(u32::try_from(body.encoded_len())?);
-    out.put_slice(&[kind, 0]);
-    out.put_u16_le(number);
-    out.put_u32_le(call);
-    let checked = out.len();
-    out.put_u32_le(0);
-    body.encode(out)?;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&out[begin..checked]), &out[begin + HEAD_BYTES..]);
-    out[checked..checked + 4].copy_from_slice(&crc.to_le_bytes());
-    Ok(())
 }

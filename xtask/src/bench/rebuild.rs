@@ -114,10 +114,12 @@ impl Load {
             let (master, made, stop) = (master.clone(), made.clone(), stop.clone());
             let tree = format!("load-{client}");
             tokio::spawn(async move {
-                let mut number = 0;
-                while !stop.load(Ordering::Relaxed) {
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
                     create_one(&master, &tree, number).await?;
-                    (number, _) = (number + 1, made.fetch_add(1, Ordering::Relaxed));
+                    made.fetch_add(1, Ordering::Relaxed);
                     tokio::time::sleep(PAUSE).await;
                 }
                 Ok(())

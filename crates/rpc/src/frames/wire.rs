@@ -1,4 +1,5 @@
-//! The form of a frame: a head of 16 bytes, then the body. Numbers are little-endian.
+//! The form of a frame: a head of 16 bytes, then the body. Numbers are little-endian. Also for benches that speak frames without a
+//! client.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -12,7 +13,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// What a client says before its first frame.
-pub(crate) const PREFACE: &[u8] = b"GOOSEFS FRAMES\r\n";
+pub const PREFACE: &[u8] = b"GOOSEFS FRAMES\r\n";
 /// Where a frame belongs to no call.
 pub(super) const NO_CALL: u32 = 0;
 /// Bytes before the body.
@@ -21,7 +22,7 @@ const CRC_AT: usize = 12;
 
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub enum Kind {
     /// The client's first: `FramesHello`.
     Hello = 1,
     /// The answer to it: `FramesWelcome`.
@@ -63,7 +64,7 @@ impl Kind {
 
 /// One frame, read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Frame {
+pub struct Frame {
     pub kind: Kind,
     pub number: u16,
     pub call: u32,
@@ -72,7 +73,7 @@ pub(super) struct Frame {
 
 /// Why a stream of frames cannot be read on.
 #[derive(thiserror::Error, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Broken {
+pub enum Broken {
     #[error("a frame has {bytes} bytes, {limit} are taken at most")]
     TooLong { bytes: usize, limit: usize },
     #[error("a frame's checksum is wrong: it was damaged on its way")]
@@ -84,14 +85,14 @@ pub(super) enum Broken {
 }
 
 /// Appends a frame. Its body must stay below 4 GiB.
-pub(super) fn put(out: &mut BytesMut, kind: Kind, number: u16, call: u32, body: &[u8]) {
+pub fn put(out: &mut BytesMut, kind: Kind, number: u16, call: u32, body: &[u8]) {
     put_with(out, kind, number, call, body.len(), |out| out.put_slice(body));
 }
 
 /// Appends a frame whose body is written in place.
 ///
 /// - `about`: how many bytes that may be.
-pub(super) fn put_with(
+pub fn put_with(
     out: &mut BytesMut,
     kind: Kind,
     number: u16,
@@ -118,7 +119,7 @@ pub(super) fn put_with(
 /// Takes the next frame from what was read; None: it has not come whole.
 ///
 /// - `limit`: bytes its body may have.
-pub(super) fn take(input: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Broken> {
+pub fn take(input: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Broken> {
     let Some(head) = input.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
     let mut fields = &head[..];
     let bytes = usize::try_from(fields.get_u32_le()).unwrap_or(usize::MAX);

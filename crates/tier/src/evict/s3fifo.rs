@@ -141,8 +141,7 @@ impl Policy for S3Fifo {
 
     fn victims(&self) -> Box<dyn Iterator<Item = BlockId> + '_> {
         let (mut small, mut main) = (self.small.iter().peekable(), self.main.iter().peekable());
-        let (mut small_bytes, all_bytes) = (self.small_bytes, self.small_bytes + self.main_bytes);
-        let mut left = all_bytes;
+        let (mut small_bytes, mut left) = (self.small_bytes, self.small_bytes + self.main_bytes);
         Box::new(std::iter::from_fn(move || {
             let is_small = main.peek().is_none() || small_bytes.saturating_mul(SMALL_SHARE) > left;
             let from_small = if is_small { small.next() } else { None };
